@@ -1,0 +1,109 @@
+"""What people read: everything goes to stderr; stdout belongs to the paths of artifacts."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+LINE_EVERY = 60.0  # seconds between plain progress lines where stderr is no terminal
+FIRST_LINE = 4.0
+
+
+_log: list[Path] = []
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+    for path in _log:
+        with open(path, "a") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """While inside, what is said is also written to a file."""
+    path.touch()
+    _log.append(path)
+    try:
+        yield
+    finally:
+        _log.remove(path)
+
+
+class Progress:
+    """One bar on a terminal, elsewhere one plain line a minute, the first within five seconds."""
+
+    def __init__(self, name: str, total: int | None, unit: str, bar=None):
+        self.name, self.total, self.unit, self._bar = name, total, unit, bar
+        self._started = time.monotonic()
+        self._next = self._started + FIRST_LINE
+        self._first: int | None = None
+        self._task = bar.add_task(name, total=total, note="") if bar else None
+
+    def update(self, done: int, note: str = "") -> None:
+        if self._first is None:
+            self._first = done  # a resumed run starts in the middle
+        if self._bar:
+            self._bar.update(self._task, completed=done, note=note)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_EVERY
+            rate = (done - self._first) / (time.monotonic() - self._started)
+            of = f"/{self.total:,}" if self.total else ""
+            left = f", {_clock((self.total - done) / rate)} left" if self.total and rate else ""
+            say(f"{self.name}: {done:,}{of} {self.unit}, {rate:,.0f}/s{left}{', ' + note if note else ''}")
+
+
+@contextlib.contextmanager
+def progress(name: str, total: int | None, unit: str = "steps") -> Iterator[Progress]:
+    if not sys.stderr.isatty():
+        yield Progress(name, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Progress(name, total, unit, bar)
+
+
+@contextlib.contextmanager
+def downloads(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A function (bytes done, bytes in all or None) that shows a download's progress; shows nothing until it is called."""
+    with contextlib.ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def update(done: int, total: int | None) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress(name, total, "bytes")))
+            bars[0].update(done)
+
+        yield update
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stderr, never cut: as wide as its content, whatever the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    say(title)
+    sheet = Table()
+    for i, column in enumerate(columns):
+        sheet.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        sheet.add_row(*row)
+    wide = Console(stderr=True, width=1000)
+    Console(stderr=True, width=wide.measure(sheet).maximum).print(sheet)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,7 @@
+"""Schedules, samplers and guidance: pure functions over tensors that know nothing of reinforcement learning."""
+
+from swgctl.diffusion.guidance import self_weighted
+from swgctl.diffusion.samplers import SAMPLERS, sample
+from swgctl.diffusion.schedule import Schedule
+
+__all__ = ["SAMPLERS", "Schedule", "sample", "self_weighted"]

@@ -1,0 +1,62 @@
+"""Noise schedules: how much of the data and how much noise a step holds."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """alpha_k and sigma_k of z_k = alpha_k z_0 + sigma_k eps, k = 0 .. K-1 (SWG, section 2.2).
+
+    `alpha` and `sigma` are float64 tensors (K,) with alpha_k^2 + sigma_k^2 = 1.  alpha_k is the paper's: the root of
+    what DDPM calls alpha-bar.  Index 0 is the least noisy step; the data itself lies one step below it.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    @property
+    def step_alpha(self) -> Tensor:
+        """DDPM's alpha_k = (alpha_k / alpha_{k-1})^2, (K,): the share of variance that step k keeps."""
+        return (self.alpha / torch.cat([torch.ones(1, dtype=self.alpha.dtype), self.alpha[:-1]])) ** 2
+
+    def noisy(self, z0: Tensor, eps: Tensor, k: Tensor) -> Tensor:
+        """z_k = alpha_k z_0 + sigma_k eps, for z0 and eps (..., D) and integer k (...)."""
+        alpha, sigma = self.alpha.to(z0)[k], self.sigma.to(z0)[k]
+        return alpha.unsqueeze(-1) * z0 + sigma.unsqueeze(-1) * eps
+
+    @classmethod
+    def from_betas(cls, betas: Tensor) -> "Schedule":
+        """From DDPM's variances beta_k (K,): alpha_k^2 is the running product of 1 - beta."""
+        alpha_bar = torch.cumprod(1 - betas.double(), 0)
+        return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+    @classmethod
+    def vp(cls, K: int, beta_min: float = 0.1, beta_max: float = 10.0) -> "Schedule":
+        """Variance preserving (Song et al., 2021), discretised as in IDQL and SWG: alpha_{K-1}^2 = exp(-5.05) for all K."""
+        k = torch.arange(1, _steps(K) + 1, dtype=torch.float64)
+        return cls.from_betas(1 - torch.exp(-beta_min / K - 0.5 * (beta_max - beta_min) * (2 * k - 1) / K**2))
+
+    @classmethod
+    def cosine(cls, K: int, s: float = 0.008) -> "Schedule":
+        """Cosine (Nichol & Dhariwal, 2021, equation 17), beta clipped at 0.999."""
+        t = torch.arange(_steps(K) + 1, dtype=torch.float64) / K
+        alpha_bar = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(0, 0.999))
+
+    @classmethod
+    def linear(cls, K: int, beta_min: float = 1e-4, beta_max: float = 2e-2) -> "Schedule":
+        """Linear (Ho et al., 2020)."""
+        return cls.from_betas(torch.linspace(beta_min, beta_max, _steps(K), dtype=torch.float64))
+
+
+def _steps(K: int) -> int:
+    if K < 2:
+        raise ValueError(f"a schedule needs at least 2 steps, not {K}")
+    return K

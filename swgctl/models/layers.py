@@ -1,0 +1,66 @@
+"""Layers with a seed axis: S independent networks side by side, as batched matrix products.
+
+Parameters carry the members on their leading axes, activations as well: (*members, B, features).  Each member is
+initialised from a generator of its own, so that member s of five equals the one trained alone.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYER_NORM_EPS = 1e-6  # Flax's, which the official code runs with; PyTorch's is 1e-5
+
+
+class Linear(nn.Module):
+    """(*members, B, inputs) -> (*members, B, outputs).  `init` is "xavier" (uniform) or "lecun" (truncated normal)."""
+
+    def __init__(self, members: tuple[int, ...], inputs: int, outputs: int, init: str = "xavier"):
+        super().__init__()
+        self.init = init
+        self.weight = nn.Parameter(torch.zeros(*members, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(*members, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.weight, self.bias)
+
+    @torch.no_grad()
+    def reset(self, member: int, generator: torch.Generator) -> None:
+        weight = self.weight[member]
+        inputs, outputs = weight.shape[-2:]
+        if self.init == "xavier":
+            bound = math.sqrt(6 / (inputs + outputs))
+            weight.uniform_(-bound, bound, generator=generator)
+        else:
+            # Flax's lecun_normal: cut at two standard deviations, then scaled back to variance 1 / inputs.
+            std = math.sqrt(1 / inputs) / 0.87962566103423978
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+
+
+class LayerNorm(nn.Module):
+    """Over the features of (*members, B, features), with a scale and an offset of each member's own."""
+
+    def __init__(self, members: tuple[int, ...], features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*members, 1, features))
+        self.bias = nn.Parameter(torch.zeros(*members, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), self.weight)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x @ weight + bias over any leading member axes, as one batched product."""
+    if x.dim() == 3:
+        return torch.baddbmm(bias, x, weight)
+    flat = torch.baddbmm(bias.flatten(0, -3), x.flatten(0, -3), weight.flatten(0, -3))
+    return flat.unflatten(0, weight.shape[:-2])
+
+
+def reset(module: nn.Module, generators: list[torch.Generator]) -> None:
+    """Initialises member s of every layer from generators[s]."""
+    for member, generator in enumerate(generators):
+        for layer in module.modules():
+            if layer is not module and hasattr(layer, "reset"):
+                layer.reset(member, generator)

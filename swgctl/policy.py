@@ -1,0 +1,173 @@
+"""A trained policy: observations in, actions out (SWG, Algorithm 2; SWG-R, section 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swgctl.diffusion import Schedule, sample, self_weighted
+from swgctl.diffusion.guidance import W_MIN
+from swgctl.errors import InputError
+from swgctl.models import Critic, Denoiser
+from swgctl.store import Artifact, Store, load_tensors
+from swgctl.weights import select
+
+
+@dataclass
+class Policy:
+    """S members that act side by side.
+
+    denoiser  of z = [action, weight], its parameters averaged
+    critic    ranks candidates; None: the model's own weight channel does
+    weigh     advantage -> weight
+    """
+
+    seeds: list[int]
+    action_dim: int
+    denoiser: Denoiser
+    schedule: Schedule
+    critic: Critic | None
+    weigh: Callable[[Tensor], Tensor] | None
+    device: torch.device
+
+    def act(
+        self,
+        observations,
+        *,
+        rho: float | Tensor = 0.0,
+        candidates: int | Tensor = 1,
+        temperature: float = 1.0,
+        sampler: str = "ddpm",
+        generator: torch.Generator | Callable[[tuple[int, ...]], Tensor] | None = None,
+    ):
+        """Actions (S, E, A) in [-1, 1] for observations (S, E, O); a policy of one seed also takes (E, O) and (O,).
+
+        rho          guidance scale: a number, or one a row (E,)
+        candidates   M, of which the one of greatest weight is kept: a number, or one a row (E,)
+        generator    as for `diffusion.sample`, for noise (S, sum of candidates, A + 1); None: fresh noise
+        NumPy arrays in give NumPy arrays out.
+        """
+        array = isinstance(observations, np.ndarray)
+        x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+        if x.dim() < 3 and len(self.seeds) > 1:
+            raise ValueError(f"a policy of {len(self.seeds)} seeds takes observations (S, E, O), not {tuple(x.shape)}")
+        full = x.reshape((1,) * (3 - x.dim()) + x.shape)
+        actions, _ = self.propose(full, rho, candidates, temperature, sampler, generator)
+        actions = actions.reshape(*x.shape[:-1], self.action_dim)
+        return actions.cpu().numpy() if array else actions
+
+    @torch.no_grad()
+    def propose(
+        self,
+        observations: Tensor,
+        rho: float | Tensor,
+        candidates: int | Tensor,
+        temperature: float = 1.0,
+        sampler: str = "ddpm",
+        generator=None,
+        w_min: float = W_MIN,
+        clip: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """(actions (S, E, A), share of guidance steps (S, E) in which w_hat was clamped at w_min)."""
+        members, rows, _ = observations.shape
+        counts = torch.as_tensor(candidates, device=self.device).expand(rows)
+        row = torch.repeat_interleave(torch.arange(rows, device=self.device), counts)  # of each candidate
+        rho = torch.as_tensor(rho, dtype=torch.float32, device=self.device).expand(rows)[row].unsqueeze(-1)
+        guidance = self_weighted(rho, w_min) if bool((rho > 0).any()) else None
+        if generator is None:
+            generator = torch.Generator(self.device)
+            generator.seed()
+        z = sample(
+            self.denoiser.bind(observations, row),
+            self.schedule,
+            (members, len(row), self.action_dim + 1),
+            guidance=guidance,
+            sampler=sampler,
+            temperature=temperature,
+            bounds=self._bounds() if clip else None,
+            generator=generator,
+        )
+        actions, weights = z[..., :-1].clamp(-1, 1), z[..., -1]
+        clamped = torch.zeros(members, rows, device=self.device)
+        if guidance:
+            clamped.index_add_(1, row, guidance.clamped.float() / guidance.calls / counts[row])
+        if len(row) == rows:
+            return actions, clamped
+        advantages = weights
+        if self.critic is not None:
+            q, v = self.critic.value(observations[:, row], actions)
+            advantages = q - v
+            weights = self.weigh(advantages)
+        # Candidates of one row lie side by side; rows with fewer are filled up with ones that cannot win.
+        first = counts.cumsum(0) - counts
+        place = (row, torch.arange(len(row), device=self.device) - first[row])
+        grid = torch.full((2, members, rows, int(counts.max())), -torch.inf, device=self.device)
+        grid[0][:, place[0], place[1]], grid[1][:, place[0], place[1]] = weights, advantages
+        best = first + select(grid[0], grid[1])
+        return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), clamped
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """Actions lie in [-1, 1]; the weight's channel has no bound that is known beforehand."""
+        high = torch.ones(self.action_dim + 1, device=self.device)
+        high[-1] = torch.inf
+        return -high, high
+
+
+def load_critic(artifact: Artifact, device: str) -> Critic:
+    """The Q and V of a critic artifact, its bytes checked.  Raises CorruptError."""
+    tensors = load_tensors(artifact.file("critic.safetensors"))
+    facts, params = artifact.meta["metrics"]["data"], artifact.params
+    critic = Critic(len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"])
+    critic.load_state_dict(tensors)
+    return critic.to(device).requires_grad_(False)
+
+
+def assemble(policy: Artifact, critic: Artifact | None, weigh, device: str) -> Policy:
+    """The policy of a diffuse artifact, with the critic that ranks its candidates."""
+    tensors = load_tensors(policy.file("policy.safetensors"))
+    p, facts = policy.params, policy.meta["metrics"]["data"]
+    denoiser = Denoiser(
+        len(policy.seeds),
+        facts["observation_dim"],
+        facts["action_dim"],
+        p["K"],
+        p["width"],
+        p["blocks"],
+        p["weight_block"],
+        p["dropout"],
+    )
+    denoiser.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+    return Policy(
+        seeds=policy.seeds,
+        action_dim=facts["action_dim"],
+        denoiser=denoiser.to(device).requires_grad_(False),
+        schedule=getattr(Schedule, p["schedule"])(p["K"]),
+        critic=critic and load_critic(critic, device),
+        weigh=weigh,
+        device=torch.device(device),
+    )
+
+
+def load_policy(ref: str, *, store: str | None = None, critic: str | None = None, device: str = "cpu") -> Policy:
+    """The policy of a diffuse artifact (a directory or an id), ranking candidates by the critic that it descends from.
+
+    Raises InputError, CorruptError.
+    """
+    place = Store.locate(store)
+    artifact = place.resolve(ref)
+    if artifact.stage != "diffuse":
+        raise InputError(f"{ref} is a {artifact.stage} artifact, not a policy", "swgctl ls --stage diffuse")
+    augmented = artifact.parent("augment")
+    ranking = place.resolve(critic) if critic else augmented.parent("critic")
+    return assemble(artifact, ranking, weigher(augmented), device)
+
+
+def weigher(augmented: Artifact) -> Callable[[Tensor], Tensor]:
+    """The function advantage -> weight of an augment artifact."""
+    from swgctl.weights import weigh
+
+    p = {"scale": 1.0, "beta": 3.0, "w_max": 80.0} | augmented.params
+    name = p.pop("weight")
+    return lambda advantage: weigh(name, advantage, **p)

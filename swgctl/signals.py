@@ -1,0 +1,63 @@
+"""Stopping: a signal raises Interrupted at once, or inside `deferred` sets a flag that is read where stopping is safe."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from swgctl.errors import Interrupted
+
+_received: list[int] = []
+_deferring = False
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """While inside, SIGTERM, SIGINT and SIGHUP (where not ignored, as nohup does) end the work as Interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+    numbers = [n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """While inside, the first signal only sets the flag that `check` reads; a second one acts at once."""
+    global _deferring
+    with contextlib.ExitStack() as stack:
+        if signal.getsignal(signal.SIGTERM) is not _note:
+            stack.enter_context(handled())
+        _deferring = True
+        try:
+            yield
+        finally:
+            _deferring = False
+
+
+def interrupted() -> bool:
+    return bool(_received)
+
+
+def check() -> None:
+    """Raises Interrupted (exit 75; 130 after SIGINT) once a signal has come."""
+    if _received:
+        raise _error(_received[0])
+
+
+def _note(number: int, _frame) -> None:
+    _received.append(number)
+    if not _deferring or len(_received) > 1:
+        raise _error(number)
+
+
+def _error(number: int) -> Interrupted:
+    error = Interrupted(f"stopped by {signal.Signals(number).name}", "run the same command again to go on")
+    error.code = 130 if number == signal.SIGINT else 75
+    return error

@@ -1,0 +1,280 @@
+"""The stages: one file each, saying what it reads, does and writes; and the one function that runs any of them."""
+
+import importlib
+import platform
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from swgctl import config, console, tasks
+from swgctl.console import say
+from swgctl.errors import InputError, UsageError
+from swgctl.files import sha256
+from swgctl.seeds import ranges
+from swgctl.store import SCHEMA, STAGES, Artifact, Store, make_key
+from swgctl.tasks import Task
+
+PREVIOUS = dict(zip(STAGES[1:], STAGES, strict=False))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one stage, all its inputs known.
+
+    params  the resolved parameters as they enter the key
+    inputs  role -> artifact
+    source  the data file that the task's transitions come from, and its sha256
+    """
+
+    stage: str
+    revision: int
+    task: Task
+    settings: config.Settings
+    params: dict
+    seeds: list[int]
+    inputs: dict[str, Artifact] = field(default_factory=dict)
+    source: Path | None = None
+    source_sha256: str | None = None
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        digests = {role: artifact.digest for role, artifact in self.inputs.items()}
+        return make_key(self.stage, self.revision, self.params, self.seeds, digests, self.source_sha256)
+
+    def record(self, origin: dict[str, str]) -> dict:
+        """What artifact.json says beside the files and the metrics."""
+        return {
+            "stage": self.stage,
+            "revision": self.revision,
+            "task": self.task.to_json(),
+            "key": self.key,
+            "params": self.params,
+            "seeds": self.seeds,
+            "inputs": {
+                role: {"stage": a.stage, "task": a.task, "key": a.key, "digest": a.digest}
+                for role, a in self.inputs.items()
+            },
+            "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
+            "origin": origin,
+            "made": {
+                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "host": platform.node(),
+                "device": self.device,
+                "versions": _versions(),
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage answers: the artifact and whether it was "built", "resumed" or "cached"."""
+
+    artifact: Artifact
+    status: str
+    wall_s: float
+
+    def to_json(self) -> dict:
+        meta = self.artifact.meta
+        return {
+            "schema": SCHEMA,
+            "stage": meta["stage"],
+            "task": self.artifact.task,
+            "key": meta["key"],
+            "digest": meta["digest"],
+            "path": str(self.artifact.path),
+            "status": self.status,
+            "seeds": meta["seeds"],
+            "wall_s": self.wall_s,
+            "metrics": meta["metrics"],
+        }
+
+
+def run_stage(
+    stage: str,
+    task: str | None = None,
+    *,
+    environment: str | None = None,
+    source: str | None = None,
+    critic: str | None = None,
+    seeds: str | None = None,
+    recipe: str | None = None,
+    assignments: tuple[str, ...] = (),
+    flags: dict | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    wait: bool = True,
+) -> Result:
+    """Runs one stage, or finds that it has been run.  Plain arguments in, one artifact out.
+
+    task         a task's name or an HDF5 file (critic); elsewhere the task that the input must be of
+    environment  gymnasium id, for a file
+    source       REF of the artifact to start from; None: the one that the previous stage made in this shell, else the
+                 only one that fits
+    critic       REF of another critic to select candidates by (eval)
+    seeds        "0-4" (critic; the later stages take their input's)
+    recipe, assignments, flags   layers of the configuration: `config.resolve`
+    force        build again; wait: let another process that builds the same finish first
+    Raises SwgError and its subclasses.
+    """
+    started = time.monotonic()
+    if stage not in STAGES:
+        raise UsageError(f"unknown stage '{stage}'", f"one of {', '.join(STAGES)}")
+    store = store if isinstance(store, Store) else Store.locate(store and str(store))
+    flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
+    layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
+    inputs: dict[str, Artifact] = {}
+    if stage == "critic":
+        found = tasks.get(task, environment)
+    else:
+        given, why = choose(store, stage, source, task)
+        say(f"{stage}: from {given.stage} {given.id} ({given.task}), {why}")
+        inputs[given.stage] = given
+        found = Task.from_json(given.meta["task"])
+    resolved = config.resolve(found.name, found.recipe, **layers)
+    if stage == "eval" and critic:
+        inputs["critic"] = named_critic(store, critic, found, inputs["diffuse"])
+    job = prepare(stage, found, resolved, inputs, pick_device(device))
+
+    def make(directory: Path, work: Path) -> dict:
+        with console.logged_to(directory / "log.txt"):
+            text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
+            (directory / "config.yaml").write_text(text)
+            say(f"{stage}: building {job.key[:16]} for {found.name}, seeds {ranges(job.seeds)}, on {job.device}")
+            return _module(stage).build(job, directory, work)
+
+    prefix = f"{stage}."
+    origin = {k: v for k, v in resolved.origin.items() if k.startswith(prefix) and v != "default"}
+    artifact, status = store.build(job.record(origin), make, force=force, wait=wait)
+    store.remember(artifact)
+    wall = round(time.monotonic() - started, 3)
+    say(f"{stage}: {status} {artifact.id} in {wall:.1f} s")
+    return Result(artifact, status, wall)
+
+
+def prepare(stage: str, task: Task, resolved: config.Resolved, inputs: dict[str, Artifact], device: str) -> Job:
+    """The job of a stage, by which its key is known; builds nothing."""
+    return _module(stage).prepare(task, resolved, inputs, device)
+
+
+def _module(stage: str):
+    """Of a stage; imported here, so that planning and looking stay quick."""
+    return importlib.import_module(f"swgctl.stages.{stage}")
+
+
+def run_all(task: str, *, environment=None, seeds=None, flags: dict[str, dict], store=None, **common) -> Result:
+    """critic, augment, diffuse, eval, each from the one before; the evaluation's result, its wall_s that of all four.
+
+    flags  by stage; the other arguments are those of `run_stage`.
+    """
+    started = time.monotonic()
+    store = Store.locate(store)
+    result = run_stage(
+        "critic", task, environment=environment, seeds=seeds, flags=flags.get("critic"), store=store, **common
+    )
+    for stage in STAGES[1:]:
+        source = str(result.artifact.path)
+        result = run_stage(stage, source=source, flags=flags.get(stage), store=store, **common)
+    return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
+
+
+def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple[Artifact, str]:
+    """The artifact that a stage starts from, and why that one.  Never merely the newest.
+
+    Raises InputError when none fits, or several do; then `help` has a line to paste for each.
+    """
+    wanted = PREVIOUS[stage]
+    if ref:
+        artifact = store.resolve(ref)
+        if artifact.stage != wanted:
+            raise InputError(
+                f"{stage} starts from {a(wanted)}; {ref} is {a(artifact.stage)}",
+                f"swgctl {artifact.stage} --help" if artifact.stage == stage else f"swgctl {wanted} --from {ref}",
+            )
+        if task and artifact.task != task:
+            raise InputError(f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}")
+        return artifact, "named by --from"
+    last = store.current(wanted)
+    if last and (task is None or last.task == task):
+        return last, "which this shell made last"
+    fitting = list(store.artifacts(wanted, task or "*"))
+    if len(fitting) == 1:
+        return fitting[0], "the only one that fits"
+    of = f" of {task}" if task else ""
+    if not fitting:
+        first = f"swgctl critic {task or 'TASK'}" if wanted == "critic" else f"swgctl {wanted}"
+        raise InputError(f"{stage} needs {a(wanted)}{of}, and {store.root} has none", first)
+    raise InputError(
+        f"{len(fitting)} {wanted} artifacts{of} fit, and this shell made none of them",
+        [f"swgctl {stage} --from {f.id}   # {f.task}, seeds {ranges(f.seeds)}" for f in fitting],
+    )
+
+
+def named_critic(store: Store, ref: str, task: Task, policy: Artifact) -> Artifact:
+    """The critic of --critic REF.  Raises InputError when it is no critic of this task and these seeds."""
+    artifact = store.resolve(ref)
+    if artifact.stage != "critic":
+        raise InputError(f"--critic {ref} is {a(artifact.stage)}", "swgctl ls --stage critic")
+    if artifact.task != task.name:
+        raise InputError(
+            f"the critic {artifact.id} is of {artifact.task}, the policy {policy.id} of {task.name}",
+            f"swgctl critic {build_argument(task)}",
+        )
+    if artifact.seeds != policy.seeds:
+        raise InputError(
+            f"the critic {artifact.id} has seeds {ranges(artifact.seeds)}, the policy {ranges(policy.seeds)}",
+            f"swgctl critic {build_argument(task)} --seeds {ranges(policy.seeds)}",
+        )
+    return artifact
+
+
+def build_argument(task: Task) -> str:
+    """How a command line names this task."""
+    kind, _, where = task.source.partition(":")
+    return f"{where} --env {task.environment}" if kind == "file" else task.name
+
+
+def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
+    """The task's data file and its sha256.  Raises InputError when it is no longer the file that was learnt from."""
+    with console.downloads(f"fetching {task.name}") as update:
+        path = tasks.locate(task, say, update)
+    found = sha256(path)
+    if expected and found != expected:
+        raise InputError(
+            f"{path} has changed since the critic was fitted: sha256 {found[:12]}, then {expected[:12]}",
+            f"swgctl critic {build_argument(task)}",
+        )
+    return path, found
+
+
+def pick_device(name: str) -> str:
+    """ "auto" -> "cuda" where there is one.  Raises UsageError for a device that is not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"no device '{name}' here: {str(error).splitlines()[0]}", "--device cpu") from None
+    return name
+
+
+def a(stage: str) -> str:
+    return {"augment": "an augmented data set", "diffuse": "a policy (diffuse)", "eval": "an evaluation"}.get(
+        stage, f"a {stage}"
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("swgctl", "torch", "numpy", "h5py", "safetensors", "gymnasium", "mujoco"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,50 @@
+"""eval: a policy, and a critic to rank candidates by -> scores of guided roll-outs (SWG, Algorithm 2 and section 6.2).
+
+Writes episodes.csv, one row an episode, and summary.json, one cell for each (rho, candidates).
+"""
+
+import csv
+import json
+from pathlib import Path
+
+from swgctl import report
+from swgctl.config import EvalSettings, Resolved
+from swgctl.policy import assemble, weigher
+from swgctl.rollout import Plan, roll_out
+from swgctl.stages import Job
+from swgctl.tasks import Task
+
+REVISION = 1
+
+
+def prepare(task: Task, resolved: Resolved, inputs: dict, device: str) -> Job:
+    settings: EvalSettings = resolved["eval"]
+    inputs = dict(inputs)
+    if max(settings.resample) == 1 or settings.select == "self":
+        inputs.pop("critic", None)
+    else:
+        inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
+        inputs.setdefault("critic", inputs["augment"].parent("critic"))
+    params = settings.keyed() | {
+        "environment": task.environment,
+        "horizon": task.horizon,
+        "references": task.references and list(task.references),
+    }
+    return Job("eval", REVISION, task, settings, params, inputs["diffuse"].seeds, inputs, device=device)
+
+
+def build(job: Job, directory: Path, work: Path) -> dict:
+    s: EvalSettings = job.settings
+    critic = job.inputs.get("critic")
+    policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"]), job.device)
+    plan = Plan(s.rho, s.resample, s.episodes, s.temperature, s.sampler, s.w_min, s.clip, s.seed)
+    episodes = roll_out(policy, job.task, plan)
+    report.add_scores(episodes, job.task)
+    with open(directory / "episodes.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(episodes)
+    cells = report.cells(episodes, s.sampler, s.temperature)
+    summary = {"task": job.task.to_json(), "cells": cells}
+    (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    return {"cells": cells}

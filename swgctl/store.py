@@ -1,0 +1,399 @@
+"""Artifacts on disk: key, publish, find, verify, collect.
+
+    swg-store/objects/<stage>/<task>/<key>/   finished artifacts, each made to appear by one rename
+              work/<key>/                     checkpoints of unfinished runs
+              tmp/  locks/  current/          directories being written; locks; what each shell made last
+
+An artifact that exists is whole.  Locks save double work; correctness does not rest on them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from swgctl.console import say
+from swgctl.errors import BusyError, CorruptError, InputError, SwgError, UsageError
+from swgctl.files import canonical, sha256, sync, write_text
+
+SCHEMA = 1
+STAGES = ("critic", "augment", "diffuse", "eval")
+RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
+KEY_LENGTH = 16
+DAY = 86400.0
+
+
+def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: dict, source: str | None) -> str:
+    """sha256 of what goes in; `inputs` maps a role to the digest of the artifact that fills it."""
+    text = canonical(
+        {
+            "stage": stage,
+            "revision": revision,
+            "params": params,
+            "seeds": seeds,
+            "inputs": inputs,
+            "source": source,
+        }
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One directory: what one run of one stage wrote."""
+
+    path: Path
+
+    @cached_property
+    def meta(self) -> dict:
+        file = self.path / "artifact.json"
+        try:
+            meta = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not an artifact: it has no artifact.json", "swgctl ls") from None
+        except (ValueError, OSError) as error:
+            raise CorruptError(f"{file} cannot be read: {error}", f"rm -r {self.path}") from None
+        if not isinstance(meta, dict) or "schema" not in meta:
+            raise CorruptError(f"{file} is not an artifact's record", f"rm -r {self.path}")
+        if meta["schema"] > SCHEMA:
+            raise CorruptError(
+                f"{self.path} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
+                "pip install --upgrade swgctl",
+            )
+        return meta
+
+    stage = property(lambda self: self.meta["stage"])
+    task = property(lambda self: self.meta["task"]["name"])
+    key = property(lambda self: self.meta["key"])
+    id = property(lambda self: self.key[:KEY_LENGTH])
+    digest = property(lambda self: self.meta["digest"])
+    params = property(lambda self: self.meta["params"])
+    seeds = property(lambda self: self.meta["seeds"])
+    store = property(lambda self: Store(self.path.parents[3]))
+
+    def file(self, name: str) -> Path:
+        """The path of a file whose bytes have just been compared with the record.  Raises CorruptError."""
+        self.check(name)
+        return self.path / name
+
+    def check(self, name: str) -> None:
+        path, recorded = self.path / name, self.meta["files"][name]["sha256"]
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise CorruptError(f"{path} cannot be read: {error.strerror}", self._again()) from None
+        if found != recorded:
+            raise CorruptError(f"{path} is damaged: sha256 {found[:12]}, recorded {recorded[:12]}", self._again())
+
+    def _again(self) -> str:
+        return f"rm -r {self.path} and run the stage again: swgctl {self.stage} ..."
+
+    def parent(self, role: str) -> "Artifact":
+        """The artifact that filled an input, found by its digest.  Raises InputError when it is gone."""
+        record = self.meta["inputs"][role]
+        for candidate in self.store.artifacts(record["stage"], record["task"]):
+            if candidate.digest == record["digest"]:
+                return candidate
+        raise InputError(
+            f"{self.path} was made from {record['stage']} {record['key'][:KEY_LENGTH]}, which is not in {self.store.root}",
+            f"copy that artifact into {self.store.root / 'objects'}, or build it again",
+        )
+
+    def ancestors(self) -> dict[str, "Artifact"]:
+        """This artifact and all those that it was made from, by stage."""
+        found = {self.stage: self}
+        for role in self.meta["inputs"]:
+            found |= self.parent(role).ancestors()
+        return found
+
+
+class Store:
+    """A directory of artifacts."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root).absolute()
+
+    @classmethod
+    def locate(cls, option: str | None = None) -> "Store":
+        """--store, else $SWGCTL_STORE, else the nearest swg-store/ upwards, else ./swg-store."""
+        if named := option or os.environ.get("SWGCTL_STORE"):
+            return cls(Path(named))
+        here = Path.cwd()
+        for directory in (here, *here.parents):
+            if (directory / "swg-store").is_dir():
+                return cls(directory / "swg-store")
+        return cls(here / "swg-store")
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def artifacts(self, stage: str = "*", task: str = "*") -> Iterator[Artifact]:
+        """All finished artifacts, oldest first."""
+        found = (self.root / "objects").glob(f"{stage}/{task}/*/artifact.json")
+        for file in sorted(found, key=lambda file: (file.stat().st_mtime_ns, file)):
+            yield Artifact(file.parent)
+
+    def place(self, stage: str, task: str, key: str) -> Path:
+        return self.root / "objects" / stage / task / key[:KEY_LENGTH]
+
+    def find(self, stage: str, task: str, key: str) -> Artifact | None:
+        """The artifact of a key, its files present at their recorded sizes; None when there is none."""
+        path = self.place(stage, task, key)
+        if not path.is_dir():
+            return None
+        artifact = Artifact(path)
+        for name, record in artifact.meta["files"].items():
+            if not (path / name).is_file() or (path / name).stat().st_size != record["bytes"]:
+                raise CorruptError(f"{path / name} is missing or was cut off", f"rm -r {path}")
+        return artifact
+
+    def resolve(self, ref: str) -> Artifact:
+        """A REF: a directory, an id's first characters, or `-` for a path on standard input."""
+        if ref == "-":
+            lines = sys.stdin.read().split("\n")
+            ref = next((line for line in reversed(lines) if line.strip()), "").strip()
+            if not ref:
+                raise InputError("standard input named no artifact", "swgctl critic TASK | swgctl augment --from -")
+        if Path(ref).is_dir():
+            artifact = Artifact(Path(ref).absolute())
+            _ = artifact.meta
+            return artifact
+        found = [a for a in self.artifacts() if a.path.name.startswith(ref)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"'{ref}' fits {len(found)} artifacts: " + ", ".join(a.path.name for a in found))
+        raise InputError(f"no artifact '{ref}' in {self.root}", "swgctl ls")
+
+    # -- what this shell made last ---------------------------------------------------------------------------------
+
+    def current(self, stage: str) -> Artifact | None:
+        """What the stage made last in this shell (SWGCTL_SCOPE, else the parent process)."""
+        try:
+            path = Path((self.root / "current" / scope() / stage).read_text().strip())
+        except FileNotFoundError:
+            return None
+        return Artifact(path) if path.is_dir() else None
+
+    def remember(self, artifact: Artifact) -> None:
+        write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def work(self, key: str) -> Path:
+        return self.root / "work" / key[:KEY_LENGTH]
+
+    def build(
+        self,
+        record: dict,
+        make: Callable[[Path, Path], dict],
+        *,
+        force: bool = False,
+        wait: bool = True,
+    ) -> tuple[Artifact, str]:
+        """The artifact of `record` and its status: "cached", "built" or "resumed".
+
+        record  stage, task, key, params, seeds, inputs and whatever else artifact.json is to hold
+        make    (directory, work) -> metrics; writes the artifact's files into `directory`, checkpoints into `work`
+        Raises BusyError when another process builds the same key and `wait` is false.
+        """
+        stage, task, key = record["stage"], record["task"]["name"], record["key"]
+        if not force and (artifact := self.find(stage, task, key)):
+            return artifact, "cached"
+        with self._lock(key, wait), _disk_full(self.root):
+            if not force and (artifact := self.find(stage, task, key)):
+                return artifact, "cached"
+            work = self.work(key)
+            if force:
+                shutil.rmtree(work, ignore_errors=True)
+            resumed = (work / "checkpoint.safetensors").exists()
+            directory = self.root / "tmp" / f"{key[:KEY_LENGTH]}-{os.getpid()}-{secrets.token_hex(4)}"
+            directory.mkdir(parents=True)
+            try:
+                started = time.monotonic()
+                metrics = make(directory, work)
+                extra = {"metrics": metrics, "wall_s": round(time.monotonic() - started, 3)}
+                artifact = self._publish(directory, {**record, **extra})
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
+        return artifact, "resumed" if resumed else "built"
+
+    def _publish(self, directory: Path, record: dict) -> Artifact:
+        files = {}
+        for path in sorted(directory.iterdir()):
+            sync(path)
+            _reopen(path)
+            files[path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        outputs = {name: file["sha256"] for name, file in files.items() if name not in RECORDS}
+        digest = hashlib.sha256(canonical(outputs).encode()).hexdigest()
+        meta = {"schema": SCHEMA, **record, "digest": digest, "files": files}
+        write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        place = self.place(record["stage"], record["task"]["name"], record["key"])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir() and Artifact(place).digest != digest:  # --force on another machine or device
+            os.rename(place, directory.with_suffix(".replaced"))
+        try:
+            os.rename(directory, place)
+        except OSError as error:  # somebody published the same bytes first
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(directory.with_suffix(".replaced"), ignore_errors=True)
+        return Artifact(place)
+
+    @contextlib.contextmanager
+    def _lock(self, key: str, wait: bool) -> Iterator[None]:
+        path = self.root / "locks" / f"{key[:KEY_LENGTH]}.lock"
+        with _disk_full(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+")  # noqa: SIM115 - closed below, which also gives the lock back
+        with file:
+            told = False
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    file.seek(0)
+                    owner = file.read().strip() or "another process"
+                    if not wait:
+                        raise BusyError(f"{owner} is building {key[:KEY_LENGTH]}", "leave out --no-wait") from None
+                    if not told:
+                        say(f"waiting: {owner} is building {key[:KEY_LENGTH]}")
+                        told = True
+                    time.sleep(0.1)
+                except OSError:  # a file system without locks: both build, the first to publish wins
+                    break
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+            yield
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def garbage(self) -> list[Path]:
+        """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
+        found = [p for p in _children(self.root / "tmp") if not _alive(p.name.split("-")[1:2]) or _old(p)]
+        finished = {a.path.name for a in self.artifacts()}
+        for path in _children(self.root / "work"):
+            if path.name in finished or _old(path):
+                found.append(path)
+        for path in _children(self.root / "locks"):
+            if not (self.root / "work" / path.stem).exists() and _old(path):
+                found.append(path)
+        for path in _children(self.root / "current"):
+            if path.name.startswith("shell-") and not _alive(path.name.split("-")[1:2]):
+                found.append(path)
+        return found
+
+
+def scope() -> str:
+    """Which shell this is: $SWGCTL_SCOPE, else the parent process's number and start time."""
+    if name := os.environ.get("SWGCTL_SCOPE"):
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+            raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'")
+        return f"scope-{name}"
+    parent = os.getppid()
+    return f"shell-{parent}-{_start_time(parent)}"
+
+
+def _start_time(process: int) -> str:
+    try:
+        # the 22nd field; the second one may hold spaces but ends with the last ')'
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "0"
+
+
+def _children(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _old(path: Path) -> bool:
+    """Untouched for a day.  A live writer touches its directory far more often."""
+    with contextlib.suppress(OSError):
+        newest = max((p.stat().st_mtime for p in [path, *path.rglob("*")]), default=0.0)
+        return time.time() - newest > DAY
+    return False
+
+
+def _alive(process: list[str]) -> bool:
+    """Whether the process of a name's number runs here; True when that cannot be told."""
+    if not process or not process[0].isdigit():
+        return True
+    try:
+        os.kill(int(process[0]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _reopen(path: Path) -> None:
+    """A file that was just written must open as what it is."""
+    if path.suffix == ".safetensors":
+        read_header(path)
+    elif path.suffix in (".hdf5", ".h5"):
+        import h5py
+
+        with h5py.File(path, "r"):
+            pass
+
+
+def read_header(path: Path) -> dict:
+    """The header of a safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("cut off")
+            return json.loads(file.read(length))
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
+    """A safetensors file with one metadata entry, `swg`: several would be written in random order."""
+    from safetensors.torch import save_file
+
+    meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata={"swg": canonical(meta)})
+
+
+def load_tensors(path: Path, device: str = "cpu") -> dict:
+    """The tensors of a safetensors file.  Raises CorruptError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device=device)
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+@contextlib.contextmanager
+def _disk_full(root: Path) -> Iterator[None]:
+    """Whatever a library calls it, a full disk is one clear line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or any(s in text for s in ("No space left", "File too large", "quota exceeded")):
+            raise SwgError(f"no space left on the disk of {root}; nothing was published", "swgctl gc") from error
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+            raise SwgError(f"cannot write to {root}: {error.strerror}", "--store DIR, or SWGCTL_STORE") from error
+        raise

@@ -1,0 +1,36 @@
+"""What a task is: a data source, an environment, a reward transform and reference scores.
+
+`registry` holds the tasks by name, `d4rl` and `local` put their files on this machine, `transitions` reads a
+file into arrays, and `environments` makes what a policy is evaluated in.  Importing this package is cheap:
+what needs numpy, HDF5 or gymnasium is imported where it is used.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from swgctl.errors import CorruptError, InputError
+from swgctl.tasks.registry import Task, get, names, normalized_score
+
+__all__ = ["Task", "get", "locate", "names", "normalized_score"]
+
+
+def locate(task: Task, say: Callable[[str], None], progress: Callable[[int, int | None], None] | None = None) -> Path:
+    """The task's HDF5 file on this machine, downloaded or rolled out first where it has to be.
+
+    `say` is told what is done, `progress` the (bytes done, bytes in all or None) of a download.
+    Raises InputError where the file cannot be had, CorruptError where it is not the one that was here before.
+    """
+    kind, _, where = task.source.partition(":")
+    if kind == "file":
+        if not Path(where).is_file():
+            raise InputError(f"{where}: no such file, which is the data of {task.name}", "check the path")
+        return Path(where)
+    if kind == "d4rl":
+        from swgctl.tasks import d4rl
+
+        return d4rl.fetch(where, say, progress)
+    if kind == "local":
+        from swgctl.tasks import d4rl, local
+
+        return local.build(where, d4rl.cache_folder() / "local", say)
+    raise CorruptError(f"{task.name}: this version knows no data source '{task.source}'", "update swgctl")

@@ -1,0 +1,197 @@
+"""D4RL's files: found on this machine or downloaded, resumable, and pinned by checksum.
+
+The server has answered 403 and has swapped the bytes behind a name (D4RL's issues 244, 19 and 76): hence a
+mirror and a folder by setting, and a checksum that is kept beside each file from its first use on.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from swgctl.errors import CorruptError, InputError, SwgError
+
+SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 1 << 20  # bytes
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int | None], None]
+
+
+def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> Path:
+    """The file `relative_path` of D4RL's server (`gym_mujoco_v2/hopper_medium-v2.hdf5`) on this machine.
+
+    Looked for in the folder $SWGCTL_DATA, by its path or its bare name, and used as it is; then in the cache
+    folder; then downloaded there from $SWGCTL_D4RL_URL or D4RL's own server.  A download that broke off is
+    resumed.  `progress` is told (bytes done, bytes in all or None where the server does not say).
+
+    Raises InputError where the file cannot be had, CorruptError where it is not the one that was pinned,
+    SwgError where the cache cannot be written.
+    """
+    if found := _in_local_folder(relative_path, say):
+        return found
+    target = cache_folder() / relative_path
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            with _locked(target, say):
+                if not target.exists():  # the process that we waited for may have brought it
+                    _download(relative_path, target, say, progress)
+        _check_pin(target)
+    except OSError as error:
+        raise SwgError(
+            f"{target} cannot be cached: {error.strerror}",
+            "make room, or set SWGCTL_CACHE to a folder on another disk; the same command resumes",
+        ) from None
+    return target
+
+
+def cache_folder() -> Path:
+    """$SWGCTL_CACHE, else swgctl/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    if folder := os.environ.get("SWGCTL_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_local_folder(relative_path: str, say: Say) -> Path | None:
+    folder = os.environ.get("SWGCTL_DATA")
+    if not folder:
+        return None
+    for candidate in (Path(folder, relative_path), Path(folder, Path(relative_path).name)):
+        if candidate.is_file():
+            return candidate
+    say(f"SWGCTL_DATA: {folder} does not hold {Path(relative_path).name}")
+    return None
+
+
+@contextlib.contextmanager
+def _locked(target: Path, say: Say) -> Iterator[None]:
+    """One process at a time.  The lock file stays: were it removed, two could each lock one of that name."""
+    with open(target.with_name(target.name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that fetches {target.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download(relative_path: str, target: Path, say: Say, progress: Progress | None) -> None:
+    url = f"{(os.environ.get('SWGCTL_D4RL_URL') or SERVER).rstrip('/')}/{relative_path}"
+    way_out = f"set SWGCTL_D4RL_URL to a mirror, or SWGCTL_DATA to a folder that holds {target.name}"
+    part = target.with_name(target.name + ".part")
+    origin = part.with_name(part.name + ".json")
+    try:
+        response, start = _open(url, *_resumable(url, part, origin))
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{url}: HTTP {error.code} {error.reason}", way_out) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise InputError(f"{url}: {getattr(error, 'reason', error)}", way_out) from None
+
+    with response:
+        if start:
+            say(f"resuming {url} at byte {start:,}")
+        else:
+            say(f"downloading {url}")
+            part.unlink(missing_ok=True)  # before its origin changes: old bytes must not pass for new ones
+        origin.write_text(json.dumps({"url": url, "validator": _validator(response.headers)}))
+        if broken := _receive(response, part, start, progress):
+            raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {way_out}")
+    os.replace(part, target)
+    origin.unlink()
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None) -> str | None:
+    """Writes the body to `part` from byte `start` on.  Returns how it fell short, or None if it is whole."""
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length else None
+    done, cause = start, ""
+    with open(part, "ab" if start else "wb") as file:
+        while True:
+            if progress:
+                progress(done, total)
+            try:
+                chunk = response.read(CHUNK)
+            except (OSError, http.client.HTTPException) as error:
+                cause = f": {error or type(error).__name__}"
+                break
+            if not chunk:
+                break
+            file.write(chunk)
+            done += len(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if cause or total not in (None, done):
+        return f"broke off after {done:,} of {'unknown' if total is None else f'{total:,}'} bytes{cause}"
+    return None
+
+
+def _resumable(url: str, part: Path, origin: Path) -> tuple[int, str | None]:
+    """How many bytes of `url` are here already, and what names the version of the file that they are of."""
+    try:
+        record = json.loads(origin.read_text())
+        if record["url"] == url:
+            return part.stat().st_size, record["validator"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return 0, None
+
+
+def _open(url: str, start: int, validator: str | None) -> tuple[http.client.HTTPResponse, int]:
+    """The response and the byte that it begins with: `start`, or 0 where the server sends the whole file.
+
+    It does so where it knows no ranges, and where If-Range tells it that its file is another one by now.
+    """
+    headers = {"User-Agent": "swgctl"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if validator:
+            headers["If-Range"] = validator
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return _open(url, 0, None)
+        raise
+    if response.status != http.client.PARTIAL_CONTENT:
+        return response, 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        response.close()
+        return _open(url, 0, None)
+    return response, start
+
+
+def _validator(headers: http.client.HTTPMessage) -> str | None:
+    """A strong ETag, else Last-Modified.  A weak ETag vouches for no bytes (RFC 9110, 13.1.5)."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _check_pin(target: Path) -> None:
+    """Raises CorruptError unless the file has the checksum beside it, which is written on the first use."""
+    pin = target.with_name(target.name + ".sha256")
+    found = sha256(target)
+    if not pin.exists():
+        draft = target.with_name(f"{pin.name}.{os.getpid()}")
+        draft.write_text(f"{found}  {target.name}\n")  # as `sha256sum --check` reads it
+        os.replace(draft, pin)
+        return
+    pinned = pin.read_text(errors="replace").partition(" ")[0].strip()
+    if found != pinned:
+        raise CorruptError(
+            f"{target}: its sha256 is {found}, but {pin.name} says {pinned or 'nothing'}",
+            f"rm '{target}' to download it again, or rm '{pin}' to take the file as it is",
+        )

@@ -1,0 +1,170 @@
+"""Local tasks: data sets that are rolled out on first use, in seconds, by the policies in `policies/`.
+
+Nothing is downloaded, and equal versions write equal bytes: every draw is seeded by what it is for, and the
+file, which appears under its name by one rename, holds no time stamp.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
+
+POLICIES = Path(__file__).parent / "policies"
+SCHEMA = "swgctl.transitions/1"
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """What a data set is rolled out from.
+
+    `policies` are (name, rows): the rows of one policy come from `streams` environments in equal parts.  The
+    name is `random`, or that of a file policies/<environment>-<name>.safetensors.
+    """
+
+    environment: str
+    policies: tuple[tuple[str, int], ...]
+    length: int  # steps after which the clock ends an episode
+    streams: int
+    seed: int
+
+
+LOCAL = {
+    # Four strengths in equal parts, like D4RL's medium-replay: 15 episodes of each.
+    "demo": LocalTask(
+        environment="HalfCheetah-v4",
+        policies=(("random", 15_000), ("weak", 15_000), ("medium", 15_000), ("better", 15_000)),
+        length=1000,
+        streams=15,
+        seed=0,
+    ),
+}
+
+# What each data set of a file holds, and in which units.
+FIELDS = {
+    "observations": ("state before the action", "m, rad, m/s, rad/s"),
+    "actions": ("action, as a share of each actuator's limit", "1"),
+    "rewards": ("reward of the step", "1"),
+    "next_observations": ("state after the action", "m, rad, m/s, rad/s"),
+    "terminals": ("the action led to a terminal state", "bool"),
+    "timeouts": ("the clock ended the episode after the action", "bool"),
+    "infos/behaviour_policy": ("who acted: an index into the attribute `names`", "1"),
+}
+
+
+def build(name: str, directory: Path, say: Callable[[str], None]) -> Path:
+    """The data file of the local task `name` in `directory`, rolled out where it is not there yet.
+
+    The file's name carries a hash of its recipe, so that a file of another recipe is never taken for it.
+    `say` gets one line before a roll-out, and one after it where the bytes are not the recorded ones: that is
+    no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name.
+    """
+    if name not in LOCAL:
+        raise UsageError(f"no local task '{name}'{nearest(name, LOCAL)}", f"one of: {', '.join(LOCAL)}")
+    task = LOCAL[name]
+    path = directory / f"{name}-{recipe_hash(task)[:8]}.hdf5"
+    if path.exists():
+        return path
+    rows = sum(rows for _, rows in task.policies)
+    say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
+    directory.mkdir(parents=True, exist_ok=True)
+    roll_out(task, path)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    recorded = json.loads((POLICIES / f"{name}.json").read_text())
+    if remark := compare(recorded, sha256, versions()):
+        say(f"{name}: {remark}")
+    return path
+
+
+def roll_out(task: LocalTask, path: Path) -> Path:
+    """Roll `task` out and write it to `path`, whole or not at all.
+
+    Two processes that do this at once both succeed, with equal bytes.
+    """
+    policies = {name: load(task, name) for name, _ in task.policies}
+    parts = [
+        lock_step(task.environment, policies[name], task.streams, rows // task.streams, task.length, task.seed, name)
+        for name, rows in task.policies
+    ]
+    flat = [{key: value.reshape(-1, *value.shape[2:]) for key, value in part.items()} for part in parts]
+    data = {key: np.concatenate([part[key] for part in flat]) for key in flat[0]}
+    who = np.arange(len(flat), dtype=np.int8)
+    data["infos/behaviour_policy"] = np.repeat(who, [len(part["rewards"]) for part in flat])
+    attributes = {
+        "schema": SCHEMA,
+        "env": task.environment,
+        "seed": task.seed,
+        "policies": canonical({name: policy.about for name, policy in policies.items()}),
+    }
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write(temporary, data, attributes, names=list(policies))
+        with h5py.File(temporary) as file:
+            if not all(np.array_equal(file[key], value) for key, value in data.items()):
+                raise SwgError(f"{temporary}: reads back as other data than was written", "check the disk")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list[str]) -> None:
+    """Write D4RL's flat HDF5, and flush it to the disk."""
+    # Uncompressed: compressed bytes would depend on the zlib that h5py was built with.
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        file.attrs.update(attributes)
+        for key, value in data.items():
+            dataset = file.create_dataset(key, data=value, track_times=False)
+            dataset.attrs["long_name"], dataset.attrs["units"] = FIELDS[key]
+        file["infos/behaviour_policy"].attrs["names"] = names
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def load(task: LocalTask, name: str) -> BehaviourPolicy | RandomPolicy:
+    """The policy of this name for the task's environment."""
+    return RandomPolicy() if name == "random" else BehaviourPolicy.load(policy_file(task, name))
+
+
+def policy_file(task: LocalTask, name: str) -> Path:
+    return POLICIES / f"{task.environment}-{name}.safetensors"
+
+
+def recipe_hash(task: LocalTask) -> str:
+    """sha256 of all that decides the data, installed versions aside: schema, recipe, the policies' bytes."""
+    files = [policy_file(task, name) for name, _ in task.policies if name != "random"]
+    policies = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256(canonical([SCHEMA, asdict(task), policies]).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What the bytes of a roll-out depend on, beside its recipe."""
+    libraries = {name: version(name) for name in ("mujoco", "numpy", "h5py", "gymnasium")}
+    return libraries | {"platform": f"{platform.system()}-{platform.machine()}"}
+
+
+def compare(recorded: dict, sha256: str, installed: dict[str, str]) -> str | None:
+    """What to say of a file whose bytes are not the recorded ones; None where they are."""
+    if sha256 == recorded["sha256"]:
+        return None
+    theirs = {name: text for name, text in recorded["versions"].items() if text != installed.get(name)}
+    if not theirs:
+        line = f"the file's sha256 is {sha256}, but {recorded['sha256']} was recorded with the same versions"
+        return f"{line} (another processor or C library may round differently)"
+    listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in theirs.items())
+    return f"the file's sha256 is {sha256}; the recorded one belongs to other versions ({listed})"
+
+
+def canonical(value) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,71 @@
+"""Advantage -> weight: w(s, a) > 0 as a pure function of A(s, a) = min Q(s, a) - V(s).  All element-wise, any shape.
+
+Every weight here belongs to the loss that its critic's V was trained with (`LOSS`): the same tau, the same alpha.
+"""
+
+import torch
+from torch import Tensor
+
+W_MAX = 80.0
+
+
+def expectile(advantage: Tensor, tau: float, scale: float = 1.0) -> Tensor:
+    """Smooth expectile: g tau + (1 - g)(1 - tau) with g = sigmoid(A), in (1 - tau, tau) (SWG, equation 15).
+
+    `scale` multiplies the advantage; the official code uses 3, the paper 1.
+    """
+    return (1 - tau) + (2 * tau - 1) * torch.sigmoid(scale * advantage)
+
+
+def hard_expectile(advantage: Tensor, tau: float) -> Tensor:
+    """|tau - 1(A < 0)|: tau where the action is at least as good as V, else 1 - tau (IDQL; SWG, section 5)."""
+    return torch.where(advantage < 0, 1 - tau, tau).to(advantage)
+
+
+def exponential(advantage: Tensor, beta: float = 3.0, w_max: float = W_MAX) -> Tensor:
+    """exp(beta A), clipped to (0, w_max] (SWG, sections 5 and 6.3)."""
+    return torch.exp(beta * advantage).clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
+
+
+def linex(advantage: Tensor, alpha: float = 1.0) -> Tensor:
+    """alpha |exp(alpha A) - 1| / |A|, with its limit alpha^2 at A = 0 (SWG, equation 16)."""
+    ratio = alpha * torch.expm1(alpha * advantage) / advantage
+    return torch.where(advantage == 0, alpha**2, ratio).clamp(min=torch.finfo(advantage.dtype).tiny)
+
+
+def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
+    """|tau - 1(A < 0)| / |A|, clipped at w_max, where it diverges (IDQL, section 4)."""
+    return (hard_expectile(advantage, tau) / advantage.abs()).clamp(max=w_max)
+
+
+LOSS = {
+    "expectile": "expectile",
+    "hard_expectile": "expectile",
+    "exponential": "expectile",
+    "linex": "linex",
+    "quantile": "quantile",
+}
+
+
+def select(weights: Tensor, advantages: Tensor) -> Tensor:
+    """The index (...) of the candidate of greatest weight among (..., M); of equal ones, the greatest advantage.
+
+    The tie-break matters: in float32 sigmoid(A) is 1 from A = 17 on, and the hard expectile has two values only.
+    """
+    best = weights == weights.amax(-1, keepdim=True)
+    return advantages.masked_fill(~best, -torch.inf).argmax(-1)
+
+
+def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: float, beta: float, w_max: float):
+    """The weight of that name; tau and alpha are those of the critic's loss."""
+    if name == "expectile":
+        return expectile(advantage, tau, scale)
+    if name == "hard_expectile":
+        return hard_expectile(advantage, tau)
+    if name == "exponential":
+        return exponential(advantage, beta, w_max)
+    if name == "linex":
+        return linex(advantage, alpha)
+    if name == "quantile":
+        return quantile(advantage, tau, w_max)
+    raise ValueError(f"unknown weight '{name}', know {', '.join(LOSS)}")

@@ -1,0 +1,310 @@
+"""Downloads from a real HTTP server on loopback that misbehaves on demand."""
+
+import errno
+import hashlib
+import http.server
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.tasks import d4rl
+
+NAME = "gym_mujoco_v2/hopper_medium-v2.hdf5"
+BODY = bytes(range(256)) * 4096  # 1 MiB
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `body` to any path.  `log` has (Range, If-Range, status, bytes sent) of each request."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.body, self.headers, self.log = BODY, {"ETag": '"one"'}, []
+        self.ranges, self.status, self.length, self.break_after, self.pause = True, 200, None, None, 0.0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, wanted, condition = self.server, self.headers["Range"], self.headers["If-Range"]
+        start, status = 0, server.status
+        fresh = condition in (None, *server.headers.values())
+        if status == 200 and wanted and server.ranges and fresh:
+            start, status = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]), 206
+            if start >= len(server.body):
+                status = 416
+        part = server.body[start:] if status < 300 else b""
+        self.send_response(status)
+        for name, value in server.headers.items():
+            self.send_header(name, value)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(server.body) - 1}/{len(server.body)}")
+        if server.length is None:
+            self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        sent = part[: server.break_after]
+        server.log.append((wanted, condition, status, len(sent)))
+        half = len(sent) // 2
+        self.wfile.write(sent[:half])
+        time.sleep(server.pause)
+        self.wfile.write(sent[half:])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch, server):
+    for name in ("SWGCTL_DATA", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SWGCTL_D4RL_URL", server.url)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def part(cache):
+    return cache / (NAME + ".part")
+
+
+def fetch(progress=None):
+    return d4rl.fetch(NAME, lambda line: None, progress)
+
+
+def break_off(server, after):
+    server.break_after = after
+    with pytest.raises(InputError, match=f"broke off after {after:,} of {len(server.body):,} bytes") as caught:
+        fetch()
+    assert "same command" in caught.value.help
+    server.break_after = None
+
+
+def test_a_download_arrives_whole_and_pinned(server, cache):
+    seen, said = [], []
+    path = d4rl.fetch(NAME, said.append, lambda done, total: seen.append((done, total)))
+    assert path == cache / NAME
+    assert path.read_bytes() == BODY
+    digest = hashlib.sha256(BODY).hexdigest()
+    assert d4rl.sha256(path) == digest
+    assert (cache / (NAME + ".sha256")).read_text() == f"{digest}  hopper_medium-v2.hdf5\n"
+    assert seen[0] == (0, len(BODY))
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert said == [f"downloading {server.url}/{NAME}"]
+    left = {file.name for file in path.parent.iterdir()}
+    assert left == {path.name, path.name + ".sha256", path.name + ".lock"}
+
+
+def test_the_second_time_nothing_is_downloaded(server):
+    assert fetch() == fetch()
+    assert len(server.log) == 1
+
+
+def test_a_broken_download_resumes_where_it_stopped(server, part):
+    break_off(server, 700_000)
+    assert part.stat().st_size == 700_000
+    seen = []
+    assert fetch(lambda done, total: seen.append((done, total))).read_bytes() == BODY
+    assert server.log[1] == ("bytes=700000-", '"one"', 206, len(BODY) - 700_000)
+    assert seen[0] == (700_000, len(BODY))
+
+
+def test_a_download_may_break_off_twice(server):
+    break_off(server, 300_000)
+    server.break_after = 200_000
+    with pytest.raises(InputError, match="broke off after 500,000 of 1,048,576"):
+        fetch()
+    server.break_after = None
+    assert fetch().read_bytes() == BODY
+    assert [sent for *_, sent in server.log] == [300_000, 200_000, len(BODY) - 500_000]
+
+
+def test_a_server_without_ranges_starts_again(server):
+    server.ranges = False
+    break_off(server, 700_000)
+    assert fetch().read_bytes() == BODY
+    assert server.log[1][2:] == (200, len(BODY))
+
+
+@pytest.mark.parametrize("validator", ["ETag", "Last-Modified"])
+def test_a_file_that_changed_in_between_is_not_glued(server, validator):
+    server.headers = {validator: '"one"' if validator == "ETag" else "Mon, 01 Jan 2024 00:00:00 GMT"}
+    break_off(server, 700_000)
+    server.body = BODY[::-1]
+    server.headers = {validator: '"two"' if validator == "ETag" else "Tue, 02 Jan 2024 00:00:00 GMT"}
+    assert fetch().read_bytes() == BODY[::-1]
+    assert server.log[1][2:] == (200, len(BODY))
+
+
+def test_a_weak_etag_vouches_for_nothing(server):
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    server.headers = {"ETag": 'W/"one"', "Last-Modified": date}
+    break_off(server, 700_000)
+    fetch()
+    assert server.log[1][:2] == ("bytes=700000-", date)
+
+
+def test_a_part_from_another_server_is_not_continued(server, monkeypatch):
+    server.headers = {}
+    break_off(server, 700_000)
+    monkeypatch.setenv("SWGCTL_D4RL_URL", server.url + "/mirror/")
+    assert fetch().read_bytes() == BODY
+    assert server.log[1][0] is None
+
+
+def test_a_part_of_unknown_origin_is_not_continued(server, part):
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"left by somebody")
+    assert fetch().read_bytes() == BODY
+    assert server.log[0][0] is None
+
+
+def test_a_part_that_is_already_whole_is_fetched_again(server, cache, part):
+    break_off(server, 700_000)
+    part.write_bytes(BODY)  # killed between the last byte and the rename
+    assert fetch().read_bytes() == BODY
+    assert [status for *_, status, _ in server.log] == [200, 416, 200]
+
+
+def test_a_body_of_unknown_length_is_accepted(server):
+    server.length = "unknown"
+    seen = []
+    assert fetch(lambda done, total: seen.append(total)).read_bytes() == BODY
+    assert set(seen) == {None}
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_refusal_says_what_to_do(server, status):
+    server.status = status
+    with pytest.raises(InputError, match=f"HTTP {status}") as caught:
+        fetch()
+    assert caught.value.code == 3
+    assert "SWGCTL_D4RL_URL" in caught.value.help
+    assert "SWGCTL_DATA" in caught.value.help
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid", "no url"])
+def test_a_dead_server_says_what_to_do(monkeypatch, url):
+    monkeypatch.setenv("SWGCTL_D4RL_URL", url)
+    with pytest.raises(InputError, match=re.escape(url)) as caught:
+        fetch()
+    assert "SWGCTL_DATA" in caught.value.help
+
+
+def test_a_silent_server_times_out(server, monkeypatch, part):
+    server.pause = 1
+    monkeypatch.setattr(d4rl, "TIMEOUT", 0.2)
+    monkeypatch.setattr(d4rl, "CHUNK", 1 << 16)
+    with pytest.raises(InputError, match="broke off after 524,288 of 1,048,576 bytes: timed out"):
+        fetch()
+    assert part.stat().st_size == len(BODY) // 2
+
+
+def test_a_file_that_changed_after_pinning_is_refused(server, cache):
+    path = fetch()
+    path.write_bytes(b"other bytes")
+    with pytest.raises(CorruptError) as caught:
+        fetch()
+    assert caught.value.code == 4
+    for digest in (hashlib.sha256(b"other bytes"), hashlib.sha256(BODY)):
+        assert digest.hexdigest() in str(caught.value)
+    assert f"rm '{path}'" in caught.value.help
+    path.unlink()
+    assert fetch().read_bytes() == BODY
+
+
+def test_bytes_swapped_on_the_server_are_refused_until_the_pin_goes(server, cache):
+    path = fetch()
+    path.unlink()
+    server.body = BODY[::-1]
+    for _ in range(2):
+        with pytest.raises(CorruptError, match=r"hopper_medium-v2\.hdf5\.sha256 says"):
+            fetch()
+    (cache / (NAME + ".sha256")).unlink()
+    assert fetch().read_bytes() == BODY[::-1]
+    assert len(server.log) == 2
+
+
+@pytest.mark.parametrize("place", [NAME, "hopper_medium-v2.hdf5"])
+def test_a_local_folder_comes_first_and_is_left_alone(server, tmp_path, monkeypatch, place):
+    mine = tmp_path / "mine" / place
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    monkeypatch.setenv("SWGCTL_DATA", str(tmp_path / "mine"))
+    assert fetch() == mine
+    assert server.log == []
+    assert list(mine.parent.iterdir()) == [mine]
+
+
+def test_a_local_folder_without_the_file_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
+    said = []
+    assert d4rl.fetch(NAME, said.append).read_bytes() == BODY
+    assert said[0] == f"SWGCTL_DATA: {tmp_path} does not hold hopper_medium-v2.hdf5"
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("SWGCTL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert d4rl.cache_folder() == tmp_path / "xdg" / "swgctl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert d4rl.cache_folder() == tmp_path / ".cache" / "swgctl"
+
+
+def test_a_full_disk_is_named(monkeypatch, part):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SwgError, match="No space left on device") as caught:
+            fetch()
+    assert caught.value.code == 1
+    assert "SWGCTL_CACHE" in caught.value.help
+    assert part.exists()
+
+
+def test_what_was_written_before_the_disk_was_full_is_kept(server, part, monkeypatch):
+    monkeypatch.setattr(d4rl, "CHUNK", 1 << 16)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+    try:
+        with pytest.raises(SwgError, match="File too large") as caught:
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.code == 1
+    assert part.stat().st_size == 500_000
+    assert fetch().read_bytes() == BODY
+    assert server.log[1][0] == "bytes=500000-"
+
+
+def test_two_processes_download_once(server):
+    server.pause = 0.5
+    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, print))"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=30)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+    assert "waiting for another process" in "".join(said)
+    assert len(server.log) == 1

@@ -1,0 +1,171 @@
+"""Tasks by name and by file, their scores, and where `locate` looks for their data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from swgctl import tasks
+from swgctl.errors import CorruptError, InputError, UsageError
+from swgctl.tasks import Task, get, locate, names, normalized_score
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my own data (1).hdf5"
+    path.write_bytes(b"")
+    return path
+
+
+def test_the_fifteen_locomotion_tasks_and_the_demo_are_known():
+    assert len(names()) == 16
+    for robot in ("halfcheetah", "hopper", "walker2d"):
+        for data in ("random", "medium", "medium-replay", "medium-expert", "expert"):
+            task = get(f"{robot}-{data}-v2")
+            assert task.source == f"d4rl:gym_mujoco_v2/{robot}_{data.replace('-', '_')}-v2.hdf5"
+            assert task.environment.lower() == f"{robot}-v4"
+            assert (task.rewards, task.recipe, task.horizon) == ("return_range", "locomotion", 1000)
+    demo = get("demo")
+    assert (demo.source, demo.environment, demo.recipe) == ("local:demo", "HalfCheetah-v4", "demo")
+    assert demo.references == get("halfcheetah-medium-v2").references
+
+
+def test_a_task_survives_json():
+    for task in map(get, names()):
+        assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+
+
+def test_a_record_of_another_version_is_named():
+    with pytest.raises(CorruptError, match=r"task demo: .*colour"):
+        Task.from_json(get("demo").to_json() | {"colour": "red"})
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(UsageError, match=r"did you mean 'hopper-medium-v2'") as caught:
+        get("hoper-medium-v2")
+    assert caught.value.code == 2
+    assert caught.value.help
+
+
+def test_a_known_task_keeps_its_environment():
+    assert get("demo", "HalfCheetah-v4") == get("demo")
+    with pytest.raises(UsageError, match="HalfCheetah-v4, not HalfCheetah-v5"):
+        get("demo", "HalfCheetah-v5")
+
+
+def test_a_file_needs_an_environment(file):
+    with pytest.raises(UsageError) as caught:
+        get(str(file))
+    assert caught.value.help == f"swgctl critic {file} --env ENV_ID"
+
+
+def test_a_missing_file_is_not_an_unknown_task(tmp_path):
+    with pytest.raises(InputError, match="no such file") as caught:
+        get(str(tmp_path / "data.hdf5"), "Hopper-v4")
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "rewards", "recipe", "horizon"),
+    [
+        ("HalfCheetah-v4", "return_range", "locomotion", 1000),
+        ("Walker2d-v5", "return_range", "locomotion", 1000),
+        ("Pendulum-v1", "none", "default", 200),
+        ("gymnasium.envs:Hopper-v4", "return_range", "locomotion", 1000),
+    ],
+)
+def test_a_file_takes_its_settings_from_the_environment(file, environment, rewards, recipe, horizon):
+    task = get(str(file), environment)
+    assert task == Task("my-own-data-1", environment, f"file:{file.resolve()}", rewards, recipe, None, horizon)
+    assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+
+
+def test_an_antmaze_file_costs_one_a_step(file):
+    import gymnasium
+
+    gymnasium.register("AntMaze_Test-v4", entry_point="nowhere:Maze", max_episode_steps=700)
+    try:
+        assert get(str(file), "AntMaze_Test-v4").rewards == "minus_one"
+    finally:
+        del gymnasium.registry["AntMaze_Test-v4"]
+
+
+def test_a_file_never_passes_for_a_known_task(tmp_path):
+    path = tmp_path / "hopper-medium-v2.hdf5"
+    path.write_bytes(b"")
+    task = get(str(path), "Hopper-v4")
+    assert (task.name, task.references) == ("hopper-medium-v2-file", None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("HalfCheeta-v4", "did you mean 'HalfCheetah-v4'"),
+        ("HalfCheetah", "no environment 'HalfCheetah'"),
+        ("HalfCheetah-v2", "no longer makes 'HalfCheetah-v2'"),
+        ("no_such_module:Maze-v0", "No module named 'no_such_module'"),
+    ],
+)
+def test_an_unknown_environment_is_a_usage_error(file, environment, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        get(str(file), environment)
+    assert caught.value.help
+
+
+def test_normalized_scores():
+    task = get("hopper-medium-v2")
+    assert normalized_score(task, -20.272305) == 0
+    assert normalized_score(task, 3234.3) == 100
+    halfway = (3234.3 - 20.272305) / 2
+    np.testing.assert_allclose(normalized_score(task, np.array([halfway, 3234.3])), [50, 100])
+
+
+def test_a_task_without_references_has_no_score(file):
+    assert normalized_score(get(str(file), "Hopper-v4"), 1000.0) is None
+
+
+def test_locate_finds_a_file_and_says_when_it_is_gone(file):
+    task = get(str(file), "Hopper-v4")
+    assert locate(task, print) == file
+    file.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        locate(task, print)
+
+
+def test_locate_builds_local_tasks_in_the_cache(tmp_path, monkeypatch):
+    from swgctl.tasks import local
+
+    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path))
+    monkeypatch.setattr(local, "build", lambda name, directory, say: directory / f"{name}.hdf5")
+    assert locate(get("demo"), print) == tmp_path / "local" / "demo.hdf5"
+
+
+def test_locate_refuses_a_source_of_another_version():
+    with pytest.raises(CorruptError, match="cloud:demo"):
+        locate(Task.from_json(get("demo").to_json() | {"source": "cloud:demo"}), print)
+
+
+def test_locate_takes_d4rl_files_from_the_local_folder(tmp_path, monkeypatch):
+    (tmp_path / "hopper_medium-v2.hdf5").write_bytes(b"data")
+    monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
+    assert locate(get("hopper-medium-v2"), print) == tmp_path / "hopper_medium-v2.hdf5"
+
+
+def test_importing_the_room_is_cheap():
+    heavy = "{'numpy', 'h5py', 'gymnasium', 'torch', 'urllib.request'}"
+    code = f"import sys, swgctl.tasks; swgctl.tasks.get('demo'); print({heavy} & sys.modules.keys())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
+
+
+def test_no_task_is_listed_twice():
+    """PyYAML lets a duplicate key win in silence."""
+    for family in Path(tasks.__file__).parent.glob("*.yaml"):
+        node = yaml.compose(family.read_text())
+        rows = next(value for key, value in node.value if key.value == "tasks")
+        keys = [key.value for key, _ in rows.value]
+        assert len(keys) == len(set(keys))
