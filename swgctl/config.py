@@ -16,8 +16,11 @@ from swgctl.errors import UsageError, nearest
 
 
 class Settings(BaseModel):
-    """The parameters of one stage.  A field that is added later declares its neutral value, with which keys stay as they
-    were: `Field(default, json_schema_extra={"neutral": default})`."""
+    """The parameters of one stage.
+
+    A field that is added later declares the neutral value with which keys stay as they were:
+    `Field(default, json_schema_extra={"neutral": default})`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -76,7 +76,7 @@ def progress(name: str, total: int | None, unit: str = "steps") -> Iterator[Prog
 
 @contextlib.contextmanager
 def downloads(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A function (bytes done, bytes in all or None) that shows a download's progress; shows nothing until it is called."""
+    """A function (bytes done, bytes in all or None) that shows a download's progress, from its first call on."""
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 

@@ -13,7 +13,7 @@ RESAMPLES = 10_000
 
 
 def interval(groups: list[np.ndarray]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean: over the groups (seeds), or within the one there is (episodes)."""
+    """95 % percentile bootstrap interval of the mean: over groups (seeds), or within the only one (episodes)."""
     values = np.array([g.mean() for g in groups]) if len(groups) > 1 else groups[0]
     picks = np.random.Generator(np.random.PCG64(0)).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[picks].mean(1), [0.025, 0.975])

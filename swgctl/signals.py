@@ -1,4 +1,4 @@
-"""Stopping: a signal raises Interrupted at once, or inside `deferred` sets a flag that is read where stopping is safe."""
+"""Stopping: a signal raises Interrupted at once, or inside `deferred` where the work reads its flag."""
 
 import contextlib
 import signal

@@ -101,13 +101,14 @@ class Artifact:
 
     def parent(self, role: str) -> "Artifact":
         """The artifact that filled an input, found by its digest.  Raises InputError when it is gone."""
-        record = self.meta["inputs"][role]
-        for candidate in self.store.artifacts(record["stage"], record["task"]):
-            if candidate.digest == record["digest"]:
-                return candidate
+        record, store = self.meta["inputs"][role], self.store
+        found = store.find(record["stage"], record["task"], record["key"])
+        if found and found.digest == record["digest"]:
+            return found
         raise InputError(
-            f"{self.path} was made from {record['stage']} {record['key'][:KEY_LENGTH]}, which is not in {self.store.root}",
-            f"copy that artifact into {self.store.root / 'objects'}, or build it again",
+            f"{self.path} was made from {record['stage']} {record['key'][:KEY_LENGTH]} of digest "
+            f"{record['digest'][:KEY_LENGTH]}, which is not in {store.root}",
+            f"copy that artifact into {store.root / 'objects'}, or build it again",
         )
 
     def ancestors(self) -> dict[str, "Artifact"]:

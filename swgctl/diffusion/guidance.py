@@ -19,11 +19,12 @@ class self_weighted:
 
     eps~ = eps - rho sigma_k grad_{z_k} log w_hat,  w_hat = (z_{k,w} - sigma_k eps_w) / alpha_k  (equation 11),
 
-    where _w is the last of the D channels.  Samples follow q(z) w^rho as sigma_k goes to 0, and q(z) w exactly for rho = 1.
+    where _w is the last of the D channels.  With rho = 1 samples follow q(z) w exactly; with another rho the score is
+    that of q(z) w^rho in the limit of sigma_k = 0 only.
 
     rho    the guidance scale: a number, or a tensor broadcastable to z (..., D), one scale a row.
-    w_min  weights are positive, predictions of them need not be: log w_hat is taken of max(w_hat, w_min), so the gradient
-           of a row below w_min is zero.  There is no upper bound: weights may exceed 1.
+    w_min  weights are positive, predictions of them need not be: the logarithm is of max(w_hat, w_min), so the
+           gradient of a row below w_min is zero.  There is no upper bound: weights may exceed 1.
 
     `clamped` counts, for each row, the calls in which w_hat lay below w_min; `calls` counts all.
 
@@ -32,11 +33,7 @@ class self_weighted:
     """
 
     def __init__(self, rho: float | Tensor, w_min: float = W_MIN):
-        if torch.is_tensor(rho):
-            valid = bool((rho >= 0).all())
-        else:
-            valid = rho >= 0
-        if not valid:
+        if not bool((torch.as_tensor(rho) >= 0).all()):
             raise ValueError(f"rho must be a number >= 0, not {rho}")
         self.rho, self.w_min = rho, w_min
         self.clamped, self.calls = 0, 0

@@ -39,7 +39,7 @@ class Schedule:
 
     @classmethod
     def vp(cls, K: int, beta_min: float = 0.1, beta_max: float = 10.0) -> "Schedule":
-        """Variance preserving (Song et al., 2021), discretised as in IDQL and SWG: alpha_{K-1}^2 = exp(-5.05) for all K."""
+        """Variance preserving (Song et al., 2021), as IDQL and SWG discretise it: alpha_{K-1}^2 = exp(-5.05)."""
         k = torch.arange(1, _steps(K) + 1, dtype=torch.float64)
         return cls.from_betas(1 - torch.exp(-beta_min / K - 0.5 * (beta_max - beta_min) * (2 * k - 1) / K**2))
 

@@ -1,5 +1,7 @@
 """Twin Q and V: multi-layer perceptrons of the state and the action (SWG, appendix B.2)."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ class MLP(nn.Module):
     def __init__(self, members: tuple[int, ...], inputs: int, hidden: list[int]):
         super().__init__()
         sizes = [inputs, *hidden, 1]
-        self.layers = nn.ModuleList(Linear(members, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(Linear(members, a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
@@ -36,5 +38,5 @@ class Critic(nn.Module):
         return x.unsqueeze(1).expand(-1, 2, -1, -1)
 
     def value(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """(min over the target twins of Q, V), each (S, B), for (S, B, O) and (S, B, A); A(s, a) is their difference."""
+        """(min over the target twins of Q, V), each (S, B); A(s, a) is their difference."""
         return self.q_target(self.twins(observations, actions)).amin(1), self.v(observations)

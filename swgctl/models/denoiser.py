@@ -1,4 +1,4 @@
-"""The noise predictor eps(z_k, k, s) over z = [action, weight] (SWG, appendix B.2; IDQL's LN-ResNet with a weight head)."""
+"""The noise predictor eps(z_k, k, s) over z = [action, weight]: IDQL's LN-ResNet with a weight head (SWG, B.2)."""
 
 import math
 
@@ -120,7 +120,7 @@ class Bound:
         self.state = state if row is None else state[:, row]
 
     def weight_first(self, z: Tensor, k: int):
-        """(eps_w (S, B), finish): `finish()` runs the remaining blocks without autograd and returns eps (S, B, A + 1)."""
+        """(eps_w (S, B), finish): `finish()` runs the other blocks without autograd, to eps (S, B, A + 1)."""
         net = self.denoiser
         h = torch.baddbmm(self.state + self.steps[:, k : k + 1], z, self.entry)
         for block in net.blocks[: net.weight_block]:
