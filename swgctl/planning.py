@@ -29,7 +29,7 @@ def recipe_text(task: str, environment: str | None, recipe: str | None, assignme
 
 def _line(name: str, value, origin: str, indent: str) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
-    return f"{indent}{name}: {text}".ljust(40) + f"# {origin}"
+    return f"{indent}{name}: {text}".ljust(38) + f"  # {origin}"
 
 
 def validate(files: list[str], every: bool) -> list[Path]:

@@ -47,7 +47,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
     counts = counts.to(policy.device)
 
     members = len(policy.seeds)
-    worlds = [environments.make(task) for _ in range(members * rows)]
+    worlds = [environments.make(task.environment) for _ in range(members * rows)]
     low, high = worlds[0].action_space.low, worlds[0].action_space.high
     horizon = task.horizon or worlds[0].spec.max_episode_steps
     state = np.stack(

@@ -32,7 +32,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     from swgctl.tasks import environments, transitions
 
     data = transitions.read(job.source, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
-    environments.check(environments.make(job.task), data)
+    environments.check(environments.make(job.task.environment), data)
     returns = data.episode_returns()
     learner = CriticLearner(data, job.settings, job.params["rewards"], job.seeds, torch.device(job.device))
     facts = {

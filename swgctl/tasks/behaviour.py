@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import sys
-import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.tasks import environments
 
 LOG_STD = (-20.0, 2.0)  # the bounds that the actor was trained with
 
@@ -89,15 +89,6 @@ class RandomPolicy:
         return noise.astype(np.float32)
 
 
-def make(environment: str):
-    """The gymnasium environment of this id, without the remark that -v4, which D4RL's data need, is old."""
-    import gymnasium
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*out of date.*")
-        return gymnasium.make(environment, disable_env_checker=True)
-
-
 def counter(*words) -> int:
     """A seed of 64 bits that depends on the words alone, so on nothing that was drawn before."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big")
@@ -113,7 +104,7 @@ def lock_step(environment: str, policy, streams: int, rows: int, length: int, *w
     Returns D4RL's fields with leading axes (streams, rows): observations, actions, rewards and
     next_observations, float32; terminals and timeouts, bool, never both true.
     """
-    worlds = [make(environment).unwrapped for _ in range(streams)]
+    worlds = [environments.make(environment).unwrapped for _ in range(streams)]
     state_shape, action_shape = worlds[0].observation_space.shape, worlds[0].action_space.shape
     generators = [np.random.Generator(np.random.Philox(counter(*words, i))) for i in range(streams)]
     noise = np.stack([policy.draw(generator, (rows, *action_shape)) for generator in generators])
@@ -187,7 +178,7 @@ def train(environment: str, steps: int, save: list[int], seed: int, directory: P
             return True
 
     directory.mkdir(parents=True, exist_ok=True)
-    sbx.SAC("MlpPolicy", make(environment), seed=seed, learning_starts=1000).learn(steps, callback=Save())
+    sbx.SAC("MlpPolicy", environments.make(environment), seed=seed, learning_starts=1000).learn(steps, callback=Save())
 
 
 def actor_tensors(model) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ mirror and a folder by setting, and a checksum that is kept beside each file fro
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import json
 import os
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.files import sha256
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 60  # seconds without a byte
@@ -58,12 +58,6 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SWGCTL_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
-
-
-def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_local_folder(relative_path: str, say: Say) -> Path | None:

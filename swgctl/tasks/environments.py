@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 
 from swgctl.errors import InputError, UsageError, nearest
-from swgctl.tasks.registry import Task
 from swgctl.tasks.transitions import Transitions
 
 
@@ -37,9 +36,8 @@ def spec(environment: str) -> gymnasium.envs.registration.EnvSpec:
     return found
 
 
-def make(task: Task | str) -> gymnasium.Env:
-    """The environment of a task or an id.  Raises UsageError where it is unknown or cannot be made here."""
-    environment = task.environment if isinstance(task, Task) else task
+def make(environment: str) -> gymnasium.Env:
+    """The environment of an id.  Raises UsageError where it is unknown or cannot be made here."""
     found = spec(environment)
     with warnings.catch_warnings():
         # D4RL's data was made with the old versions: an upgrade would change what is measured.

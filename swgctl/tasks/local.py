@@ -6,9 +6,7 @@ file, which appears under its name by one rename, holds no time stamp.
 
 import hashlib
 import json
-import os
 import platform
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,6 +16,7 @@ import h5py
 import numpy as np
 
 from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.files import canonical, sha256, write_atomically
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
 
 POLICIES = Path(__file__).parent / "policies"
@@ -79,10 +78,8 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> Path:
     say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
     directory.mkdir(parents=True, exist_ok=True)
     roll_out(task, path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     recorded = json.loads((POLICIES / f"{name}.json").read_text())
-    if remark := compare(recorded, sha256, versions()):
+    if remark := compare(recorded, sha256(path), versions()):
         say(f"{name}: {remark}")
     return path
 
@@ -107,20 +104,12 @@ def roll_out(task: LocalTask, path: Path) -> Path:
         "seed": task.seed,
         "policies": canonical({name: policy.about for name, policy in policies.items()}),
     }
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        write(temporary, data, attributes, names=list(policies))
-        with h5py.File(temporary) as file:
-            if not all(np.array_equal(file[key], value) for key, value in data.items()):
-                raise SwgError(f"{temporary}: reads back as other data than was written", "check the disk")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda draft: write(draft, data, attributes, names=list(policies)))
     return path
 
 
 def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list[str]) -> None:
-    """Write D4RL's flat HDF5, and flush it to the disk."""
+    """Write D4RL's flat HDF5, and read it back.  Raises SwgError where that gives other data."""
     # Uncompressed: compressed bytes would depend on the zlib that h5py was built with.
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         file.attrs.update(attributes)
@@ -128,8 +117,9 @@ def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list
             dataset = file.create_dataset(key, data=value, track_times=False)
             dataset.attrs["long_name"], dataset.attrs["units"] = FIELDS[key]
         file["infos/behaviour_policy"].attrs["names"] = names
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    with h5py.File(path) as file:
+        if not all(np.array_equal(file[key], value) for key, value in data.items()):
+            raise SwgError(f"{path}: reads back as other data than was written", "check the disk")
 
 
 def load(task: LocalTask, name: str) -> BehaviourPolicy | RandomPolicy:
@@ -154,17 +144,13 @@ def versions() -> dict[str, str]:
     return libraries | {"platform": f"{platform.system()}-{platform.machine()}"}
 
 
-def compare(recorded: dict, sha256: str, installed: dict[str, str]) -> str | None:
+def compare(recorded: dict, found: str, installed: dict[str, str]) -> str | None:
     """What to say of a file whose bytes are not the recorded ones; None where they are."""
-    if sha256 == recorded["sha256"]:
+    if found == recorded["sha256"]:
         return None
     theirs = {name: text for name, text in recorded["versions"].items() if text != installed.get(name)}
     if not theirs:
-        line = f"the file's sha256 is {sha256}, but {recorded['sha256']} was recorded with the same versions"
+        line = f"the file's sha256 is {found}, but {recorded['sha256']} was recorded with the same versions"
         return f"{line} (another processor or C library may round differently)"
     listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in theirs.items())
-    return f"the file's sha256 is {sha256}; the recorded one belongs to other versions ({listed})"
-
-
-def canonical(value) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return f"the file's sha256 is {found}; the recorded one belongs to other versions ({listed})"

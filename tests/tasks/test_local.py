@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from swgctl.errors import CorruptError, InputError, UsageError
-from swgctl.tasks import behaviour, local
-from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, counter, lock_step, make
+from swgctl.tasks import behaviour, environments, local
+from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, counter, lock_step
 
 SMALL = local.LocalTask("HalfCheetah-v4", (("random", 200), ("weak", 200)), length=60, streams=2, seed=1)
 STRENGTHS = ("weak", "medium", "better")
@@ -123,7 +123,7 @@ def test_training_without_sbx_says_what_to_install(monkeypatch, tmp_path):
 def test_the_old_version_of_an_environment_is_made_in_silence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert make("HalfCheetah-v4").spec.id == "HalfCheetah-v4"
+        assert environments.make("HalfCheetah-v4").spec.id == "HalfCheetah-v4"
 
 
 # ---- the loop
@@ -205,7 +205,7 @@ def test_actions_follow_from_the_file_and_the_seed(tmp_path):
 
 def test_every_row_is_a_step_of_the_simulator(demo):
     """Put a fresh cheetah where the file says it was, act, and see it get where the file says it got."""
-    world = make("HalfCheetah-v4").unwrapped
+    world = environments.make("HalfCheetah-v4").unwrapped
     world.reset(seed=0)
     with h5py.File(demo[0]) as file:
         rows = np.sort(np.random.default_rng(3).choice(60_000, 1000, replace=False))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swgctl.errors import CorruptError, InputError, UsageError
-from swgctl.tasks import environments, get
+from swgctl.tasks import environments
 from swgctl.tasks.transitions import read
 
 N = 8
@@ -225,7 +225,7 @@ def test_damage_inside_a_compressed_chunk_is_corrupt(tmp_path, write):
 
 
 def test_environments_are_made_quietly(recwarn):
-    env = environments.make(get("halfcheetah-medium-v2"))
+    env = environments.make("HalfCheetah-v4")
     assert env.spec.id == "HalfCheetah-v4"
     assert not [warning for warning in recwarn if "out of date" in str(warning.message)]
     env.close()
