@@ -1,5 +1,6 @@
 """The command line: flags in, one path out.  No work of its own, and nothing heavy imported before it is needed."""
 
+import inspect
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from swgctl.errors import SwgError
+from swgctl.errors import SwgError, UsageError
 
 # The class that every complaint of the parser derives from, whichever package defines it.
 PARSER_ERROR = typer.BadParameter.__base__.__base__
@@ -33,6 +34,9 @@ class Group(TyperGroup):
         except SwgError as error:
             return fail(str(error), error.help, error.code)
         except PARSER_ERROR as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.format_message(), file=sys.stderr)
+                return 2
             context = getattr(error, "ctx", None)
             return fail(error.format_message(), f"{context.command_path if context else 'swgctl'} --help", 2)
         except (KeyboardInterrupt, typer.Abort):
@@ -84,21 +88,6 @@ Env = Annotated[str | None, typer.Option("--env", help="Gymnasium id that a file
 Ref = Annotated[str, typer.Argument(help="A directory, an id's first characters, or - for standard input.")]
 
 
-def emit(result, as_json: bool) -> None:
-    """The one line of a stage on stdout: never through Rich, which cuts lines."""
-    print(json.dumps(result.to_json()) if as_json else result.artifact.path)
-
-
-def numbers(texts: list[str] | None, kind: type, option: str) -> list | None:
-    """["0,5", "10"] -> [0, 5, 10], or None.  Raises UsageError."""
-    from swgctl.errors import UsageError
-
-    try:
-        return [kind(part) for text in texts for part in text.split(",")] if texts else None
-    except ValueError:
-        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{option} 0,5,10") from None
-
-
 @app.callback()
 def about() -> None:
     """Diffusion self-weighted guidance for offline reinforcement learning, as staged artifacts.
@@ -111,203 +100,143 @@ def about() -> None:
 # -- stages ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=STAGES)
+def stage(name: str):
+    """Makes a command of a function that says what is special to its stage, as arguments of `stages.run_stage`.
+
+    The options that all stages share are added to the function's own; what the stage made is one line on stdout.
+    """
+
+    def command(function):
+        def run(
+            recipe: Recipe = None,
+            set: Set = (),
+            store: StoreOption = None,
+            device: Device = "auto",
+            force: Force = False,
+            no_wait: NoWait = False,
+            as_json: Json = False,
+            **own,
+        ) -> None:
+            from swgctl import report, stages
+
+            common = {"recipe": recipe, "assignments": tuple(set), "store": store, "device": device}
+            chosen = function(**own) | common | {"force": force, "wait": not no_wait}
+            result = stages.run_all(**chosen) if name == "run" else stages.run_stage(name, **chosen)
+            if result.artifact.stage == "eval":
+                report.print_evaluation(result.artifact, report.ancestor(result.artifact, "critic"))
+            # never through Rich, which cuts lines
+            print(json.dumps(result.to_json()) if as_json else result.artifact.path)
+
+        shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        run.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *shared])
+        run.__doc__ = function.__doc__
+        return app.command(name, rich_help_panel=STAGES)(run)
+
+    return command
+
+
+def numbers(texts: list[str] | None, kind: type, option: str) -> list | None:
+    """["0,5", "10"] -> [0, 5, 10], or None.  Raises UsageError."""
+    try:
+        return [kind(part) for text in texts for part in text.split(",")] if texts else None
+    except ValueError:
+        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{option} 0,5,10") from None
+
+
+TaskArgument = Annotated[str, typer.Argument(help="A task's name, or an HDF5 file with --env.")]
+ClipActions = Annotated[bool | None, typer.Option("--clip-actions", help="Clip actions outside [-1, 1].")]
+Steps = Annotated[int | None, typer.Option(help="Gradient steps.")]
+Batch = Annotated[int | None, typer.Option(help="Rows a step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Adam's learning rate.")]
+Weight = Annotated[str | None, typer.Option(help="expectile, hard_expectile, exponential, linex or quantile.")]
+Rho = Annotated[list[str] | None, typer.Option(help="Guidance scales: 15, or 0,5,10.")]
+Resample = Annotated[list[str] | None, typer.Option(help="Candidates M of which one is kept: 8, or 1,8.")]
+Episodes = Annotated[int | None, typer.Option(help="Episodes of each cell and seed.")]
+
+
+@stage("critic")
 def critic(
-    task: Annotated[str, typer.Argument(help="A task's name, or an HDF5 file with --env.")],
+    task: TaskArgument,
     env: Env = None,
     seeds: Seeds = None,
     tau: Annotated[float | None, typer.Option(help="Expectile of V.")] = None,
     loss: Annotated[str | None, typer.Option(help="V's loss: expectile, quantile or linex.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
-    clip_actions: Annotated[bool | None, typer.Option("--clip-actions", help="Clip actions outside [-1, 1].")] = None,
-    recipe: Recipe = None,
-    set: Set = (),
-    store: StoreOption = None,
-    device: Device = "auto",
-    force: Force = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-) -> None:
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    clip_actions: ClipActions = None,
+) -> dict:
     """Learn Q and V in-sample."""
-    from swgctl.stages import run_stage
-
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    result = run_stage(
-        "critic",
-        task,
-        environment=env,
-        seeds=seeds,
-        recipe=recipe,
-        assignments=tuple(set),
-        flags=flags,
-        store=store,
-        device=device,
-        force=force,
-        wait=not no_wait,
-    )
-    emit(result, as_json)
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
 
 
-@app.command(rich_help_panel=STAGES)
-def augment(
-    weight: Annotated[
-        str | None, typer.Option(help="expectile, hard_expectile, exponential, linex or quantile.")
-    ] = None,
-    source: From = None,
-    task: TaskOption = None,
-    recipe: Recipe = None,
-    set: Set = (),
-    store: StoreOption = None,
-    device: Device = "auto",
-    force: Force = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-) -> None:
+@stage("augment")
+def augment(weight: Weight = None, source: From = None, task: TaskOption = None) -> dict:
     """Turn the critic's advantages into weights, one for every row of the data."""
-    from swgctl.stages import run_stage
-
-    result = run_stage(
-        "augment",
-        task,
-        source=source,
-        recipe=recipe,
-        assignments=tuple(set),
-        flags={"weight": weight},
-        store=store,
-        device=device,
-        force=force,
-        wait=not no_wait,
-    )
-    emit(result, as_json)
+    return {"source": source, "task": task, "flags": {"weight": weight}}
 
 
-@app.command(rich_help_panel=STAGES)
+@stage("diffuse")
 def diffuse(
-    steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
     width: Annotated[int | None, typer.Option(help="Units of a block.")] = None,
     source: From = None,
     task: TaskOption = None,
-    recipe: Recipe = None,
-    set: Set = (),
-    store: StoreOption = None,
-    device: Device = "auto",
-    force: Force = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-) -> None:
+) -> dict:
     """Train one diffusion model over (action, weight)."""
-    from swgctl.stages import run_stage
-
-    result = run_stage(
-        "diffuse",
-        task,
-        source=source,
-        recipe=recipe,
-        assignments=tuple(set),
-        flags={"steps": steps, "batch": batch, "lr": lr, "width": width},
-        store=store,
-        device=device,
-        force=force,
-        wait=not no_wait,
-    )
-    emit(result, as_json)
+    flags = {"steps": steps, "batch": batch, "lr": lr, "width": width}
+    return {"source": source, "task": task, "flags": flags}
 
 
-@app.command("eval", rich_help_panel=STAGES)
+@stage("eval")
 def evaluate(
-    rho: Annotated[list[str] | None, typer.Option(help="Guidance scales: 15, or 0,5,10.")] = None,
-    resample: Annotated[list[str] | None, typer.Option(help="Candidates M of which one is kept: 8, or 1,8.")] = None,
-    episodes: Annotated[int | None, typer.Option(help="Episodes of each cell and seed.")] = None,
+    rho: Rho = None,
+    resample: Resample = None,
+    episodes: Episodes = None,
     temperature: Annotated[float | None, typer.Option(help="Of the sampling noise; 0 is deterministic.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddpm.")] = None,
     select: Annotated[str | None, typer.Option(help="Whose weight ranks candidates: critic or self.")] = None,
     critic: Annotated[str | None, typer.Option(help="REF of another critic to rank candidates by.")] = None,
     source: From = None,
     task: TaskOption = None,
-    recipe: Recipe = None,
-    set: Set = (),
-    store: StoreOption = None,
-    device: Device = "auto",
-    force: Force = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-) -> None:
+) -> dict:
     """Roll out the policy, guided by its own weight, in all cells of rho x M at once."""
-    from swgctl.report import ancestor, print_evaluation
-    from swgctl.stages import run_stage
+    flags = {
+        "rho": numbers(rho, float, "--rho"),
+        "resample": numbers(resample, int, "--resample"),
+        "episodes": episodes,
+        "temperature": temperature,
+        "sampler": sampler,
+        "select": select,
+    }
+    return {"source": source, "task": task, "critic": critic, "flags": flags}
 
-    result = run_stage(
-        "eval",
-        task,
-        source=source,
-        critic=critic,
-        recipe=recipe,
-        assignments=tuple(set),
-        flags={
+
+@stage("run")
+def run(
+    task: TaskArgument,
+    env: Env = None,
+    seeds: Seeds = None,
+    weight: Weight = None,
+    rho: Rho = None,
+    resample: Resample = None,
+    episodes: Episodes = None,
+    clip_actions: ClipActions = None,
+) -> dict:
+    """All four stages; prints the path of the evaluation, which `swgctl tree` leads back from."""
+    flags = {
+        "critic": {"clip_actions": clip_actions},
+        "augment": {"weight": weight},
+        "eval": {
             "rho": numbers(rho, float, "--rho"),
             "resample": numbers(resample, int, "--resample"),
             "episodes": episodes,
-            "temperature": temperature,
-            "sampler": sampler,
-            "select": select,
         },
-        store=store,
-        device=device,
-        force=force,
-        wait=not no_wait,
-    )
-    print_evaluation(result.artifact, ancestor(result.artifact, "critic"))
-    emit(result, as_json)
-
-
-@app.command(rich_help_panel=STAGES)
-def run(
-    task: Annotated[str, typer.Argument(help="A task's name, or an HDF5 file with --env.")],
-    env: Env = None,
-    seeds: Seeds = None,
-    weight: Annotated[str | None, typer.Option(help="As for augment.")] = None,
-    rho: Annotated[list[str] | None, typer.Option(help="As for eval.")] = None,
-    resample: Annotated[list[str] | None, typer.Option(help="As for eval.")] = None,
-    episodes: Annotated[int | None, typer.Option(help="As for eval.")] = None,
-    clip_actions: Annotated[bool | None, typer.Option("--clip-actions", help="As for critic.")] = None,
-    recipe: Recipe = None,
-    set: Set = (),
-    store: StoreOption = None,
-    device: Device = "auto",
-    force: Force = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-) -> None:
-    """All four stages; prints the path of the evaluation, which `swgctl tree` leads back from."""
-    from swgctl.report import ancestor, print_evaluation
-    from swgctl.stages import run_all
-
-    result = run_all(
-        task,
-        environment=env,
-        seeds=seeds,
-        recipe=recipe,
-        assignments=tuple(set),
-        flags={
-            "critic": {"clip_actions": clip_actions},
-            "augment": {"weight": weight},
-            "eval": {
-                "rho": numbers(rho, float, "--rho"),
-                "resample": numbers(resample, int, "--resample"),
-                "episodes": episodes,
-            },
-        },
-        store=store,
-        device=device,
-        force=force,
-        wait=not no_wait,
-    )
-    print_evaluation(result.artifact, ancestor(result.artifact, "critic"))
-    emit(result, as_json)
+    }
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
 
 
 # -- look --------------------------------------------------------------------------------------------------------------
@@ -435,7 +364,7 @@ def plan(
     from swgctl import planning
     from swgctl.store import Store
 
-    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env)
+    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, store)
     planning.report(runs, Store.locate(store), "json" if as_json else format)
 
 
@@ -447,7 +376,7 @@ def verify(
     refs: Annotated[list[str] | None, typer.Argument(help="REFs. [default: all artifacts]")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Compare every byte with what was recorded. Prints the directories that are whole; exit 4 where one is not."""
+    """Compare every byte with what was recorded. Prints the directories when all are whole; exit 4 where one is not."""
     from swgctl import look
     from swgctl.store import Store
 

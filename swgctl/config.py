@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -164,6 +164,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # refused below
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' comes twice (line {line})")
@@ -207,27 +209,38 @@ def recipe_path(name: str) -> Path:
 
 
 def read_recipe(path: Path) -> dict:
-    """A recipe as a nested dict, its shape checked; the values are checked when they are resolved."""
+    """A recipe as a nested dict; what is inside is checked when it is resolved.  Raises UsageError."""
     try:
         content = read_yaml(path.read_text(), str(path)) or {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error}") from None
+        raise UsageError(f"the recipe {path} cannot be read: {error}", "swgctl recipe show demo") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} is no recipe: it has no sections", "swgctl recipe show demo")
-    problems = _misplaced(content, {"about", "seeds", "tasks", *STAGES})
-    for task, section in (content.get("tasks") or {}).items():
-        problems += _misplaced(section or {}, {"seeds", *STAGES}, f"tasks.{task}.")
-    if problems:
-        raise UsageError(f"{path}: {'; '.join(problems)}", f"swgctl recipe validate {path}")
     return content
 
 
-def _misplaced(section: dict, known: set[str], prefix: str = "") -> list[str]:
+def task_sections(content: dict) -> dict:
+    """What a recipe says of single tasks, by name."""
+    tasks = content.get("tasks")
+    return tasks if isinstance(tasks, dict) else {}
+
+
+def _misplaced(content: dict) -> list[str]:
+    """What is wrong with the shape of a recipe."""
+    problems = _unknown(content, {"about", "seeds", "tasks", *STAGES}, "")
+    for task, section in task_sections(content).items():
+        problems += _unknown(section or {}, {"seeds", *STAGES}, f"tasks.{task}.")
+    return problems
+
+
+def _unknown(section: dict, known: set[str], prefix: str) -> list[str]:
     if not isinstance(section, dict):
         return [f"'{prefix.rstrip('.')}' must be a section"]
     problems = [f"unknown key '{prefix}{k}'{nearest(str(k), known)}" for k in section if k not in known]
     return problems + [
-        f"'{prefix}{k}' must be a section" for k in STAGES if k in section and not isinstance(section[k] or {}, dict)
+        f"'{prefix}{k}' must be a section"
+        for k in ("tasks", *STAGES)
+        if k in section and k in known and not isinstance(section[k] or {}, dict)
     ]
 
 
@@ -246,12 +259,28 @@ def resolve(
     flags        dotted names to values; None is not given
     Raises UsageError that names all problems at once.
     """
+    resolved, problems = merge(task, family, recipe, assignments, flags)
+    if problems:
+        raise UsageError("; ".join(problems), "swgctl recipe show demo   # lists every key")
+    return resolved
+
+
+def merge(
+    task: str | None,
+    family: str,
+    recipe: str | None,
+    assignments: Iterable[str] = (),
+    flags: dict[str, Any] | None = None,
+) -> tuple[Resolved | None, list[str]]:
+    """As `resolve`, with what is wrong as lines.  Raises UsageError where something cannot even be read."""
     layers = [(f"recipe {family}", read_recipe(recipe_path(family)))] if family in recipe_names() else []
     if recipe:
         layers.append((f"--recipe {recipe}", read_recipe(recipe_path(recipe))))
     values: dict[str, tuple[Any, str]] = {}
+    problems = []
     for origin, content in layers:
-        special = (content.get("tasks") or {}).get(task) or {}
+        problems += [f"{problem} ({origin})" for problem in _misplaced(content)]
+        special = task_sections(content).get(task) or {}
         for section, where in ((content, origin), (special, f"{origin}, {task}")):
             values |= {name: (value, where) for name, value in _leaves(section)}
     for text in assignments:
@@ -260,18 +289,21 @@ def resolve(
             raise UsageError(f"--set '{text}' is not NAME=VALUE", "--set critic.lr=3e-4")
         values[name.strip()] = (read_yaml(value, f"--set {name}"), "--set")
     values |= {name: (value, "flag") for name, value in (flags or {}).items() if value is not None}
-    return _validate(values)
+    resolved, wrong = _validate(values)
+    return resolved, problems + wrong
 
 
 def _leaves(section: dict) -> Iterable[tuple[str, Any]]:
+    if not isinstance(section, dict):
+        return
     for stage in STAGES:
-        for name, value in (section.get(stage) or {}).items():
-            yield f"{stage}.{name}", value
+        if isinstance(section.get(stage), dict):
+            yield from ((f"{stage}.{name}", value) for name, value in section[stage].items())
     if "seeds" in section:
         yield "seeds", section["seeds"]
 
 
-def _validate(values: dict[str, tuple[Any, str]]) -> Resolved:
+def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list[str]]:
     problems, stages, origin = [], {}, {}
     known = ["seeds", *(f"{stage}.{name}" for stage, model in STAGES.items() for name in model.model_fields)]
     for name, (_, where) in values.items():
@@ -288,10 +320,15 @@ def _validate(values: dict[str, tuple[Any, str]]) -> Resolved:
                 message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
                 problems.append(f"{name} = {item['input']!r}: {message} ({where})")
         origin |= {f"{stage}.{name}": "default" for name in model.model_fields}
+    members, where = values.get("seeds", ("0", "default"))
+    try:
+        members = seeds.parse(members)
+    except UsageError as error:
+        problems.append(f"{error} ({where})")
     if problems:
-        raise UsageError("; ".join(problems), "swgctl recipe show TASK lists every key")
+        return None, problems
     origin |= {"seeds": "default"} | {name: where for name, (_, where) in values.items()}
-    return Resolved(stages, seeds.parse(values.get("seeds", ("0", ""))[0]), origin)
+    return Resolved(stages, members, origin), []
 
 
 def _nearest_setting(name: str, known: list[str]) -> str:

@@ -8,19 +8,19 @@ from swgctl import console
 from swgctl.console import say
 from swgctl.errors import CorruptError, UsageError, nearest
 from swgctl.seeds import ranges
-from swgctl.store import STAGES, Artifact, Store, read_header
+from swgctl.store import STAGES, Artifact, Store, make_key, read_header
 
 
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
     if stage and stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'{nearest(stage, STAGES)}", f"one of {', '.join(STAGES)}")
-    rows = []
+    rows, lines = [], []
     for artifact in store.artifacts(stage or "*", task or "*"):
         meta = artifact.meta
         if as_json:
-            print(json.dumps(brief(artifact)))
+            lines.append(json.dumps(brief(artifact)))
         elif not sys.stdout.isatty():
-            print(artifact.path)
+            lines.append(str(artifact.path))
         parents = " ".join(i["key"][:16] for i in meta["inputs"].values())
         size = sum(f["bytes"] for f in meta["files"].values())
         rows.append(
@@ -38,6 +38,8 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not rows:
         say(f"{store.root} has no artifacts")
+    for line in lines:
+        print(line)
 
 
 def brief(artifact: Artifact) -> dict:
@@ -118,20 +120,34 @@ def _lineage(artifact: Artifact) -> dict:
 
 def verify(store: Store, refs: list[str]) -> None:
     """Raises CorruptError, after all were looked at, when one is not whole."""
-    damaged = []
+    whole, damaged = [], []
     for artifact in [store.resolve(ref) for ref in refs] if refs else store.artifacts():
         try:
             for name in artifact.meta["files"]:
                 artifact.check(name)
+            _check_record(artifact)
         except CorruptError as error:
             damaged.append(error)
             say(f"damaged: {error}")
         else:
             say(f"whole: {artifact.stage} {artifact.id}")
-            if not damaged or refs:
-                print(artifact.path)
+            whole.append(artifact.path)
     if damaged:
         raise CorruptError(f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}", damaged[0].help)
+    for path in whole:
+        print(path)
+
+
+def _check_record(artifact: Artifact) -> None:
+    """Raises CorruptError unless the key follows from what the record says went in."""
+    meta = artifact.meta
+    inputs = {role: given["digest"] for role, given in meta["inputs"].items()}
+    source = meta["source"] and meta["source"]["sha256"]
+    if make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source) != artifact.key:
+        raise CorruptError(
+            f"{artifact.path / 'artifact.json'} is damaged: its key is not that of its contents",
+            f"rm -r {artifact.path}",
+        )
 
 
 def gc(store: Store, dry_run: bool) -> None:

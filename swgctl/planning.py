@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from swgctl import config, seeds, stages, tasks
 from swgctl.console import say
-from swgctl.errors import SwgError, UsageError
+from swgctl.errors import SwgError, UsageError, nearest
 from swgctl.store import STAGES, Artifact, Store
 
 
@@ -39,29 +40,28 @@ def validate(files: list[str], every: bool) -> list[Path]:
     paths = [config.recipe_path(name) for name in [*files, *(config.recipe_names() if every else [])]]
     known = {name: tasks.get(name) for name in tasks.names()}
     for path in paths:
-        content = config.read_recipe(path)
-        unknown = [name for name in content.get("tasks") or {} if name not in known]
-        if unknown:
-            raise UsageError(f"{path}: unknown task(s) {', '.join(unknown)}", "swgctl task ls")
-        takers = {
-            name: task
-            for name, task in known.items()
-            if task.recipe == path.stem or name in (content.get("tasks") or {})
-        }
+        special = config.task_sections(config.read_recipe(path))
+        problems = [f"unknown task '{name}'{nearest(str(name), known)}" for name in special if name not in known]
+        takers = [name for name, task in known.items() if task.recipe == path.stem or name in special]
         for name in takers or [None]:
-            config.resolve(name, "", recipe=str(path))
+            problems += config.merge(name, "", str(path))[1]
+        if problems:
+            raise UsageError(
+                f"{path}: {'; '.join(dict.fromkeys(problems))}", "swgctl recipe show demo   # lists every key"
+            )
     return paths
 
 
 @dataclass(frozen=True)
 class Run:
-    """One chain of the four stages, as `swgctl run` would be told."""
+    """One chain of the four stages, as `swgctl run` would be told.  Its paths are absolute: it may run elsewhere."""
 
     task: str
     seeds: str | None
     assignments: tuple[str, ...]
     recipe: str | None
     environment: str | None
+    store: str | None
 
     def command(self) -> str:
         words = ["swgctl", "run", self.task]
@@ -69,6 +69,7 @@ class Run:
             ("--env", self.environment),
             ("--seeds", self.seeds),
             ("--recipe", self.recipe),
+            ("--store", self.store),
         ):
             words += [option, value] if value else []
         for text in self.assignments:
@@ -76,16 +77,19 @@ class Run:
         return shlex.join(words)
 
 
-def expand(names, seed_lists, grid, assignments, recipe, environment) -> list[Run]:
+def expand(names, seed_lists, grid, assignments, recipe, environment, store=None) -> list[Run]:
     """All runs: every task, every --seeds, every point of the grid."""
+    if recipe and recipe not in config.recipe_names():
+        recipe = str(Path(recipe).absolute())
+    store = store and str(Path(store).absolute())
     axes = []
     for text in grid:
         name, equals, values = text.partition("=")
         if not equals or not values:
             raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
-        axes.append([f"{name.strip()}={value.strip()}" for value in values.split(",")])
+        axes.append([f"{name.strip()}={value.strip()}" for value in _COMMA.split(values)])
     runs = [
-        Run(task, chosen, (*assignments, *point), recipe, environment)
+        Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, store)
         for task in names
         for chosen in seed_lists or [None]
         for point in itertools.product(*axes)
@@ -95,6 +99,15 @@ def expand(names, seed_lists, grid, assignments, recipe, environment) -> list[Ru
         flags = {"seeds": run.seeds}
         config.resolve(found.name, found.recipe, recipe=recipe, assignments=run.assignments, flags=flags)
     return list(dict.fromkeys(runs))
+
+
+_COMMA = re.compile(r",(?![^\[]*\])")  # one that is not inside a list
+
+
+def _absolute(task: str, environment: str | None) -> str:
+    """The name of a task, or the path of a file."""
+    kind, _, where = tasks.get(task, environment).source.partition(":")
+    return where if kind == "file" else task
 
 
 def report(runs: list[Run], store: Store, form: str) -> None:

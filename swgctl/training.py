@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from swgctl import signals
 from swgctl.console import progress, say
-from swgctl.errors import CorruptError, SwgError
+from swgctl.errors import CorruptError, SwgError, UsageError
 from swgctl.files import canonical, write_atomically, write_text
 
 CHECKPOINT_EVERY = 30.0  # seconds; not in any key
@@ -56,14 +57,16 @@ def train(
     work: Path,
     device: torch.device,
     precision: str = "fp32",
-    checkpoint_every: float = CHECKPOINT_EVERY,
+    checkpoint_every: float | None = None,
 ) -> list[dict]:
     """Trains to `steps`, from work/checkpoint.safetensors where there is one; returns the rows of metrics.jsonl.
 
     A run that was killed and started again is bit-identical, on one machine, to one that was not.
+    checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is no longer finite, CorruptError
     when the checkpoint cannot be read.
     """
+    every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     checkpoint = work / "checkpoint.safetensors"
     done, rows = _restore(learner, checkpoint, name) if checkpoint.exists() else (0, [])
     if done:
@@ -94,13 +97,23 @@ def train(
             if now - shown > 0.5:
                 bar.update(done, note)
                 shown = now
-            if signals.interrupted() or now - saved > checkpoint_every:
+            if signals.interrupted() or now - saved > every:
                 if counted:
                     _means(sums, counted, name, seeds, done)
                 _save(learner, checkpoint, name, done, rows)
                 saved = time.monotonic()
                 signals.check()
     return rows
+
+
+def _checkpoint_every() -> float:
+    text = os.environ.get("SWGCTL_CHECKPOINT_EVERY") or str(CHECKPOINT_EVERY)
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"SWGCTL_CHECKPOINT_EVERY '{text}' is no number of seconds", f"SWGCTL_CHECKPOINT_EVERY={CHECKPOINT_EVERY:g}"
+        ) from None
 
 
 def to_lines(rows: list[dict]) -> str:

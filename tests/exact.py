@@ -1,4 +1,4 @@
-"""The exact denoiser of a finite set of points: closed forms to hold samplers, guidance and learnt denoisers against."""
+"""The exact denoiser of a finite set of points: closed forms for samplers, guidance and learnt denoisers."""
 
 import math
 from dataclasses import dataclass

@@ -1,0 +1,5 @@
+"""`python -m swgctl` is `swgctl`."""
+
+from swgctl.cli import main
+
+main()

@@ -1,0 +1,86 @@
+"""The world of the tests: a store and a cache of their own, and a chain of artifacts built once."""
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import Chain, Process, write_pendulum
+
+STAGES = ("critic", "augment", "diffuse", "eval")
+TINY = """\
+critic: {steps: 60, hidden: [16], batch: 32}
+diffuse: {steps: 40, width: 16, batch: 32, K: 3}
+eval: {rho: [0, 1], resample: [1], episodes: 1}
+"""
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Starts processes that have PyTorch imported already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        # torch.optim imports torch._dynamo on its first step
+        context.set_forkserver_preload(["torch._dynamo", "harness", *(f"swgctl.stages.{stage}" for stage in STAGES)])
+        context.Process(target=int).start()  # starts the server
+        return context
+
+
+@pytest.fixture
+def start(server, tmp_path):
+    """start(*args, env={}, setup=None) -> Process; `setup` is called in it first."""
+    started = []
+
+    def start(*args, env: dict | None = None, setup=None) -> Process:
+        folder = tmp_path / "processes" / str(len(started))
+        folder.mkdir(parents=True)
+        started.append(Process(server, folder, args, env or {}, setup))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.send(9)
+
+
+@pytest.fixture(autouse=True)
+def world(tmp_path, monkeypatch) -> None:
+    """Nothing outside of the test's own folder is read or written."""
+    for name in ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SWGCTL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SWGCTL_SCOPE", "test")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Chain:
+    """Not to be written to: `chain` is a copy that may."""
+    folder = tmp_path_factory.mktemp("built")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY)
+    chain = Chain(folder / "store", write_pendulum(folder / "pendulum.hdf5"), recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWGCTL_SCOPE", "built")
+        _ = chain.run("--store", chain.store).path
+    return chain
+
+
+@pytest.fixture
+def chain(built, tmp_path) -> Chain:
+    """The four artifacts in a store of the test's own, made by another shell."""
+    shutil.copytree(built.store, tmp_path / "store", ignore=shutil.ignore_patterns("current", "locks"))
+    return Chain(tmp_path / "store", built.data, built.recipe)
+
+
+@pytest.fixture
+def tiny(built) -> Path:
+    """A recipe that trains in a moment."""
+    return built.recipe
+
+
+@pytest.fixture
+def pendulum(tmp_path):
+    """pendulum(name, seed, **changes) writes a data file; see `write_pendulum`."""
+    return lambda name="pendulum", seed=0, **changes: write_pendulum(tmp_path / f"{name}.hdf5", seed, **changes)

@@ -1,0 +1,207 @@
+"""Settings: how the layers merge, what is said of each value, and the keys that rest on them."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from harness import swgctl
+from pydantic import Field
+
+from swgctl import config, seeds, stages, tasks
+from swgctl.config import AugmentSettings, CriticSettings, EvalSettings
+from swgctl.errors import UsageError
+from swgctl.store import make_key
+from swgctl.tasks import Task
+
+KEYS = Path(__file__).with_name("keys.json")
+
+
+def recipe(tmp_path, text: str, name: str = "mine.yaml") -> str:
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_layer_wins_over_the_one_before(tmp_path):
+    layers = {}
+    default = CriticSettings().steps
+    steps = lambda: config.resolve("demo", "demo", **layers)["critic"].steps  # noqa: E731
+    shipped = steps()
+    assert shipped != default
+    layers["recipe"] = recipe(tmp_path, "critic: {steps: 11}")
+    assert steps() == 11
+    layers["assignments"] = ["critic.steps=12"]
+    assert steps() == 12
+    layers["flags"] = {"critic.steps": 13}
+    assert steps() == 13
+    layers["flags"] = {"critic.steps": None}  # a flag that was not given
+    assert steps() == 12
+
+
+def test_a_recipe_says_something_else_for_one_task(tmp_path):
+    path = recipe(tmp_path, "critic: {steps: 5, tau: 0.6}\ntasks: {demo: {critic: {steps: 6}, seeds: 3}}")
+    special, general = config.resolve("demo", "", recipe=path), config.resolve("other", "", recipe=path)
+    assert (special["critic"].steps, special["critic"].tau, special.seeds) == (6, 0.6, [3])
+    assert (general["critic"].steps, general["critic"].tau, general.seeds) == (5, 0.6, [0])
+
+
+def test_every_value_has_an_origin(tmp_path):
+    path = recipe(tmp_path, "critic: {tau: 0.6}")
+    found = config.resolve(
+        "demo", "demo", recipe=path, assignments=["diffuse.K=5"], flags={"eval.episodes": 2, "seeds": "0-4"}
+    )
+    assert found.origin["critic.tau"] == f"--recipe {path}"
+    assert found.origin["critic.steps"] == "recipe demo"
+    assert found.origin["critic.gamma"] == "default"
+    assert found.origin["diffuse.K"] == "--set"
+    assert found.origin["eval.episodes"] == found.origin["seeds"] == "flag"
+    fields = {f"{stage}.{name}" for stage, model in config.STAGES.items() for name in model.model_fields}
+    assert found.origin.keys() == fields | {"seeds"}
+
+
+# -- YAML --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["3e-4", "3E-4", "0.3e-3", ".0003", "+3e-4", "3.e-4", "0.000_3"])
+def test_a_number_is_a_number_however_it_is_written(text, tmp_path):
+    assert config.read_yaml(f"lr: {text}", "") == {"lr": 3e-4}
+    assert config.resolve(None, "", assignments=[f"critic.lr={text}"])["critic"].lr == 3e-4
+
+
+@pytest.mark.parametrize("text", ["e4", "3e", "1.2.3", "0-4", "3e-4x"])
+def test_what_is_no_number_stays_text(text):
+    assert config.read_yaml(f"a: {text}", "") == {"a": text}
+
+
+def test_a_key_that_comes_twice_is_an_error():
+    with pytest.raises(UsageError, match=r"here: 'a' comes twice \(line 3\)"):
+        config.read_yaml("a: 1\nb: 2\na: 3", "here")
+
+
+def test_yaml_makes_no_python_objects():
+    with pytest.raises(UsageError):
+        config.read_yaml("a: !!python/object/apply:os.getcwd []", "here")
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", [0]), ("0-4", [0, 1, 2, 3, 4]), ("5,1,1", [1, 5]), (" 0 , 2-3", [0, 2, 3]), (7, [7]), ([2, 1], [1, 2])],
+)
+def test_seeds(text, expected):
+    assert seeds.parse(text) == expected
+    assert seeds.parse(seeds.ranges(expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "4-0", "-1", "0-4-8", "1.5", "0-1000000", None, [[1]]])
+def test_what_are_no_seeds(text):
+    with pytest.raises(UsageError):
+        seeds.parse(text)
+
+
+def test_rho_and_resample_are_sorted_sets_and_one_number_is_a_list():
+    found = EvalSettings(rho=[5, 0, 5.0], resample=2)
+    assert (found.rho, found.resample) == ([0.0, 5.0], [2])
+
+
+def test_recipes_are_sound():
+    paths = swgctl("recipe", "validate", "--all").lines
+    assert {Path(path).stem for path in paths} == set(swgctl("recipe", "ls").lines)
+
+
+def test_every_task_has_its_recipe():
+    assert {tasks.get(name).recipe for name in tasks.names()} <= set(config.recipe_names())
+    assert "default" in config.recipe_names()  # of files
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_one_content_one_key(tmp_path):
+    texts = ["critic: {lr: 3e-4}", "critic: {lr: 0.0003}", "critic:\n  lr: 0.3e-3", "about: other\ncritic: {lr: 3E-4}"]
+    dumps = [config.resolve(None, "", recipe=recipe(tmp_path, t))["critic"].keyed() for t in texts]
+    assert len({make_key("critic", 1, d, [0], {}, None) for d in dumps}) == 1
+    values = ["1", "1.0", "1e0"]
+    dumps = [config.resolve(None, "", assignments=[f"eval.temperature={v}"])["eval"].keyed() for v in values]
+    assert len({make_key("eval", 1, d, [0], {}, None) for d in dumps}) == 1
+
+
+class Later(AugmentSettings):
+    """What the settings may look like one day."""
+
+    power: float = Field(2.0, json_schema_extra={"neutral": 2.0})
+
+
+def test_a_later_field_at_its_neutral_value_leaves_keys_as_they_were():
+    assert Later().keyed() == Later(power=2).keyed() == AugmentSettings().keyed()
+    assert Later(power=3.0).keyed() == AugmentSettings().keyed() | {"power": 3.0}
+
+
+def test_device_and_force_are_not_in_the_key(chain):
+    key = chain.critic("--json").json["key"]
+    assert chain.critic("--json", "--device", "cpu").json["key"] == key
+    assert chain.critic("--json", "--force").json["key"] == key
+
+
+def test_host_and_versions_are_not_in_the_key(chain, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    monkeypatch.setattr(stages, "_versions", lambda: {"torch": "9"})
+    assert chain.critic("--json").json["status"] == "cached"
+
+
+class Made:
+    """An artifact of a job, with a made-up digest."""
+
+    def __init__(self, job: stages.Job):
+        self.stage, self.task, self.key, self.id = job.stage, job.task.name, job.key, job.key[:16]
+        self.params, self.seeds, self.digest = job.params, job.seeds, f"digest of {job.key}"
+        self.meta = {"source": {"sha256": job.source_sha256}}
+        self.parent = job.inputs.__getitem__
+
+
+def chain_keys(task: Task, monkeypatch) -> dict[str, str]:
+    """The keys of the four stages of a task, as its recipe has them, for a data file of a made-up hash."""
+    for stage in ("critic", "augment"):
+        module = stages._module(stage)
+        monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
+    resolved, keys, inputs = config.resolve(task.name, task.recipe), {}, {}
+    for stage in config.STAGES:
+        job = stages.prepare(stage, task, resolved, inputs, "cpu")
+        keys[stage], inputs = job.key[:16], {stage: Made(job)}
+    return keys
+
+
+def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
+    """A key that changes orphans the artifacts of everybody who has some.
+
+    Where that is meant: SWGCTL_UPDATE_KEYS=1 python -m pytest tests/test_config.py
+    """
+    known = [tasks.get(name) for name in tasks.names()]
+    file = Task("data", "Pendulum-v1", "file:data.hdf5", "none", "default", references=None, horizon=200)
+    found = {task.name: {"recipe": task.recipe} | chain_keys(task, monkeypatch) for task in [*known, file]}
+    assert {entry["recipe"] for entry in found.values()} == set(config.recipe_names())
+    if os.environ.get("SWGCTL_UPDATE_KEYS") == "1":
+        KEYS.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(KEYS.read_text())
+
+
+def test_the_options_that_a_weight_does_not_use_are_not_in_its_key():
+    critic = SimpleNamespace(params={"loss": "expectile", "tau": 0.7, "alpha": 1.0}, seeds=[0], digest="d", id="i")
+    critic.meta = {"source": {"sha256": "s"}}
+    module = stages._module("augment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "s"))
+
+        def key(*assignments):
+            resolved = config.resolve(None, "", assignments=assignments)
+            return module.prepare(tasks.get("demo"), resolved, {"critic": critic}, "cpu").key
+
+        assert key() == key("augment.beta=9") != key("augment.scale=3")
+        assert key("augment.weight=exponential") != key("augment.weight=exponential", "augment.beta=9")

@@ -1,0 +1,237 @@
+"""The policy's proposals: seeds, candidates and scales side by side are what they are alone; and the best is kept."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from swgctl.diffusion import Schedule, sample, self_weighted
+from swgctl.models import Critic, Denoiser, reset
+from swgctl.policy import Policy, weigher
+from swgctl.training import generator
+from swgctl.weights import expectile, hard_expectile
+
+SEEDS, E, O, A, K = [0, 3, 7], 4, 3, 2, 5  # noqa: E741 - the shapes' names
+
+
+def make(seeds, critic=False, weigh=lambda a: expectile(a, 0.7)) -> Policy:
+    """Random networks, whose members depend on their seed alone."""
+    denoiser = Denoiser(len(seeds), O, A, K, width=16)
+    networks = [denoiser]
+    if critic:
+        networks.append(Critic(len(seeds), O, A, [16]))
+    for network in networks:
+        reset(network, [generator(s, type(network).__name__, 0) for s in seeds])
+        network.requires_grad_(False)
+    denoiser.weight_out.bias += 0.3
+    ranking = networks[1] if critic else None
+    return Policy(seeds, A, denoiser, Schedule.vp(K), ranking, weigh, torch.device("cpu"))
+
+
+def observations(members=3, rows=E):
+    return torch.randn(members, rows, O, generator=generator(0, "observations", 0))
+
+
+class Noise:
+    """Draws of the walk, `table` (S, candidates, K, A + 1), of which some members and candidates may be taken."""
+
+    def __init__(self, candidates: int):
+        self.table = torch.randn(3, candidates, K, A + 1, generator=generator(0, "noise", 0))
+
+    def __call__(self, members=slice(None), columns=slice(None)):
+        draws = iter(range(K))
+        return lambda shape: self.table[members][:, columns, next(draws)].view(shape)
+
+
+# -- together and alone ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 3.0])
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_a_member_proposes_what_it_does_alone(rho, candidates):
+    noise, x = Noise(E * candidates), observations()
+    together, share = make(SEEDS, critic=True).propose(x, rho, candidates, generator=noise())
+    for s, seed in enumerate(SEEDS):
+        one = slice(s, s + 1)
+        alone, own = make([seed], critic=True).propose(x[one], rho, candidates, generator=noise(one))
+        torch.testing.assert_close(alone[0], together[s], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(own[0], share[s])
+
+
+def test_the_sampler_gives_each_member_its_own():
+    noise, x = Noise(E), observations()
+    options = {"guidance": self_weighted(3.0)}
+    together = sample(make(SEEDS).denoiser.bind(x), Schedule.vp(K), (3, E, A + 1), generator=noise(), **options)
+    for s, seed in enumerate(SEEDS):
+        one = slice(s, s + 1)
+        bound = make([seed]).denoiser.bind(x[one])
+        alone = sample(bound, Schedule.vp(K), (1, E, A + 1), generator=noise(one), **options)
+        torch.testing.assert_close(alone[0], together[s], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_many_scales_and_counts_are_what_they_are_alone():
+    """Row e has its own rho and M; its candidates' noise lies side by side."""
+    policy, x = make(SEEDS, critic=True), observations()
+    rho, counts = torch.tensor([0.5, 2.0, 8.0, 1.0]), torch.tensor([1, 4, 2, 3])
+    noise, ends = Noise(10), [0, 1, 5, 7, 10]
+    together, share = policy.propose(x, rho, counts, generator=noise())
+    for e in range(E):
+        mine = noise(columns=slice(ends[e], ends[e + 1]))
+        alone, own = policy.propose(x[:, e : e + 1], rho[e].item(), int(counts[e]), generator=mine)
+        torch.testing.assert_close(alone[:, 0], together[:, e], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(own[:, 0], share[:, e])
+
+
+@pytest.mark.xfail(strict=True, reason="a row of rho = 0 is counted as clamped as soon as another row is guided")
+def test_a_row_without_guidance_has_no_clamped_steps_beside_one_with():
+    policy, x = make([0]), observations(1, 2)
+    policy.denoiser.weight_out.bias.fill_(300.0)  # every w_hat is far below zero
+    alone = policy.propose(x[:, :1], 0.0, 1, generator=generator(0, "a", 0))[1]
+    beside = policy.propose(x, torch.tensor([0.0, 1.0]), 1, generator=generator(0, "a", 0))[1]
+    assert alone[0, 0] == 0
+    assert beside.tolist() == [[0, 1]]
+
+
+# -- which candidate is kept -------------------------------------------------------------------------------------------
+
+
+def candidates_of(policy: Policy, x, rho, count, noise):
+    """Each of the `count` candidates of each row as if it were a row of its own, (S, E, M, A)."""
+    every = policy.propose(x.repeat_interleave(count, 1), rho, 1, generator=noise())[0]
+    return every.unflatten(1, (E, count))
+
+
+def test_the_candidate_of_greatest_weight_by_the_critic_is_kept():
+    policy, x, noise = make(SEEDS, critic=True), observations(), Noise(E * 6)
+    kept = policy.propose(x, 2.0, 6, generator=noise())[0]
+    every = candidates_of(policy, x, 2.0, 6, noise)
+    q, v = policy.critic.value(x.repeat_interleave(6, 1), every.flatten(1, 2))
+    best = expectile(q - v, 0.7).unflatten(1, (E, 6)).argmax(-1)
+    assert len(best.unique()) > 2
+    for s in range(3):
+        for e in range(E):
+            torch.testing.assert_close(kept[s, e], every[s, e, best[s, e]], rtol=1e-4, atol=1e-5)
+
+
+def test_among_equal_hard_weights_the_greatest_advantage_is_kept():
+    """The hard weight has two values: on its own, argmax would take the first candidate of the better half."""
+    policy, x, noise = make(SEEDS, True, lambda a: hard_expectile(a, 0.7)), observations(), Noise(E * 6)
+    kept = policy.propose(x, 0.0, 6, generator=noise())[0]
+    every = candidates_of(policy, x, 0.0, 6, noise)
+    q, _ = policy.critic.value(x.repeat_interleave(6, 1), every.flatten(1, 2))
+    best = q.unflatten(1, (E, 6)).argmax(-1)
+    expected = every.gather(2, best[..., None, None].expand(-1, -1, 1, A)).squeeze(2)
+    torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_that_falls_with_the_advantage_keeps_the_worst():
+    """What is ranked by is the weight, and not the advantage behind it."""
+    policy, x, noise = make(SEEDS, True, lambda a: torch.exp(-a)), observations(), Noise(E * 6)
+    kept = policy.propose(x, 0.0, 6, generator=noise())[0]
+    every = candidates_of(policy, x, 0.0, 6, noise)
+    q, _ = policy.critic.value(x.repeat_interleave(6, 1), every.flatten(1, 2))
+    worst = q.unflatten(1, (E, 6)).argmin(-1)
+    expected = every.gather(2, worst[..., None, None].expand(-1, -1, 1, A)).squeeze(2)
+    torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-5)
+
+
+class Echo:
+    """A denoiser whose sample is its starting noise, as good as: eps points to z_0 = z_K all along."""
+
+    def bind(self, observations, row):
+        start = []
+
+        def denoise(z, k):
+            start.append(z)
+            return (z - SCHEDULE.alpha[k].item() * start[0]) / SCHEDULE.sigma[k].item()
+
+        return denoise
+
+
+SCHEDULE = Schedule.vp(K)
+
+
+def test_without_a_critic_the_models_own_weight_ranks():
+    policy = Policy([0], 1, Echo(), SCHEDULE, None, None, torch.device("cpu"))
+    start = torch.tensor([[0.1, 2.0], [0.2, 5.0], [0.3, 3.0], [-0.1, -1.0], [-0.2, -3.0], [-0.3, -2.0]]).view(1, 6, 2)
+    actions, _ = policy.propose(torch.zeros(1, 2, 1), 0.0, 3, generator=lambda shape: start)
+    torch.testing.assert_close(actions, torch.tensor([[[0.2], [-0.1]]]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_actions_lie_in_the_unit_box_and_weights_where_they_will(clip):
+    policy = Policy([0], 1, Echo(), SCHEDULE, None, None, torch.device("cpu"))
+    start = torch.tensor([[[7.0, 0.0], [-7.0, 0.0], [0.5, 0.0]]])
+    actions, _ = policy.propose(torch.zeros(1, 3, 1), 0.0, 1, generator=lambda shape: start, clip=clip)
+    torch.testing.assert_close(actions, torch.tensor([[[1.0], [-1.0], [0.5]]]), rtol=0, atol=1e-5)
+
+
+# -- what is reported --------------------------------------------------------------------------------------------------
+
+
+def test_clamped_is_the_share_of_a_rows_guidance_steps():
+    """w_hat = E[w | z_k] of a constant prediction: below w_min in the 2 of 5 steps k < 2, for every candidate."""
+
+    class Falling:
+        def bind(self, observations, row):
+            def denoise(z, k):
+                w_hat = -1.0 if k < 2 else 1.0
+                eps_w = (z[..., -1:] - SCHEDULE.alpha[k].item() * w_hat) / SCHEDULE.sigma[k].item()
+                return torch.cat([torch.zeros_like(z[..., :-1]), eps_w], -1)
+
+            return denoise
+
+    policy = Policy([0], 1, Falling(), SCHEDULE, None, None, torch.device("cpu"))
+    counts = torch.tensor([1, 4])
+    _, share = policy.propose(torch.zeros(1, 2, 1), 1.0, counts, generator=generator(0, "x", 0))
+    torch.testing.assert_close(share, torch.full((1, 2), 0.4))
+    assert (policy.propose(torch.zeros(1, 2, 1), 0.0, counts, generator=generator(0, "x", 0))[1] == 0).all()
+
+
+# -- act ---------------------------------------------------------------------------------------------------------------
+
+
+def test_act_takes_one_observation_many_or_one_set_a_seed():
+    policy, x = make([0]), observations(1)
+    full = policy.act(x, rho=2.0, temperature=0.0)
+    torch.testing.assert_close(policy.act(x[0], rho=2.0, temperature=0.0), full[0])
+    torch.testing.assert_close(policy.act(x[0, 1], rho=2.0, temperature=0.0), full[0, 1], rtol=1e-4, atol=1e-5)
+    array = policy.act(x[0].double().numpy(), rho=2.0, temperature=0.0)
+    np.testing.assert_allclose(array, full[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_act_of_many_seeds_refuses_observations_without_their_axis():
+    with pytest.raises(ValueError, match="3 seeds takes observations"):
+        make(SEEDS).act(torch.zeros(E, O))
+
+
+def test_act_repeats_with_a_generator_and_varies_without():
+    policy, x = make([0]), observations(1)
+    a, b = (policy.act(x, rho=1.0, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert not torch.equal(policy.act(x), policy.act(x))
+
+
+def test_temperature_zero_acts_alike_every_time():
+    policy, x = make(SEEDS), observations()
+    assert torch.equal(policy.act(x, rho=1.0, temperature=0.0), policy.act(x, rho=1.0, temperature=0.0))
+
+
+def test_guidance_moves_the_action():
+    policy, x = make(SEEDS), observations()
+    unguided, guided = (policy.act(x, rho=rho, temperature=0.0) for rho in (0.0, 5.0))
+    assert (unguided - guided).abs().max() > 1e-3
+
+
+# -- the weight of an artifact -----------------------------------------------------------------------------------------
+
+
+def test_weigher_is_the_weight_that_the_data_was_augmented_with():
+    made = SimpleNamespace(params={"weight": "expectile", "tau": 0.9, "alpha": 1.0, "scale": 3.0})
+    assert weigher(made)(torch.tensor(0.5)).item() == pytest.approx(0.1 + 0.8 / (1 + math.exp(-1.5)))
+    made = SimpleNamespace(params={"weight": "linex", "tau": 0.7, "alpha": 2.0})
+    assert weigher(made)(torch.tensor(1.0)).item() == pytest.approx(2 * (math.exp(2) - 1), rel=1e-6)
+    made = SimpleNamespace(params={"weight": "exponential", "tau": 0.7, "alpha": 1.0, "beta": 0.5, "w_max": 9.0})
+    assert weigher(made)(torch.tensor([1.0, 100.0])).tolist() == pytest.approx([math.exp(0.5), 9.0])
