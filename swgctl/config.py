@@ -67,7 +67,7 @@ class AugmentSettings(Settings):
     weight: Literal["expectile", "hard_expectile", "exponential", "linex", "quantile"] = "expectile"
     scale: float = Field(1.0, gt=0)  # of the advantage in the smooth expectile; the official code uses 3
     beta: float = Field(3.0, gt=0)  # of exp(beta A)
-    w_max: float = Field(80.0, gt=0)  # clips the exponential and the quantile weight
+    w_max: float = Field(80.0, gt=0)  # clips the weights that have no bound: exponential, linex, quantile
 
 
 class DiffuseSettings(Settings):
@@ -104,7 +104,7 @@ class EvalSettings(Settings):
     temperature: float = Field(1.0, ge=0)  # of the sampling noise; 0 is deterministic
     select: Literal["critic", "self"] = "critic"  # whose weight resampling ranks by
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm
-    clip: bool = True  # clip the predicted z_0's actions to [-1, 1] at every step
+    clip: bool = True  # clip every predicted z_0: actions to [-1, 1], the weight to the range of the data's
     seed: int = Field(0, ge=0)  # of the environments and the sampling noise
 
     @field_validator("rho", "resample", mode="before")

@@ -14,13 +14,13 @@ LINEX_CLIP = math.log(6.0)
 def expectile_loss(q: Tensor, v: Tensor, tau: float):
     """L_V = E |tau - 1(u < 0)| u^2 with u = Q - V: V becomes the tau-expectile of Q over the data's actions."""
     u = q - v
-    return (torch.where(u < 0, 1 - tau, tau) * u.square()).mean(-1), {"v": v.mean(-1)}
+    return (torch.where(u < 0, (1 - tau) * u, tau * u) * u).mean(-1), {"v": v.mean(-1)}
 
 
 def quantile_loss(q: Tensor, v: Tensor, tau: float):
     """L_V = E |tau - 1(u < 0)| |u|: V becomes the tau-quantile of Q (IDQL, section 4)."""
     u = q - v
-    return (torch.where(u < 0, 1 - tau, tau) * u.abs()).mean(-1), {"v": v.mean(-1)}
+    return torch.where(u < 0, (tau - 1) * u, tau * u).mean(-1), {"v": v.mean(-1)}
 
 
 def linex_loss(q: Tensor, v: Tensor, alpha: float):

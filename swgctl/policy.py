@@ -19,14 +19,16 @@ from swgctl.weights import select
 class Policy:
     """S members that act side by side.
 
-    denoiser  of z = [action, weight], its parameters averaged
-    critic    ranks candidates; None: the model's own weight channel does
-    weigh     advantage -> weight
+    denoiser      of z = [action, weight], its parameters averaged
+    weight_range  (S, 2), the least and the greatest weight of the data that each member was trained on
+    critic        ranks candidates; None: the model's own weight channel does
+    weigh         advantage -> weight
     """
 
     seeds: list[int]
     action_dim: int
     denoiser: Denoiser
+    weight_range: Tensor
     schedule: Schedule
     critic: Critic | None
     weigh: Callable[[Tensor], Tensor] | None
@@ -92,7 +94,8 @@ class Policy:
         actions, weights = z[..., :-1].clamp(-1, 1), z[..., -1]
         clamped = torch.zeros(members, rows, device=self.device)
         if guidance:
-            clamped.index_add_(1, row, guidance.clamped.float() / guidance.calls / counts[row])
+            share = guidance.clamped * (rho.squeeze(-1) > 0) / guidance.calls  # a row of rho = 0 is not guided
+            clamped.index_add_(1, row, share / counts[row])
         if len(row) == rows:
             return actions, clamped
         advantages = weights
@@ -109,10 +112,14 @@ class Policy:
         return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), clamped
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Actions lie in [-1, 1]; the weight's channel has no bound that is known beforehand."""
-        high = torch.ones(self.action_dim + 1, device=self.device)
-        high[-1] = torch.inf
-        return -high, high
+        """Where z_0 lies, (S, 1, A + 1) each: actions in [-1, 1], the weight in the range of the data's.
+
+        Guidance pulls on the weight's channel as well.  Left free, a large rho drives it to where the denoiser was
+        never trained, and the actions with it.
+        """
+        ones = self.weight_range.new_ones(len(self.seeds), self.action_dim)
+        low, high = (torch.cat([sign * ones, self.weight_range[:, i : i + 1]], 1) for i, sign in ((0, -1), (1, 1)))
+        return low.unsqueeze(1), high.unsqueeze(1)
 
 
 def load_critic(artifact: Artifact, device: str) -> Critic:
@@ -143,6 +150,7 @@ def assemble(policy: Artifact, critic: Artifact | None, weigh, device: str) -> P
         seeds=policy.seeds,
         action_dim=facts["action_dim"],
         denoiser=denoiser.to(device).requires_grad_(False),
+        weight_range=tensors["weight_range"].to(device),
         schedule=getattr(Schedule, p["schedule"])(p["K"]),
         critic=critic and load_critic(critic, device),
         weigh=weigh,

@@ -1,6 +1,7 @@
 """Vectorised evaluation: cells of (seed, rho, candidates) x episodes in one batch of environments -> a table."""
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from swgctl.policy import Policy
 from swgctl.tasks import Task, environments
 from swgctl.training import generator
 
-NOISE_BLOCK = 10  # environment steps whose noise is drawn at once; part of what an evaluation means
+NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; part of what an evaluation means
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
         ]
     ).astype(np.float32)
     total, length = np.zeros(len(worlds)), np.zeros(len(worlds), int)
-    clamped = torch.zeros(members, rows, device=policy.device)
+    clamped = np.zeros(len(worlds))
     running, step = list(range(len(worlds))), 0
     with signals.deferred(), progress("eval", horizon, "environment steps") as bar:
         while running:
@@ -72,7 +73,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
                 plan.w_min,
                 plan.clip,
             )
-            clamped += share
+            share = share.flatten().cpu().numpy()
             actions = environments.rescale(actions.cpu().numpy().reshape(len(worlds), -1), low, high)
             if not np.isfinite(actions).all():
                 raise SwgError("eval: the policy's actions are not finite", "a smaller --rho, or look at swgctl show")
@@ -81,6 +82,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
                 state[i], reward, terminated, truncated, _ = worlds[i].step(actions[i])
                 total[i] += reward
                 length[i] += 1
+                clamped[i] += share[i]
                 if not (terminated or truncated):
                     still.append(i)
             running, step = still, step + 1
@@ -88,7 +90,6 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
             signals.check()
     for world in worlds:
         world.close()
-    share = (clamped / step).cpu().numpy()
     return [
         {
             "seed": seed,
@@ -97,7 +98,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
             "episode": row % plan.episodes,
             "return": float(total[s * rows + row]),
             "length": int(length[s * rows + row]),
-            "clamped": float(share[s, row]),
+            "clamped": float(clamped[s * rows + row] / length[s * rows + row]),
         }
         for s, seed in enumerate(policy.seeds)
         for row in range(rows)
@@ -109,7 +110,7 @@ def _reset_seed(base: int, seed: int, episode: int) -> int:
 
 
 class _Noise:
-    """The sampler's noise at each environment step: for each member and candidate from a generator of its own."""
+    """The sampler's noise: a generator for each member, candidate and episode, a draw for each environment step."""
 
     def __init__(self, policy: Policy, plan: Plan, counts: torch.Tensor):
         self.policy, self.plan = policy, plan
@@ -128,27 +129,18 @@ class _Noise:
         draws = iter(range(len(self.policy.schedule)))
 
         def noise(shape: tuple[int, ...]) -> torch.Tensor:
-            drawn = self.block[:, self.candidate, i, next(draws), self.episode]
-            return drawn.view(shape)
+            return self.block[:, self.candidate, self.episode, i, next(draws)].view(shape)
 
         return noise
 
     def _draw(self, block: int) -> torch.Tensor:
-        """(S, M, NOISE_BLOCK, K, episodes, A + 1)"""
-        device, plan = self.policy.device, self.plan
-        shape = (NOISE_BLOCK, len(self.policy.schedule), plan.episodes, self.policy.action_dim + 1)
-        return torch.stack(
-            [
-                torch.stack(
-                    [
-                        torch.randn(
-                            shape,
-                            generator=generator(seed, f"eval/{plan.seed}/candidate {m}", block, device),
-                            device=device,
-                        )
-                        for m in range(self.most)
-                    ]
-                )
-                for seed in self.policy.seeds
-            ]
-        )
+        """(S, M, episodes, NOISE_BLOCK, K, A + 1)"""
+        policy, plan, device = self.policy, self.plan, self.policy.device
+        shape = (NOISE_BLOCK, len(policy.schedule), policy.action_dim + 1)
+        drawn = [
+            torch.randn(
+                shape, generator=generator(seed, f"eval/{plan.seed}/{m}/{episode}", block, device), device=device
+            )
+            for seed, m, episode in itertools.product(policy.seeds, range(self.most), range(plan.episodes))
+        ]
+        return torch.stack(drawn).view(len(policy.seeds), self.most, plan.episodes, *shape)

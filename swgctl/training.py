@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -67,14 +66,13 @@ def train(
     when the checkpoint cannot be read.
     """
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
-    checkpoint = work / "checkpoint.safetensors"
-    done, rows = _restore(learner, checkpoint, name) if checkpoint.exists() else (0, [])
+    checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
+    done = _restore(learner, checkpoint, meter) if checkpoint.exists() else 0
     if done:
         say(f"{name}: going on from step {done:,} of {steps:,}")
     log_every = max(1, steps // 200)
-    sums: dict[str, Tensor] = {}
-    counted, drawn, note = 0, None, ""
-    saved = logged = shown = time.monotonic()
+    drawn = None
+    saved = shown = time.monotonic()
 
     torch.set_float32_matmul_precision(PRECISION[precision])
     with signals.deferred(), progress(name, steps) as bar:
@@ -83,27 +81,52 @@ def train(
             if drawn is None or i == 0:
                 generators = functools.partial(_generators, name, seeds, chunk, device)
                 drawn = learner.draw(generators)
-            for key, value in learner.step({key: value[i] for key, value in drawn.items()}).items():
-                sums[key] = sums[key] + value if counted else value
-            done, counted = done + 1, counted + 1
+            meter.add(learner.step({key: value[i] for key, value in drawn.items()}))
+            done += 1
 
             now = time.monotonic()
             if done % log_every == 0 or done == steps:
-                row = _means(sums, counted, name, seeds, done)
-                rows.append({"step": done, **row, "steps_per_s": round(counted / (now - logged), 2)})
-                write_text(work / "metrics.jsonl", to_lines(rows))
-                note = " ".join(f"{key} {sum(values) / len(values):.4g}" for key, values in row.items())
-                counted, logged = 0, now
+                meter.close_row(done)
+                write_text(work / "metrics.jsonl", to_lines(meter.rows))
             if now - shown > 0.5:
-                bar.update(done, note)
+                bar.update(done, meter.note)
                 shown = now
             if signals.interrupted() or now - saved > every:
-                if counted:
-                    _means(sums, counted, name, seeds, done)
-                _save(learner, checkpoint, name, done, rows)
+                _save(learner, checkpoint, meter, done)
                 saved = time.monotonic()
                 signals.check()
-    return rows
+    _require_finite_state(learner, name, done)
+    return meter.rows
+
+
+class _Meter:
+    """The rows of metrics.jsonl, and the sums over the steps since the last one."""
+
+    def __init__(self, name: str, seeds: list[int]):
+        self.name, self.seeds, self.rows = name, seeds, []
+        self.sums: dict[str, Tensor] = {}
+        self.counted, self.since = 0, time.monotonic()
+        self.note = ""
+
+    def add(self, info: dict[str, Tensor]) -> None:
+        self.sums = {key: self.sums[key] + value if self.counted else value for key, value in info.items()}
+        self.counted += 1
+
+    def means(self, step: int) -> dict[str, list[float]]:
+        """Since the last row, a list over the seeds for each name; the only place where the host waits."""
+        row = {key: (total / self.counted).tolist() for key, total in self.sums.items()} if self.counted else {}
+        for key, values in row.items():
+            broken = [str(seed) for seed, value in zip(self.seeds, values, strict=True) if not math.isfinite(value)]
+            if broken:
+                raise _diverged(self.name, key, step, f" (seed {', '.join(broken)})")
+        return row
+
+    def close_row(self, step: int) -> None:
+        row, now = self.means(step), time.monotonic()
+        seconds = self.rows[-1]["train_s"] if self.rows else 0.0
+        self.rows.append({"step": step, **row, "train_s": round(seconds + now - self.since, 3)})
+        self.note = " ".join(f"{key} {sum(values) / len(values):.4g}" for key, values in row.items())
+        self.counted, self.since = 0, now
 
 
 def _checkpoint_every() -> float:
@@ -122,58 +145,66 @@ def to_lines(rows: list[dict]) -> str:
 
 def summary(rows: list[dict]) -> dict:
     """What `--json` says of a training: steps, steps/s over the whole run, the last losses (mean over the seeds)."""
-    last = {key: value for key, value in rows[-1].items() if isinstance(value, list)}
-    spans = [b["step"] - a["step"] for a, b in itertools.pairwise([{"step": 0}, *rows])]
-    seconds = sum(span / row["steps_per_s"] for span, row in zip(spans, rows, strict=True))
-    means = {key: sum(values) / len(values) for key, values in last.items()}
-    return {"steps": rows[-1]["step"], "steps_per_s": round(rows[-1]["step"] / seconds, 2), **means}
+    last = rows[-1]
+    means = {key: sum(values) / len(values) for key, values in last.items() if isinstance(values, list)}
+    return {"steps": last["step"], "steps_per_s": round(last["step"] / max(last["train_s"], 1e-3), 2), **means}
 
 
 def _generators(name: str, seeds: list[int], chunk: int, device, stream: str) -> list[torch.Generator]:
     return [generator(seed, f"{name}/{stream}", chunk, device) for seed in seeds]
 
 
-def _means(sums: dict[str, Tensor], counted: int, name: str, seeds: list[int], step: int) -> dict[str, list[float]]:
-    """Means since the last row, a list over the seeds for each name; the only place where the host waits."""
-    row = {key: (total / counted).tolist() for key, total in sums.items()}
-    for key, values in row.items():
-        broken = [str(seed) for seed, value in zip(seeds, values, strict=True) if not math.isfinite(value)]
-        if broken:
-            raise SwgError(
-                f"{name}: {key} is not finite at step {step:,} (seed {', '.join(broken)})",
-                f"a lower learning rate, say --set {name}.lr=1e-4, or look at the data with: swgctl show",
-            )
-    return row
+def _diverged(name: str, what: str, step: int, whose: str = "") -> SwgError:
+    return SwgError(
+        f"{name}: {what} is not finite at step {step:,}{whose}",
+        f"a lower learning rate, such as --set {name}.lr=1e-4, or data of another scale",
+    )
 
 
-def _save(learner: Learner, path: Path, name: str, step: int, rows: list[dict]) -> None:
+def _require_finite_state(learner: Learner, name: str, step: int) -> None:
+    """The last update may break what the losses before it did not show."""
+    for key, value in learner.state().items():
+        if not value.isfinite().all():
+            raise _diverged(name, key, step)
+
+
+def _save(learner: Learner, path: Path, meter: _Meter, step: int) -> None:
+    meter.means(step)
+    _require_finite_state(learner, meter.name, step)
     state = {key: value.contiguous() for key, value in learner.state().items()}
-    meta = {"stage": name, "step": step, "rows": rows, "sha256": _checksum(state)}
-    write_atomically(path, lambda to: save_file(state, to, metadata={"swg": canonical(meta)}))
+    sums = {key: total.tolist() for key, total in meter.sums.items()} if meter.counted else {}
+    meta = {"stage": meter.name, "step": step, "rows": meter.rows, "sums": sums, "counted": meter.counted}
+    signed = {**meta, "sha256": _checksum(state, meta)}
+    write_atomically(path, lambda to: save_file(state, to, metadata={"swg": canonical(signed)}))
 
 
-def _restore(learner: Learner, path: Path, name: str) -> tuple[int, list[dict]]:
-    """Copies a checkpoint into the learner; returns the step and the rows so far."""
+def _restore(learner: Learner, path: Path, meter: _Meter) -> int:
+    """Copies a checkpoint into the learner and the meter; returns the step."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["swg"])
             found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         live = learner.state()
-        if _checksum(found) != meta["sha256"] or found.keys() != live.keys():
+        if meta.pop("sha256") != _checksum(found, meta):
             raise ValueError("its contents are not what was written")
-        for key, value in live.items():
-            value.copy_(found[key])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in live.items()}:
+            raise ValueError("it holds other tensors than this version trains")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
-            f"the checkpoint {path} of an unfinished {name} cannot be read: {error}",
+            f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
             f"rm -r {path.parent} and start again",
         ) from None
-    return meta["step"], meta["rows"]
+    for key, value in live.items():
+        value.copy_(found[key])
+    device = next(iter(live.values())).device
+    meter.rows, meter.counted = meta["rows"], meta["counted"]
+    meter.sums = {key: torch.tensor(total, device=device) for key, total in meta["sums"].items()}
+    return meta["step"]
 
 
-def _checksum(state: dict[str, Tensor]) -> str:
-    total = hashlib.sha256()
+def _checksum(state: dict[str, Tensor], meta: dict) -> str:
+    total = hashlib.sha256(canonical(meta).encode())
     for key in sorted(state):
-        total.update(key.encode())
+        total.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}".encode())
         total.update(state[key].detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()

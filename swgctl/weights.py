@@ -19,7 +19,7 @@ def expectile(advantage: Tensor, tau: float, scale: float = 1.0) -> Tensor:
 
 def hard_expectile(advantage: Tensor, tau: float) -> Tensor:
     """|tau - 1(A < 0)|: tau where the action is at least as good as V, else 1 - tau (IDQL; SWG, section 5)."""
-    return torch.where(advantage < 0, 1 - tau, tau).to(advantage)
+    return torch.full_like(advantage, tau).masked_fill(advantage < 0, 1 - tau)
 
 
 def exponential(advantage: Tensor, beta: float = 3.0, w_max: float = W_MAX) -> Tensor:
@@ -27,10 +27,11 @@ def exponential(advantage: Tensor, beta: float = 3.0, w_max: float = W_MAX) -> T
     return torch.exp(beta * advantage).clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
 
 
-def linex(advantage: Tensor, alpha: float = 1.0) -> Tensor:
-    """alpha |exp(alpha A) - 1| / |A|, with its limit alpha^2 at A = 0 (SWG, equation 16)."""
+def linex(advantage: Tensor, alpha: float = 1.0, w_max: float = W_MAX) -> Tensor:
+    """alpha |exp(alpha A) - 1| / |A|, with its limit alpha^2 at A = 0, clipped at w_max (SWG, equation 16)."""
     ratio = alpha * torch.expm1(alpha * advantage) / advantage
-    return torch.where(advantage == 0, alpha**2, ratio).clamp(min=torch.finfo(advantage.dtype).tiny)
+    ratio = torch.where(advantage == 0, torch.full_like(ratio, alpha**2), ratio)
+    return ratio.clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
 
 
 def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
@@ -65,7 +66,7 @@ def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: floa
     if name == "exponential":
         return exponential(advantage, beta, w_max)
     if name == "linex":
-        return linex(advantage, alpha)
+        return linex(advantage, alpha, w_max)
     if name == "quantile":
         return quantile(advantage, tau, w_max)
     raise ValueError(f"unknown weight '{name}', know {', '.join(LOSS)}")

@@ -15,6 +15,8 @@ from swgctl.weights import expectile, hard_expectile
 
 SEEDS, E, O, A, K = [0, 3, 7], 4, 3, 2, 5  # noqa: E741 - the shapes' names
 
+FREE = torch.tensor([[-torch.inf, torch.inf]])  # a weight's channel without bounds
+
 
 def make(seeds, critic=False, weigh=lambda a: expectile(a, 0.7)) -> Policy:
     """Random networks, whose members depend on their seed alone."""
@@ -27,7 +29,7 @@ def make(seeds, critic=False, weigh=lambda a: expectile(a, 0.7)) -> Policy:
         network.requires_grad_(False)
     denoiser.weight_out.bias += 0.3
     ranking = networks[1] if critic else None
-    return Policy(seeds, A, denoiser, Schedule.vp(K), ranking, weigh, torch.device("cpu"))
+    return Policy(seeds, A, denoiser, FREE.expand(len(seeds), 2), Schedule.vp(K), ranking, weigh, torch.device("cpu"))
 
 
 def observations(members=3, rows=E):
@@ -84,7 +86,6 @@ def test_rows_of_many_scales_and_counts_are_what_they_are_alone():
         torch.testing.assert_close(own[:, 0], share[:, e])
 
 
-@pytest.mark.xfail(strict=True, reason="a row of rho = 0 is counted as clamped as soon as another row is guided")
 def test_a_row_without_guidance_has_no_clamped_steps_beside_one_with():
     policy, x = make([0]), observations(1, 2)
     policy.denoiser.weight_out.bias.fill_(300.0)  # every w_hat is far below zero
@@ -154,7 +155,7 @@ SCHEDULE = Schedule.vp(K)
 
 
 def test_without_a_critic_the_models_own_weight_ranks():
-    policy = Policy([0], 1, Echo(), SCHEDULE, None, None, torch.device("cpu"))
+    policy = Policy([0], 1, Echo(), FREE, SCHEDULE, None, None, torch.device("cpu"))
     start = torch.tensor([[0.1, 2.0], [0.2, 5.0], [0.3, 3.0], [-0.1, -1.0], [-0.2, -3.0], [-0.3, -2.0]]).view(1, 6, 2)
     actions, _ = policy.propose(torch.zeros(1, 2, 1), 0.0, 3, generator=lambda shape: start)
     torch.testing.assert_close(actions, torch.tensor([[[0.2], [-0.1]]]), rtol=0, atol=1e-5)
@@ -162,10 +163,18 @@ def test_without_a_critic_the_models_own_weight_ranks():
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_actions_lie_in_the_unit_box_and_weights_where_they_will(clip):
-    policy = Policy([0], 1, Echo(), SCHEDULE, None, None, torch.device("cpu"))
+    policy = Policy([0], 1, Echo(), FREE, SCHEDULE, None, None, torch.device("cpu"))
     start = torch.tensor([[[7.0, 0.0], [-7.0, 0.0], [0.5, 0.0]]])
     actions, _ = policy.propose(torch.zeros(1, 3, 1), 0.0, 1, generator=lambda shape: start, clip=clip)
     torch.testing.assert_close(actions, torch.tensor([[[1.0], [-1.0], [0.5]]]), rtol=0, atol=1e-5)
+
+
+def test_the_weights_channel_is_clipped_to_the_datas_range_where_it_ranks():
+    """Of 2, 5 and 3 in [0, 4] the first to reach the bound wins: both 4 and 4 tie, the earlier stays."""
+    policy = Policy([0], 1, Echo(), torch.tensor([[0.0, 2.5]]), SCHEDULE, None, None, torch.device("cpu"))
+    start = torch.tensor([[0.1, 2.0], [0.2, 3.0], [0.3, 5.0]]).view(1, 3, 2)
+    actions, _ = policy.propose(torch.zeros(1, 1, 1), 0.0, 3, generator=lambda shape: start)
+    torch.testing.assert_close(actions, torch.tensor([[[0.2]]]), rtol=0, atol=1e-5)
 
 
 # -- what is reported --------------------------------------------------------------------------------------------------
@@ -183,7 +192,7 @@ def test_clamped_is_the_share_of_a_rows_guidance_steps():
 
             return denoise
 
-    policy = Policy([0], 1, Falling(), SCHEDULE, None, None, torch.device("cpu"))
+    policy = Policy([0], 1, Falling(), FREE, SCHEDULE, None, None, torch.device("cpu"))
     counts = torch.tensor([1, 4])
     _, share = policy.propose(torch.zeros(1, 2, 1), 1.0, counts, generator=generator(0, "x", 0))
     torch.testing.assert_close(share, torch.full((1, 2), 0.4))

@@ -242,12 +242,12 @@ def test_a_flipped_bit_of_any_tensor_is_noticed(tmp_path):
         refused(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="the checkpoint's sha256 covers its tensors, not its step and rows")
 def test_a_flipped_bit_of_the_step_is_noticed(tmp_path):
     path = checkpointed(tmp_path)
     whole = path.read_bytes()
-    assert whole.count(b'step\\":20}') == 1
-    path.write_bytes(whole.replace(b'step\\":20}', b'step\\":30}'))
+    before, after = b'step\\":20,\\"sums', b'step\\":30,\\"sums'
+    assert whole.count(before) == 1
+    path.write_bytes(whole.replace(before, after))
     refused(tmp_path)
 
 
@@ -338,15 +338,14 @@ def test_rows_before_the_interruption_are_kept(tmp_path):
     checkpointed(tmp_path / "cut", at=35, steps=2000)
     rows, whole = run(Walk(2), tmp_path / "cut", steps=2000), run(Walk(2), tmp_path / "whole", steps=2000)
     assert [row["step"] for row in rows] == [row["step"] for row in whole]
-    assert [row["position"] for row in rows[:3]] == [row["position"] for row in whole[:3]]
-    assert [row["position"] for row in rows[4:]] == [row["position"] for row in whole[4:]]
+    assert [row["position"] for row in rows] == [row["position"] for row in whole]
 
 
 def test_summary_is_the_last_rows_means_and_the_rate_of_the_whole_run():
     """100 steps at 10/s and 100 at 50/s are 200 steps in 12 s."""
     rows = [
-        {"step": 100, "loss": [5.0, 7.0], "steps_per_s": 10.0},
-        {"step": 200, "loss": [1.0, 2.0], "steps_per_s": 50.0},
+        {"step": 100, "loss": [5.0, 7.0], "train_s": 10.0},
+        {"step": 200, "loss": [1.0, 2.0], "train_s": 12.0},
     ]
     assert summary(rows) == {"steps": 200, "steps_per_s": round(200 / 12, 2), "loss": 1.5}
 

@@ -30,7 +30,7 @@ def sample(
     guidance     turns the predicted noise into the guided one; None samples from the data's own distribution.
     sampler      a name in SAMPLERS.
     temperature  scales every draw of noise, the first included; 0 is deterministic and starts from zero.
-    bounds       (low, high), each broadcastable to (D,): where every predicted z_0 is clipped to.
+    bounds       (low, high), each broadcastable to `shape`: where every predicted z_0 is clipped to.
     generator    a torch.Generator, or any function from a shape to standard normal noise, which is then called once
                  for the start and once per noisy step, in the order of the walk.
     """

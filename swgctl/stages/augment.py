@@ -51,7 +51,7 @@ def prepare(task: Task, resolved: Resolved, inputs: dict, device: str) -> Job:
             f"swgctl critic {build_argument(task)} --seeds {seeds} --set critic.loss={loss}",
         )
     path, digest = locate_source(task, critic.meta["source"]["sha256"])
-    used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}}
+    used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}, "linex": {"w_max"}}
     ignored = {"scale", "beta", "w_max"} - used.get(settings.weight, set())
     params = {name: value for name, value in settings.keyed().items() if name not in ignored}
     params |= {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}

@@ -1,6 +1,7 @@
 """diffuse: a weight-augmented data set -> one denoiser of z = [action, weight] (SWG, Algorithm 1).
 
-Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses, and `raw.*`, the last ones.
+Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses; `raw.*`, the last ones; `weight_range`
+(S, 2), the least and the greatest weight that each member has seen.
 """
 
 import copy
@@ -52,6 +53,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     )
     tensors = {f"ema.{name}": tensor for name, tensor in learner.average.state_dict().items()}
     tensors |= {f"raw.{name}": tensor for name, tensor in learner.denoiser.state_dict().items()}
+    tensors["weight_range"] = torch.stack([learner.weights.amin(1), learner.weights.amax(1)], 1)
     save_tensors(directory / "policy.safetensors", tensors, job.stage, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     facts = {
@@ -133,4 +135,4 @@ def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> 
     count = int(torch.tensor(shape).prod())
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
-    return (words.view(torch.int16)[:count] < round(p * 2**16) - 2**15).view(shape)
+    return (words.view(torch.int16)[:count] <= round(p * 2**16) - 2**15 - 1).view(shape)
