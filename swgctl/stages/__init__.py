@@ -45,8 +45,11 @@ class Job:
         digests = {role: artifact.digest for role, artifact in self.inputs.items()}
         return make_key(self.stage, self.revision, self.params, self.seeds, digests, self.source_sha256)
 
-    def record(self, origin: dict[str, str]) -> dict:
-        """What artifact.json says beside the files and the metrics."""
+    def record(self, origin: dict[str, str], chosen: str | None) -> dict:
+        """What artifact.json says beside the files and the metrics.
+
+        origin  where each setting that is no default comes from; chosen: why this input was taken
+        """
         return {
             "stage": self.stage,
             "revision": self.revision,
@@ -60,6 +63,7 @@ class Job:
             },
             "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
             "origin": origin,
+            "chosen": chosen,
             "made": {
                 "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "host": platform.node(),
@@ -128,6 +132,7 @@ def run_stage(
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
     inputs: dict[str, Artifact] = {}
+    why = None
     if stage == "critic":
         found = tasks.get(task, environment)
     else:
@@ -149,7 +154,7 @@ def run_stage(
 
     prefix = f"{stage}."
     origin = {k: v for k, v in resolved.origin.items() if k.startswith(prefix) and v != "default"}
-    artifact, status = store.build(job.record(origin), make, force=force, wait=wait)
+    artifact, status = store.build(job.record(origin, why), make, force=force, wait=wait)
     store.remember(artifact)
     wall = round(time.monotonic() - started, 3)
     say(f"{stage}: {status} {artifact.id} in {wall:.1f} s")
