@@ -61,6 +61,16 @@ class CriticSettings(Settings):
         return value
 
 
+# The loss of V that a weight belongs to: what IDQL's section 4 derives it from.
+LOSS = {
+    "expectile": "expectile",
+    "hard_expectile": "expectile",
+    "exponential": "expectile",
+    "linex": "linex",
+    "quantile": "quantile",
+}
+
+
 class AugmentSettings(Settings):
     """Advantages -> weights (SWG, section 5).  tau and alpha are the critic's."""
 

@@ -28,17 +28,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """`write` makes a temporary neighbour, which is synced and renamed: readers see the old file or the new one."""
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+    """`write` makes a temporary neighbour, which is renamed: readers see the old file or the new one.
+
+    durable  the new one is on the disk by then; without it, a crash of the machine may lose it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         write(temporary)
-        sync(temporary)
+        if durable:
+            sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text), durable)

@@ -146,7 +146,10 @@ def _states(run: Run, store: Store):
             yield stage, "build", f"its input is to be built: {STAGES[i - 1]}"
             continue
         try:
-            job = stages.prepare(stage, task, resolved, given, "cpu")
+            if not i and not tasks.at_hand(task):
+                yield stage, "build", "its data is not on this machine yet"
+                continue
+            job = stages.prepare(stage, task, resolved, given)
         except SwgError as error:
             yield stage, "build", str(error)
             given = {}

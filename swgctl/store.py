@@ -80,7 +80,12 @@ class Artifact:
     digest = property(lambda self: self.meta["digest"])
     params = property(lambda self: self.meta["params"])
     seeds = property(lambda self: self.meta["seeds"])
-    store = property(lambda self: Store(self.path.parents[3]))
+
+    @property
+    def store(self) -> "Store":
+        if len(self.path.parents) < 4:
+            raise InputError(f"{self.path} is in no store", "name an artifact inside of a store: swgctl ls")
+        return Store(self.path.parents[3])
 
     def file(self, name: str) -> Path:
         """The path of a file whose bytes have just been compared with the record.  Raises CorruptError."""
@@ -97,7 +102,7 @@ class Artifact:
             raise CorruptError(f"{path} is damaged: sha256 {found[:12]}, recorded {recorded[:12]}", self._again())
 
     def _again(self) -> str:
-        return f"rm -r {self.path} and run the stage again: swgctl {self.stage} ..."
+        return f"rm -r {self.path}   # then run swgctl {self.stage} again"
 
     def parent(self, role: str) -> "Artifact":
         """The artifact that filled an input, found by its digest.  Raises InputError when it is gone."""
@@ -165,6 +170,8 @@ class Store:
             ref = next((line for line in reversed(lines) if line.strip()), "").strip()
             if not ref:
                 raise InputError("standard input named no artifact", "swgctl critic TASK | swgctl augment --from -")
+        if not ref:
+            raise InputError("an empty REF names no artifact", "swgctl ls")
         if Path(ref).is_dir():
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
@@ -173,18 +180,20 @@ class Store:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(f"'{ref}' fits {len(found)} artifacts: " + ", ".join(a.path.name for a in found))
+            names = ", ".join(a.path.name for a in found)
+            raise InputError(f"'{ref}' fits {len(found)} artifacts: {names}", "more of its characters")
         raise InputError(f"no artifact '{ref}' in {self.root}", "swgctl ls")
 
     # -- what this shell made last ---------------------------------------------------------------------------------
 
     def current(self, stage: str) -> Artifact | None:
         """What the stage made last in this shell (SWGCTL_SCOPE, else the parent process)."""
-        try:
-            path = Path((self.root / "current" / scope() / stage).read_text().strip())
-        except FileNotFoundError:
-            return None
-        return Artifact(path) if path.is_dir() else None
+        # `bash -c 'a && b'` replaces itself by b, which then is what a's parent was.
+        for name in dict.fromkeys((scope(), scope(os.getpid()))):
+            with contextlib.suppress(FileNotFoundError):
+                path = Path((self.root / "current" / name / stage).read_text().strip())
+                return Artifact(path) if path.is_dir() else None
+        return None
 
     def remember(self, artifact: Artifact) -> None:
         write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
@@ -205,10 +214,12 @@ class Store:
         """The artifact of `record` and its status: "cached", "built" or "resumed".
 
         record  stage, task, key, params, seeds, inputs and whatever else artifact.json is to hold
-        make    (directory, work) -> metrics; writes the artifact's files into `directory`, checkpoints into `work`
+        make    (directory, work) -> the rest of artifact.json, `metrics` among it; writes the artifact's files into
+                `directory` and checkpoints into `work`
         Raises BusyError when another process builds the same key and `wait` is false.
         """
         stage, task, key = record["stage"], record["task"]["name"], record["key"]
+        scope()  # a bad name must not be found out after the work
         if not force and (artifact := self.find(stage, task, key)):
             return artifact, "cached"
         with self._lock(key, wait), _disk_full(self.root):
@@ -218,13 +229,18 @@ class Store:
             if force:
                 shutil.rmtree(work, ignore_errors=True)
             resumed = (work / "checkpoint.safetensors").exists()
-            directory = self.root / "tmp" / f"{key[:KEY_LENGTH]}-{os.getpid()}-{secrets.token_hex(4)}"
+            directory = self.root / "tmp" / f"{_here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
             directory.mkdir(parents=True)
             try:
                 started = time.monotonic()
-                metrics = make(directory, work)
-                extra = {"metrics": metrics, "wall_s": round(time.monotonic() - started, 3)}
-                artifact = self._publish(directory, {**record, **extra})
+                rest = make(directory, work)
+                wall = round(time.monotonic() - started, 3)
+                artifact = self._publish(directory, {**record, **rest, "wall_s": wall})
+            except Exception as error:
+                # Without locks another process may have finished first, and removed the work that both used.
+                if force or isinstance(error, SwgError) or not (artifact := self.find(stage, task, key)):
+                    raise
+                return artifact, "cached"
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
             shutil.rmtree(work, ignore_errors=True)
@@ -242,7 +258,7 @@ class Store:
         write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
         place = self.place(record["stage"], record["task"]["name"], record["key"])
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir() and Artifact(place).digest != digest:  # --force on another machine or device
+        if place.is_dir() and not self._same(place, digest):  # --force on another machine or device, or of damage
             os.rename(place, directory.with_suffix(".replaced"))
         try:
             os.rename(directory, place)
@@ -251,6 +267,17 @@ class Store:
                 raise
         shutil.rmtree(directory.with_suffix(".replaced"), ignore_errors=True)
         return Artifact(place)
+
+    @staticmethod
+    def _same(place: Path, digest: str) -> bool:
+        """Whether a whole artifact of that digest is there already."""
+        artifact = Artifact(place)
+        try:
+            for name in artifact.meta["files"]:
+                artifact.check(name)
+        except CorruptError:
+            return False
+        return artifact.digest == digest
 
     @contextlib.contextmanager
     def _lock(self, key: str, wait: bool) -> Iterator[None]:
@@ -285,28 +312,29 @@ class Store:
 
     def garbage(self) -> list[Path]:
         """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
-        found = [p for p in _children(self.root / "tmp") if not _alive(p.name.split("-")[1:2]) or _old(p)]
+        found = [p for p in _children(self.root / "tmp") if _dead(p.name) or _old(p)]
         finished = {a.path.name for a in self.artifacts()}
-        for path in _children(self.root / "work"):
-            if path.name in finished or _old(path):
-                found.append(path)
-        for path in _children(self.root / "locks"):
-            if not (self.root / "work" / path.stem).exists() and _old(path):
-                found.append(path)
-        for path in _children(self.root / "current"):
-            if path.name.startswith("shell-") and not _alive(path.name.split("-")[1:2]):
-                found.append(path)
-        return found
+        found += [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
+        unused = (p for p in _children(self.root / "locks") if not (self.root / "work" / p.stem).exists())
+        found += [p for p in unused if _old(p)]
+        return found + [
+            p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:])
+        ]
 
 
-def scope() -> str:
+def scope(process: int | None = None) -> str:
     """Which shell this is: $SWGCTL_SCOPE, else the parent process's number and start time."""
     if name := os.environ.get("SWGCTL_SCOPE"):
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-            raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'")
+            raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'", "SWGCTL_SCOPE=mine")
         return f"scope-{name}"
-    parent = os.getppid()
-    return f"shell-{parent}-{_start_time(parent)}"
+    shell = process or os.getppid()
+    return f"shell-{_here(shell)}-{_start_time(shell)}"
+
+
+def _here(process: int | None = None) -> str:
+    """A process (this one) on this machine, as it enters names: several machines may share a store."""
+    return f"{socket.gethostname()}-{process or os.getpid()}"
 
 
 def _start_time(process: int) -> str:
@@ -329,17 +357,19 @@ def _old(path: Path) -> bool:
     return False
 
 
-def _alive(process: list[str]) -> bool:
-    """Whether the process of a name's number runs here; True when that cannot be told."""
-    if not process or not process[0].isdigit():
-        return True
-    try:
-        os.kill(int(process[0]), 0)
-    except ProcessLookupError:
+def _dead(name: str) -> bool:
+    """Whether the process of a name that begins as `_here` does has ended; False for another machine's."""
+    host = socket.gethostname()
+    number = name.removeprefix(f"{host}-").partition("-")[0]
+    if not name.startswith(f"{host}-") or not number.isdigit():
         return False
-    except PermissionError:
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
         return True
-    return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _reopen(path: Path) -> None:
@@ -390,11 +420,13 @@ def _disk_full(root: Path) -> Iterator[None]:
     """Whatever a library calls it, a full disk is one clear line."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except SwgError:
+        raise
+    except Exception as error:  # safetensors and h5py have their own kinds
         text = str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or any(s in text for s in ("No space left", "File too large", "quota exceeded")):
             raise SwgError(f"no space left on the disk of {root}; nothing was published", "swgctl gc") from error
-        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise SwgError(f"cannot write to {root}: {error.strerror}", "--store DIR, or SWGCTL_STORE") from error
         raise

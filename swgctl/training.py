@@ -87,7 +87,7 @@ def train(
             now = time.monotonic()
             if done % log_every == 0 or done == steps:
                 meter.close_row(done)
-                write_text(work / "metrics.jsonl", to_lines(meter.rows))
+                write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False)
             if now - shown > 0.5:
                 bar.update(done, meter.note)
                 shown = now

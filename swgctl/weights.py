@@ -1,6 +1,6 @@
 """Advantage -> weight: w(s, a) > 0 as a pure function of A(s, a) = min Q(s, a) - V(s).  All element-wise, any shape.
 
-Every weight here belongs to the loss that its critic's V was trained with (`LOSS`): the same tau, the same alpha.
+Every weight belongs to the loss that its critic's V was trained with (`config.LOSS`): the same tau, the same alpha.
 """
 
 import torch
@@ -39,15 +39,6 @@ def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
     return (hard_expectile(advantage, tau) / advantage.abs()).clamp(max=w_max)
 
 
-LOSS = {
-    "expectile": "expectile",
-    "hard_expectile": "expectile",
-    "exponential": "expectile",
-    "linex": "linex",
-    "quantile": "quantile",
-}
-
-
 def select(weights: Tensor, advantages: Tensor) -> Tensor:
     """The index (...) of the candidate of greatest weight among (..., M); of equal ones, the greatest advantage.
 
@@ -69,4 +60,4 @@ def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: floa
         return linex(advantage, alpha, w_max)
     if name == "quantile":
         return quantile(advantage, tau, w_max)
-    raise ValueError(f"unknown weight '{name}', know {', '.join(LOSS)}")
+    raise ValueError(f"unknown weight '{name}', know expectile, hard_expectile, exponential, linex, quantile")

@@ -173,7 +173,7 @@ def chain_keys(task: Task, monkeypatch) -> dict[str, str]:
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
     resolved, keys, inputs = config.resolve(task.name, task.recipe), {}, {}
     for stage in config.STAGES:
-        job = stages.prepare(stage, task, resolved, inputs, "cpu")
+        job = stages.prepare(stage, task, resolved, inputs)
         keys[stage], inputs = job.key[:16], {stage: Made(job)}
     return keys
 
@@ -201,7 +201,7 @@ def test_the_options_that_a_weight_does_not_use_are_not_in_its_key():
 
         def key(*assignments):
             resolved = config.resolve(None, "", assignments=assignments)
-            return module.prepare(tasks.get("demo"), resolved, {"critic": critic}, "cpu").key
+            return module.prepare(tasks.get("demo"), resolved, {"critic": critic}).key
 
         assert key() == key("augment.beta=9") != key("augment.scale=3")
         assert key("augment.weight=exponential") != key("augment.weight=exponential", "augment.beta=9")

@@ -12,9 +12,8 @@ import torch
 from swgctl.config import CriticSettings, DiffuseSettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.errors import Interrupted
+from swgctl.learners import CriticLearner, DiffuseLearner
 from swgctl.policy import Policy
-from swgctl.stages.critic import CriticLearner
-from swgctl.stages.diffuse import DiffuseLearner
 from swgctl.tasks.transitions import Transitions
 from swgctl.training import generator, train
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -166,7 +167,7 @@ def test_without_a_scope_the_parent_process_is_it(monkeypatch):
     from swgctl.store import scope
 
     monkeypatch.delenv("SWGCTL_SCOPE")
-    assert scope().startswith(f"shell-{os.getppid()}-")
+    assert scope().startswith(f"shell-{socket.gethostname()}-{os.getppid()}-")
     monkeypatch.setenv("SWGCTL_SCOPE", ".x")
     with pytest.raises(UsageError):
         scope()
@@ -205,15 +206,16 @@ def littered(chain):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     key, finished = "0123456789abcdef", chain.made("critic").name
-    old = time.time() - 2 * 86400
+    old, host = time.time() - 2 * 86400, socket.gethostname()
     garbage = [
-        chain.store / "tmp" / f"{key}-{dead.pid}-aa",
+        chain.store / "tmp" / f"{host}-{dead.pid}-{key}-aa",
         chain.store / "work" / finished,
         chain.store / "work" / "old0000000000000",
-        chain.store / "current" / f"shell-{dead.pid}-1",
+        chain.store / "current" / f"shell-{host}-{dead.pid}-1",
     ]
     needed = [
-        chain.store / "tmp" / f"{key}-{os.getpid()}-bb",
+        chain.store / "tmp" / f"{host}-{os.getpid()}-{key}-bb",
+        chain.store / "tmp" / f"elsewhere-{dead.pid}-{key}-cc",
         chain.store / "work" / key,
         chain.store / "current" / "scope-test",
     ]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl import weights
-from swgctl.config import AugmentSettings
+from swgctl.config import LOSS, AugmentSettings
 from swgctl.stages.augment import statistics
-from swgctl.weights import LOSS, W_MAX, expectile, exponential, hard_expectile, linex, quantile, select, weigh
+from swgctl.weights import W_MAX, expectile, exponential, hard_expectile, linex, quantile, select, weigh
 
 OPTIONS = {"tau": 0.7, "alpha": 1.0, "scale": 1.0, "beta": 3.0, "w_max": W_MAX}
 A = torch.tensor([-2.0, -0.5, 0.0, 0.3, 1.7], dtype=torch.float64)
@@ -182,4 +181,4 @@ def test_statistics_are_the_members_statistics_averaged():
 def test_each_weight_belongs_to_a_loss_that_exists():
     from swgctl.critics import VALUE_LOSSES
 
-    assert set(weights.LOSS.values()) == set(VALUE_LOSSES)
+    assert set(LOSS.values()) == set(VALUE_LOSSES)

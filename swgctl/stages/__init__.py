@@ -2,8 +2,9 @@
 
 import importlib
 import platform
+import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,12 +65,15 @@ class Job:
             "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
             "origin": origin,
             "chosen": chosen,
-            "made": {
-                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "host": platform.node(),
-                "device": self.device,
-                "versions": _versions(),
-            },
+        }
+
+    def made(self) -> dict:
+        """Where and with what the artifact was built: recorded, and no part of its key."""
+        return {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "host": platform.node(),
+            "device": self.device,
+            "versions": _versions(),
         }
 
 
@@ -143,27 +147,28 @@ def run_stage(
     resolved = config.resolve(found.name, found.recipe, **layers)
     if stage == "eval" and critic:
         inputs["critic"] = named_critic(store, critic, found, inputs["diffuse"])
-    job = prepare(stage, found, resolved, inputs, pick_device(device))
+    planned = prepare(stage, found, resolved, inputs)
 
     def make(directory: Path, work: Path) -> dict:
+        job = replace(planned, device=pick_device(device))  # here, since a cached stage must not cost a torch import
         with console.logged_to(directory / "log.txt"):
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
             say(f"{stage}: building {job.key[:16]} for {found.name}, seeds {ranges(job.seeds)}, on {job.device}")
-            return _module(stage).build(job, directory, work)
+            return {"metrics": _module(stage).build(job, directory, work), "made": job.made()}
 
     prefix = f"{stage}."
     origin = {k: v for k, v in resolved.origin.items() if k.startswith(prefix) and v != "default"}
-    artifact, status = store.build(job.record(origin, why), make, force=force, wait=wait)
+    artifact, status = store.build(planned.record(origin, why), make, force=force, wait=wait)
     store.remember(artifact)
     wall = round(time.monotonic() - started, 3)
     say(f"{stage}: {status} {artifact.id} in {wall:.1f} s")
     return Result(artifact, status, wall)
 
 
-def prepare(stage: str, task: Task, resolved: config.Resolved, inputs: dict[str, Artifact], device: str) -> Job:
+def prepare(stage: str, task: Task, resolved: config.Resolved, inputs: dict[str, Artifact]) -> Job:
     """The job of a stage, by which its key is known; builds nothing."""
-    return _module(stage).prepare(task, resolved, inputs, device)
+    return _module(stage).prepare(task, resolved, inputs)
 
 
 def _module(stage: str):
@@ -193,7 +198,7 @@ def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple
     Raises InputError when none fits, or several do; then `help` has a line to paste for each.
     """
     wanted = PREVIOUS[stage]
-    if ref:
+    if ref is not None:
         artifact = store.resolve(ref)
         if artifact.stage != wanted:
             raise InputError(
@@ -240,7 +245,7 @@ def named_critic(store: Store, ref: str, task: Task, policy: Artifact) -> Artifa
 def build_argument(task: Task) -> str:
     """How a command line names this task."""
     kind, _, where = task.source.partition(":")
-    return f"{where} --env {task.environment}" if kind == "file" else task.name
+    return f"{shlex.quote(where)} --env {task.environment}" if kind == "file" else task.name
 
 
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:

@@ -3,22 +3,20 @@
 Writes data.hdf5: D4RL's arrays as they were read, and `weights`, `q`, `v`, `advantages`, each (S, N).
 """
 
+import io
+import shlex
 from pathlib import Path
 
-import h5py
 import numpy as np
-import torch
 
 from swgctl import signals
-from swgctl.config import AugmentSettings, Resolved
+from swgctl.config import LOSS, AugmentSettings, Resolved
 from swgctl.console import progress
 from swgctl.errors import InputError, SwgError
 from swgctl.files import canonical
-from swgctl.policy import load_critic
 from swgctl.seeds import ranges
 from swgctl.stages import Job, build_argument, locate_source
 from swgctl.tasks import Task
-from swgctl.weights import LOSS, weigh
 
 REVISION = 1
 BLOCK = 65_536  # rows; part of no result
@@ -39,27 +37,34 @@ UNITS = {
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-def prepare(task: Task, resolved: Resolved, inputs: dict, device: str) -> Job:
+def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
     settings: AugmentSettings = resolved["augment"]
     critic = inputs["critic"]
     loss = LOSS[settings.weight]
     if critic.params["loss"] != loss:
-        seeds = ranges(critic.seeds)
+        special = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
+        settled = [shlex.quote(f"{k}={critic.params[k.split('.')[1]]}") for k in special if k != "critic.loss"]
+        words = [f"--set {text}" for text in settled]
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",
-            f"swgctl critic {build_argument(task)} --seeds {seeds} --set critic.loss={loss}",
+            " ".join([f"swgctl critic {build_argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
         )
     path, digest = locate_source(task, critic.meta["source"]["sha256"])
     used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}, "linex": {"w_max"}}
     ignored = {"scale", "beta", "w_max"} - used.get(settings.weight, set())
     params = {name: value for name, value in settings.keyed().items() if name not in ignored}
     params |= {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
-    return Job("augment", REVISION, task, settings, params, critic.seeds, inputs, path, digest, device)
+    return Job("augment", REVISION, task, settings, params, critic.seeds, inputs, path, digest)
 
 
 def build(job: Job, directory: Path, work: Path) -> dict:
+    import h5py
+    import torch
+
+    from swgctl.policy import load_critic
     from swgctl.tasks import transitions
+    from swgctl.weights import weigh
 
     parent = job.inputs["critic"]
     data = transitions.read(job.source, clip_actions=parent.params.get("clip_actions", False), horizon=job.task.horizon)
@@ -95,7 +100,9 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         "infos/next_observation_valid": data.known_next,
         **learnt,
     }
-    with h5py.File(directory / "data.hdf5", "w") as file:
+    # In memory first: where a disk fills up, HDF5 cannot close its file, and crashes.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
         about = {
             "task": job.task.name,
             "environment": job.task.environment,
@@ -106,6 +113,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         for name, array in arrays.items():
             dataset = file.create_dataset(name, data=array)
             dataset.attrs["long_name"], dataset.attrs["units"] = UNITS[name]
+    (directory / "data.hdf5").write_bytes(image.getbuffer())
     return statistics(learnt["weights"], learnt["advantages"])
 
 

@@ -8,32 +8,39 @@ import json
 from pathlib import Path
 
 from swgctl import report
-from swgctl.config import EvalSettings, Resolved
-from swgctl.policy import assemble, weigher
-from swgctl.rollout import Plan, roll_out
+from swgctl.config import LOSS, EvalSettings, Resolved
+from swgctl.errors import InputError, UsageError
 from swgctl.stages import Job
 from swgctl.tasks import Task
 
 REVISION = 1
 
 
-def prepare(task: Task, resolved: Resolved, inputs: dict, device: str) -> Job:
+def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
     settings: EvalSettings = resolved["eval"]
     inputs = dict(inputs)
-    if max(settings.resample) == 1 or settings.select == "self":
-        inputs.pop("critic", None)
-    else:
-        inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
-        inputs.setdefault("critic", inputs["augment"].parent("critic"))
+    if max(settings.resample) > 1 and settings.select == "critic":
+        augmented = inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
+        critic = inputs.setdefault("critic", augmented.parent("critic"))
+        if critic.params["loss"] != LOSS[augmented.params["weight"]]:
+            raise InputError(
+                f"the weight '{augmented.params['weight']}' is none of a critic with the {critic.params['loss']} loss",
+                f"--critic with the {LOSS[augmented.params['weight']]} loss: swgctl ls --stage critic",
+            )
+    elif "critic" in inputs:
+        raise UsageError("--critic ranks candidates, and there are none to rank", "--resample 8 --select critic")
     params = settings.keyed() | {
         "environment": task.environment,
         "horizon": task.horizon,
         "references": task.references and list(task.references),
     }
-    return Job("eval", REVISION, task, settings, params, inputs["diffuse"].seeds, inputs, device=device)
+    return Job("eval", REVISION, task, settings, params, inputs["diffuse"].seeds, inputs)
 
 
 def build(job: Job, directory: Path, work: Path) -> dict:
+    from swgctl.policy import assemble, weigher
+    from swgctl.rollout import Plan, roll_out
+
     s: EvalSettings = job.settings
     critic = job.inputs.get("critic")
     policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"]), job.device)

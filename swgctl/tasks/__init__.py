@@ -11,7 +11,7 @@ from pathlib import Path
 from swgctl.errors import CorruptError, InputError
 from swgctl.tasks.registry import Task, get, names, normalized_score
 
-__all__ = ["Task", "get", "locate", "names", "normalized_score"]
+__all__ = ["Task", "at_hand", "get", "locate", "names", "normalized_score"]
 
 
 def locate(task: Task, say: Callable[[str], None], progress: Callable[[int, int | None], None] | None = None) -> Path:
@@ -34,3 +34,17 @@ def locate(task: Task, say: Callable[[str], None], progress: Callable[[int, int 
 
         return local.build(where, d4rl.cache_folder() / "local", say)
     raise CorruptError(f"{task.name}: this version knows no data source '{task.source}'", "update swgctl")
+
+
+def at_hand(task: Task) -> bool:
+    """Whether `locate` would neither download nor roll out anything."""
+    kind, _, where = task.source.partition(":")
+    if kind == "file":
+        return Path(where).is_file()
+    from swgctl.tasks import d4rl
+
+    if kind == "d4rl":
+        return d4rl.find(where) is not None
+    from swgctl.tasks import local
+
+    return local.path_of(where, d4rl.cache_folder() / "local").exists()

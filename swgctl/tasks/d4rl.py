@@ -35,8 +35,10 @@ def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> Pat
     Raises InputError where the file cannot be had, CorruptError where it is not the one that was pinned,
     SwgError where the cache cannot be written.
     """
-    if found := _in_local_folder(relative_path, say):
-        return found
+    if os.environ.get("SWGCTL_DATA"):
+        if found := _in_local_folder(relative_path):
+            return found
+        say(f"SWGCTL_DATA: {os.environ['SWGCTL_DATA']} does not hold {Path(relative_path).name}")
     target = cache_folder() / relative_path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,15 +62,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
 
 
-def _in_local_folder(relative_path: str, say: Say) -> Path | None:
+def find(relative_path: str) -> Path | None:
+    """The file where `fetch` would take it from without a download, unchecked; None where it is not here."""
+    cached = cache_folder() / relative_path
+    return _in_local_folder(relative_path) or (cached if cached.exists() else None)
+
+
+def _in_local_folder(relative_path: str) -> Path | None:
     folder = os.environ.get("SWGCTL_DATA")
-    if not folder:
-        return None
-    for candidate in (Path(folder, relative_path), Path(folder, Path(relative_path).name)):
-        if candidate.is_file():
-            return candidate
-    say(f"SWGCTL_DATA: {folder} does not hold {Path(relative_path).name}")
-    return None
+    candidates = (Path(folder, relative_path), Path(folder, Path(relative_path).name)) if folder else ()
+    return next((path for path in candidates if path.is_file()), None)
 
 
 @contextlib.contextmanager

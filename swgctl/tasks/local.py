@@ -68,12 +68,10 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> Path:
     `say` gets one line before a roll-out, and one after it where the bytes are not the recorded ones: that is
     no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name.
     """
-    if name not in LOCAL:
-        raise UsageError(f"no local task '{name}'{nearest(name, LOCAL)}", f"one of: {', '.join(LOCAL)}")
-    task = LOCAL[name]
-    path = directory / f"{name}-{recipe_hash(task)[:8]}.hdf5"
+    path = path_of(name, directory)
     if path.exists():
         return path
+    task = LOCAL[name]
     rows = sum(rows for _, rows in task.policies)
     say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
     directory.mkdir(parents=True, exist_ok=True)
@@ -82,6 +80,13 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> Path:
     if remark := compare(recorded, sha256(path), versions()):
         say(f"{name}: {remark}")
     return path
+
+
+def path_of(name: str, directory: Path) -> Path:
+    """Where `build` puts the file.  Raises UsageError for an unknown name."""
+    if name not in LOCAL:
+        raise UsageError(f"no local task '{name}'{nearest(name, LOCAL)}", f"one of: {', '.join(LOCAL)}")
+    return directory / f"{name}-{recipe_hash(LOCAL[name])[:8]}.hdf5"
 
 
 def roll_out(task: LocalTask, path: Path) -> Path:

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from swgctl.learners import _bernoulli
 from swgctl.models import Denoiser, reset
-from swgctl.stages.diffuse import _bernoulli
 from swgctl.training import generator
 
 K, S, B, O, A = 6, 2, 9, 4, 3  # noqa: E741 - the shapes' names
