@@ -105,11 +105,11 @@ class Artifact:
         return f"rm -r {self.path}   # then run swgctl {self.stage} again"
 
     def parent(self, role: str) -> "Artifact":
-        """The artifact that filled an input, found by its digest.  Raises InputError when it is gone."""
+        """The artifact that filled an input, in this store or where it was then.  Raises InputError if it is gone."""
         record, store = self.meta["inputs"][role], self.store
-        found = store.find(record["stage"], record["task"], record["key"])
-        if found and found.digest == record["digest"]:
-            return found
+        for path in (store.place(record["stage"], record["task"], record["key"]), Path(record["path"])):
+            if path.is_dir() and Artifact(path).digest == record["digest"]:
+                return Artifact(path)
         raise InputError(
             f"{self.path} was made from {record['stage']} {record['key'][:KEY_LENGTH]} of digest "
             f"{record['digest'][:KEY_LENGTH]}, which is not in {store.root}",

@@ -59,7 +59,7 @@ class Job:
             "params": self.params,
             "seeds": self.seeds,
             "inputs": {
-                role: {"stage": a.stage, "task": a.task, "key": a.key, "digest": a.digest}
+                role: {"stage": a.stage, "task": a.task, "key": a.key, "digest": a.digest, "path": str(a.path)}
                 for role, a in self.inputs.items()
             },
             "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
