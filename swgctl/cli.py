@@ -30,6 +30,7 @@ class Group(TyperGroup):
         try:
             with signals.handled():
                 code = super().main(args, prog_name or "swgctl", standalone_mode=False, **extra)
+                sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except SwgError as error:
             return fail(str(error), error.help, error.code)
@@ -41,12 +42,11 @@ class Group(TyperGroup):
             return fail(error.format_message(), f"{context.command_path if context else 'swgctl'} --help", 2)
         except (KeyboardInterrupt, typer.Abort):
             return fail("stopped by SIGINT", "run the same command again to go on", 130)
-        except BrokenPipeError:
+        except BrokenPipeError:  # whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except Exception as error:
-            memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-            if memory:
+            if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
                 return fail(f"out of memory: {error}", "a smaller batch or fewer seeds, or --device cpu", 1)
             where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return fail(f"internal: {where}", "SWGCTL_DEBUG=1 shows where", 1)

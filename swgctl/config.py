@@ -34,9 +34,6 @@ class Settings(BaseModel):
         return {k: v for k, v in self.model_dump().items() if k not in neutral or v != neutral[k]}
 
 
-Precision = Literal["fp32", "tf32", "bf16"]
-
-
 class CriticSettings(Settings):
     """Q and V (SWG, appendix B.2 and Algorithm 3)."""
 
@@ -51,7 +48,6 @@ class CriticSettings(Settings):
     hidden: list[int] = [256, 256]
     rewards: Literal["task", "none", "return_range", "minus_one"] = "task"  # transform; "task": as the task says
     clip_actions: bool = False  # take data whose actions leave [-1, 1], clipped
-    precision: Precision = "fp32"  # inside matrix products
 
     @field_validator("hidden")
     @classmethod
@@ -94,7 +90,16 @@ class DiffuseSettings(Settings):
     steps: int = Field(1_000_000, ge=1)  # 3M for AntMaze
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean over the data
-    precision: Precision = "fp32"
+
+    @field_validator("schedule")
+    @classmethod
+    def _reaches_noise(cls, value: str, info) -> str:
+        steps = info.data.get("K", 1000)
+        if value == "linear" and steps < 500:
+            raise ValueError(
+                f"keeps much of the data after {steps} steps, and sampling starts from none: K = 500 or more"
+            )
+        return value
 
     @field_validator("weight_block")
     @classmethod

@@ -84,8 +84,7 @@ class DiffuseLearner:
         self.weights = weights.to(device)
         if settings.weight_scale == "unit":
             self.weights = self.weights / self.weights.mean(1, keepdim=True)
-        self.schedule = getattr(Schedule, settings.schedule)(settings.K)
-        self.alpha, self.sigma = (x.to(device, torch.float32) for x in (self.schedule.alpha, self.schedule.sigma))
+        self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
         self.members = torch.arange(len(seeds), device=device).unsqueeze(1)
         self.denoiser = Denoiser(
             len(seeds),
@@ -120,7 +119,7 @@ class DiffuseLearner:
         rows, k, eps = drawn["rows"], drawn["k"], drawn["eps"]
         weights = self.weights[self.members, rows].unsqueeze(-1)
         z0 = torch.cat([self.actions[rows], weights], -1)
-        z = self.alpha[k].unsqueeze(-1) * z0 + self.sigma[k].unsqueeze(-1) * eps
+        z = self.schedule.noisy(z0, eps, k)
         error = self.denoiser(z, k, self.observations[rows], drawn.get("keep")) - eps
         channels = error.square().mean(1)  # equation 9: the mean over the batch of the sum over the channels
         loss = channels.sum(-1)

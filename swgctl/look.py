@@ -4,9 +4,9 @@ import json
 import shutil
 import sys
 
-from swgctl import console
+from swgctl import console, report
 from swgctl.console import say
-from swgctl.errors import CorruptError, UsageError, nearest
+from swgctl.errors import CorruptError, SwgError, UsageError, nearest
 from swgctl.seeds import ranges
 from swgctl.store import STAGES, Artifact, Store, make_key, read_header
 
@@ -14,32 +14,27 @@ from swgctl.store import STAGES, Artifact, Store, make_key, read_header
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
     if stage and stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'{nearest(stage, STAGES)}", f"one of {', '.join(STAGES)}")
-    rows, lines = [], []
+    rows, lines, damaged = [], [], None
     for artifact in store.artifacts(stage or "*", task or "*"):
-        meta = artifact.meta
-        if as_json:
-            lines.append(json.dumps(brief(artifact)))
-        elif not sys.stdout.isatty():
-            lines.append(str(artifact.path))
+        try:
+            meta = artifact.meta
+        except SwgError as error:  # the others are shown all the same
+            damaged = damaged or error
+            continue
+        lines.append(json.dumps(brief(artifact)) if as_json else str(artifact.path))
         parents = " ".join(i["key"][:16] for i in meta["inputs"].values())
-        size = sum(f["bytes"] for f in meta["files"].values())
-        rows.append(
-            [
-                artifact.id,
-                meta["stage"],
-                artifact.task,
-                ranges(meta["seeds"]),
-                _bytes(size),
-                meta["made"]["at"],
-                parents,
-            ]
-        )
+        size = _bytes(sum(f["bytes"] for f in meta["files"].values()))
+        row = [artifact.id, meta["stage"], artifact.task, ranges(meta["seeds"]), size, meta["made"]["at"], parents]
+        rows.append(row)
     if rows and not as_json:
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not rows:
         say(f"{store.root} has no artifacts")
-    for line in lines:
-        print(line)
+    if damaged:
+        raise damaged
+    if as_json or not sys.stdout.isatty():  # a terminal has the table
+        for line in lines:
+            print(line)
 
 
 def brief(artifact: Artifact) -> dict:
@@ -61,7 +56,10 @@ def show(artifact: Artifact, as_json: bool) -> None:
     for role, given in meta["inputs"].items():
         say(f"  from {role} {given['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
-    _section("metrics", meta["metrics"])
+    if artifact.stage == "eval":
+        report.print_evaluation(artifact, report.ancestor(artifact, "critic"))
+    else:
+        _section("metrics", meta["metrics"])
     for name, tensors in shapes.items():
         size = _bytes(meta["files"][name]["bytes"])
         _section(f"{name}, {size}", tensors)
@@ -153,7 +151,7 @@ def _check_record(artifact: Artifact) -> None:
 def gc(store: Store, dry_run: bool) -> None:
     found = store.garbage()
     for path in found:
-        print(path)
+        say(str(path))
         if not dry_run:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     verb = "would remove" if dry_run else "removed"

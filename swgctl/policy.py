@@ -51,6 +51,8 @@ class Policy:
         generator    as for `diffusion.sample`, for noise (S, sum of candidates, A + 1); None: fresh noise
         NumPy arrays in give NumPy arrays out.
         """
+        if temperature == 0 and int(torch.as_tensor(candidates).max()) > 1:
+            raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         array = isinstance(observations, np.ndarray)
         x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         if x.dim() < 3 and len(self.seeds) > 1:
@@ -92,10 +94,11 @@ class Policy:
             generator=generator,
         )
         actions, weights = z[..., :-1].clamp(-1, 1), z[..., -1]
-        clamped = torch.zeros(members, rows, device=self.device)
+        clamped = torch.zeros(members, rows, dtype=torch.int64, device=self.device)
         if guidance:
-            share = guidance.clamped * (rho.squeeze(-1) > 0) / guidance.calls  # a row of rho = 0 is not guided
-            clamped.index_add_(1, row, share / counts[row])
+            # Whole numbers, whose sum is the same in any order; a row of rho = 0 is not guided.
+            clamped.index_add_(1, row, guidance.clamped * (rho.squeeze(-1) > 0))
+            clamped = clamped / (guidance.calls * counts)
         if len(row) == rows:
             return actions, clamped
         advantages = weights

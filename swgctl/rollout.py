@@ -38,7 +38,8 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
     """One row an episode: seed, rho, candidates, episode, return, length, clamped.
 
     The start of episode e and the noise of its m-th candidate depend on (seed, e, m) alone, so that cells compare like
-    with like, and a cell comes out the same whichever others it is evaluated with.
+    with like, and a cell is the same whichever others it is evaluated with: up to rounding, which differs with the
+    size of the batch and which chaotic dynamics amplify.
     """
     cells = plan.cells()
     rows = len(cells) * plan.episodes
@@ -50,7 +51,6 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
     members = len(policy.seeds)
     worlds = [environments.make(task.environment) for _ in range(members * rows)]
     low, high = worlds[0].action_space.low, worlds[0].action_space.high
-    horizon = task.horizon or worlds[0].spec.max_episode_steps
     state = np.stack(
         [
             world.reset(seed=_reset_seed(plan.seed, seed, row % plan.episodes))[0]
@@ -60,7 +60,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
     total, length = np.zeros(len(worlds)), np.zeros(len(worlds), int)
     clamped = np.zeros(len(worlds))
     running, step = list(range(len(worlds))), 0
-    with signals.deferred(), progress("eval", horizon, "environment steps") as bar:
+    with signals.deferred(), progress("eval", task.horizon, "environment steps") as bar:
         while running:
             observations = torch.from_numpy(state).view(members, rows, -1).to(policy.device)
             actions, share = policy.propose(

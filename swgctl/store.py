@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from swgctl import signals
 from swgctl.console import say
 from swgctl.errors import BusyError, CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, sha256, sync, write_text
@@ -61,6 +62,8 @@ class Artifact:
         try:
             meta = json.loads(file.read_text())
         except FileNotFoundError:
+            if "objects" in self.path.parts:
+                raise CorruptError(f"{self.path} has lost its artifact.json", f"rm -r {self.path}") from None
             raise InputError(f"{self.path} is not an artifact: it has no artifact.json", "swgctl ls") from None
         except (ValueError, OSError) as error:
             raise CorruptError(f"{file} cannot be read: {error}", f"rm -r {self.path}") from None
@@ -145,9 +148,13 @@ class Store:
 
     def artifacts(self, stage: str = "*", task: str = "*") -> Iterator[Artifact]:
         """All finished artifacts, oldest first."""
-        found = (self.root / "objects").glob(f"{stage}/{task}/*/artifact.json")
-        for file in sorted(found, key=lambda file: (file.stat().st_mtime_ns, file)):
-            yield Artifact(file.parent)
+        for path in self.directories(stage, task):
+            yield Artifact(path)
+
+    def directories(self, stage: str = "*", task: str = "*") -> list[Path]:
+        """Where the artifacts are, oldest first."""
+        found = (path for path in (self.root / "objects").glob(f"{stage}/{task}/*") if path.is_dir())
+        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
 
     def place(self, stage: str, task: str, key: str) -> Path:
         return self.root / "objects" / stage / task / key[:KEY_LENGTH]
@@ -176,11 +183,11 @@ class Store:
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
             return artifact
-        found = [a for a in self.artifacts() if a.path.name.startswith(ref)]
+        found = [path for path in self.directories() if path.name.startswith(ref)]
         if len(found) == 1:
-            return found[0]
+            return Artifact(found[0])
         if found:
-            names = ", ".join(a.path.name for a in found)
+            names = ", ".join(path.name for path in found)
             raise InputError(f"'{ref}' fits {len(found)} artifacts: {names}", "more of its characters")
         raise InputError(f"no artifact '{ref}' in {self.root}", "swgctl ls")
 
@@ -196,12 +203,17 @@ class Store:
         return None
 
     def remember(self, artifact: Artifact) -> None:
-        write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
+        """For `current`.  A store that cannot be written still answers from what it holds."""
+        try:
+            write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
+        except OSError as error:
+            say(f"not remembered for this shell: {error.strerror}")
 
     # -- building --------------------------------------------------------------------------------------------------
 
-    def work(self, key: str) -> Path:
-        return self.root / "work" / key[:KEY_LENGTH]
+    def work(self, key: str, force: bool = False) -> Path:
+        """Where an unfinished run keeps its checkpoint; a forced one apart, so that it can be resumed as well."""
+        return self.root / "work" / (key[:KEY_LENGTH] + ("-force" if force else ""))
 
     def build(
         self,
@@ -225,9 +237,7 @@ class Store:
         with self._lock(key, wait), _disk_full(self.root):
             if not force and (artifact := self.find(stage, task, key)):
                 return artifact, "cached"
-            work = self.work(key)
-            if force:
-                shutil.rmtree(work, ignore_errors=True)
+            work = self.work(key, force)
             resumed = (work / "checkpoint.safetensors").exists()
             directory = self.root / "tmp" / f"{_here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
             directory.mkdir(parents=True)
@@ -235,7 +245,8 @@ class Store:
                 started = time.monotonic()
                 rest = make(directory, work)
                 wall = round(time.monotonic() - started, 3)
-                artifact = self._publish(directory, {**record, **rest, "wall_s": wall})
+                with signals.deferred():
+                    artifact = self._publish(directory, {**record, **rest, "wall_s": wall}, force)
             except Exception as error:
                 # Without locks another process may have finished first, and removed the work that both used.
                 if force or isinstance(error, SwgError) or not (artifact := self.find(stage, task, key)):
@@ -246,7 +257,7 @@ class Store:
             shutil.rmtree(work, ignore_errors=True)
         return artifact, "resumed" if resumed else "built"
 
-    def _publish(self, directory: Path, record: dict) -> Artifact:
+    def _publish(self, directory: Path, record: dict, force: bool) -> Artifact:
         files = {}
         for path in sorted(directory.iterdir()):
             sync(path)
@@ -258,26 +269,18 @@ class Store:
         write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
         place = self.place(record["stage"], record["task"]["name"], record["key"])
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir() and not self._same(place, digest):  # --force on another machine or device, or of damage
-            os.rename(place, directory.with_suffix(".replaced"))
+        replaced = directory.with_name(f"{directory.name}.replaced")
+        if force and place.is_dir():
+            os.rename(place, replaced)
         try:
             os.rename(directory, place)
-        except OSError as error:  # somebody published the same bytes first
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        except OSError as error:
+            if replaced.is_dir():
+                os.rename(replaced, place)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else somebody published first, and theirs stays
                 raise
-        shutil.rmtree(directory.with_suffix(".replaced"), ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
         return Artifact(place)
-
-    @staticmethod
-    def _same(place: Path, digest: str) -> bool:
-        """Whether a whole artifact of that digest is there already."""
-        artifact = Artifact(place)
-        try:
-            for name in artifact.meta["files"]:
-                artifact.check(name)
-        except CorruptError:
-            return False
-        return artifact.digest == digest
 
     @contextlib.contextmanager
     def _lock(self, key: str, wait: bool) -> Iterator[None]:
@@ -312,14 +315,22 @@ class Store:
 
     def garbage(self) -> list[Path]:
         """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
-        found = [p for p in _children(self.root / "tmp") if _dead(p.name) or _old(p)]
-        finished = {a.path.name for a in self.artifacts()}
-        found += [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
-        unused = (p for p in _children(self.root / "locks") if not (self.root / "work" / p.stem).exists())
-        found += [p for p in unused if _old(p)]
-        return found + [
-            p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:])
-        ]
+        finished = {path.name for path in self.directories()}
+        drafts = [p for p in _children(self.root / "tmp") if _dead(p.name) or (_old(p) and not _ours(p.name))]
+        work = [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
+        shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:])]
+        return drafts + [p for p in work if not self._busy(p.name[:KEY_LENGTH])] + shells
+
+    def _busy(self, key: str) -> bool:
+        """Whether somebody holds the lock of a key."""
+        try:
+            with open(self.root / "locks" / f"{key}.lock") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
 
 def scope(process: int | None = None) -> str:
@@ -350,18 +361,22 @@ def _children(directory: Path) -> list[Path]:
 
 
 def _old(path: Path) -> bool:
-    """Untouched for a day.  A live writer touches its directory far more often."""
+    """Untouched for a day."""
     with contextlib.suppress(OSError):
         newest = max((p.stat().st_mtime for p in [path, *path.rglob("*")]), default=0.0)
         return time.time() - newest > DAY
     return False
 
 
+def _ours(name: str) -> bool:
+    """Whether a name that begins as `_here` does is of this machine."""
+    return name.startswith(f"{socket.gethostname()}-")
+
+
 def _dead(name: str) -> bool:
-    """Whether the process of a name that begins as `_here` does has ended; False for another machine's."""
-    host = socket.gethostname()
-    number = name.removeprefix(f"{host}-").partition("-")[0]
-    if not name.startswith(f"{host}-") or not number.isdigit():
+    """Whether the process of such a name has ended; False for another machine's."""
+    number = name.removeprefix(f"{socket.gethostname()}-").partition("-")[0]
+    if not _ours(name) or not number.isdigit():
         return False
     try:
         os.kill(int(number), 0)

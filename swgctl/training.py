@@ -17,11 +17,10 @@ from torch import Tensor
 
 from swgctl import signals
 from swgctl.console import progress, say
-from swgctl.errors import CorruptError, SwgError, UsageError
+from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, write_atomically, write_text
 
 CHECKPOINT_EVERY = 30.0  # seconds; not in any key
-PRECISION = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 Streams = Callable[[str], list[torch.Generator]]
 
@@ -55,7 +54,6 @@ def train(
     steps: int,
     work: Path,
     device: torch.device,
-    precision: str = "fp32",
     checkpoint_every: float | None = None,
 ) -> list[dict]:
     """Trains to `steps`, from work/checkpoint.safetensors where there is one; returns the rows of metrics.jsonl.
@@ -67,14 +65,13 @@ def train(
     """
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
-    done = _restore(learner, checkpoint, meter) if checkpoint.exists() else 0
+    done = _restore(learner, checkpoint, meter, device) if checkpoint.exists() else 0
     if done:
         say(f"{name}: going on from step {done:,} of {steps:,}")
     log_every = max(1, steps // 200)
     drawn = None
     saved = shown = time.monotonic()
 
-    torch.set_float32_matmul_precision(PRECISION[precision])
     with signals.deferred(), progress(name, steps) as bar:
         while done < steps:
             chunk, i = divmod(done, learner.chunk)
@@ -92,7 +89,7 @@ def train(
                 bar.update(done, meter.note)
                 shown = now
             if signals.interrupted() or now - saved > every:
-                _save(learner, checkpoint, meter, done)
+                _save(learner, checkpoint, meter, done, device)
                 saved = time.monotonic()
                 signals.check()
     _require_finite_state(learner, name, done)
@@ -168,18 +165,23 @@ def _require_finite_state(learner: Learner, name: str, step: int) -> None:
             raise _diverged(name, key, step)
 
 
-def _save(learner: Learner, path: Path, meter: _Meter, step: int) -> None:
+def _save(learner: Learner, path: Path, meter: _Meter, step: int, device: torch.device) -> None:
     meter.means(step)
     _require_finite_state(learner, meter.name, step)
     state = {key: value.contiguous() for key, value in learner.state().items()}
     sums = {key: total.tolist() for key, total in meter.sums.items()} if meter.counted else {}
-    meta = {"stage": meter.name, "step": step, "rows": meter.rows, "sums": sums, "counted": meter.counted}
+    meta = {"stage": meter.name, "device": device.type, "step": step, "rows": meter.rows}
+    meta |= {"sums": sums, "counted": meter.counted}
     signed = {**meta, "sha256": _checksum(state, meta)}
     write_atomically(path, lambda to: save_file(state, to, metadata={"swg": canonical(signed)}))
 
 
-def _restore(learner: Learner, path: Path, meter: _Meter) -> int:
+def _restore(learner: Learner, path: Path, meter: _Meter, device: torch.device) -> int:
     """Copies a checkpoint into the learner and the meter; returns the step."""
+
+    def layout(tensors: dict[str, Tensor]) -> dict:
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["swg"])
@@ -187,16 +189,21 @@ def _restore(learner: Learner, path: Path, meter: _Meter) -> int:
         live = learner.state()
         if meta.pop("sha256") != _checksum(found, meta):
             raise ValueError("its contents are not what was written")
-        if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in live.items()}:
+        if layout(found) != layout(live):
             raise ValueError("it holds other tensors than this version trains")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
             f"rm -r {path.parent} and start again",
         ) from None
+    if meta["device"] != device.type:
+        # Its draws were another generator's: half of each run would be a run of its own.
+        raise InputError(
+            f"the unfinished {meter.name} in {path.parent} was begun on {meta['device']}, not on {device.type}",
+            f"--device {meta['device']}   # or, to start over: rm -r {path.parent}",
+        )
     for key, value in live.items():
         value.copy_(found[key])
-    device = next(iter(live.values())).device
     meter.rows, meter.counted = meta["rows"], meta["counted"]
     meter.sums = {key: torch.tensor(total, device=device) for key, total in meta["sums"].items()}
     return meta["step"]

@@ -193,3 +193,9 @@ def flip(path: Path, position: int = -1) -> None:
 def published(store: Path) -> list[Path]:
     """Every directory where a reader would look for an artifact, whole or not."""
     return sorted(store.glob("objects/*/*/*"))
+
+
+def lineage(node: dict) -> set:
+    """(task, seed) of an artifact and of all that it was made from."""
+    found = {(node["task"], seed) for seed in node["seeds"]}
+    return found.union(*(lineage(parent) for parent in node["inputs"].values()))

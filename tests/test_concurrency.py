@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import published, shell, swgctl, write_pendulum
+from harness import lineage, published, shell, swgctl, write_pendulum
 
 CHAINS = 8
 
@@ -71,12 +71,6 @@ def in_store(store: str, *args) -> None:
     os.environ["SWGCTL_STORE"] = store
     os.environ.pop("SWGCTL_SCOPE", None)
     chain_of_one_shell(*args)
-
-
-def lineage(node: dict) -> set:
-    """(task, seed) of an artifact and of all that it was made from."""
-    found = {(node["task"], seed) for seed in node["seeds"]}
-    return found.union(*(lineage(parent) for parent in node["inputs"].values()))
 
 
 # -- one key -----------------------------------------------------------------------------------------------------------

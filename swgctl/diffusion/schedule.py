@@ -26,6 +26,9 @@ class Schedule:
         """DDPM's alpha_k = (alpha_k / alpha_{k-1})^2, (K,): the share of variance that step k keeps."""
         return (self.alpha / torch.cat([torch.ones(1, dtype=self.alpha.dtype), self.alpha[:-1]])) ** 2
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Schedule":
+        return Schedule(self.alpha.to(device, dtype), self.sigma.to(device, dtype))
+
     def noisy(self, z0: Tensor, eps: Tensor, k: Tensor) -> Tensor:
         """z_k = alpha_k z_0 + sigma_k eps, for z0 and eps (..., D) and integer k (...)."""
         alpha, sigma = self.alpha.to(z0)[k], self.sigma.to(z0)[k]

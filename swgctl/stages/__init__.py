@@ -133,6 +133,10 @@ def run_stage(
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", f"one of {', '.join(STAGES)}")
     store = store if isinstance(store, Store) else Store.locate(store and str(store))
+    for text in assignments:
+        section = text.partition("=")[0].partition(".")[0].strip()
+        if section in {*STAGES, "seeds"} - {stage, "seeds" if stage == "critic" else stage}:
+            raise UsageError(f"--set {text} says nothing to {stage}", "swgctl run takes the settings of all stages")
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
     inputs: dict[str, Artifact] = {}
@@ -176,19 +180,25 @@ def _module(stage: str):
     return importlib.import_module(f"swgctl.stages.{stage}")
 
 
-def run_all(task: str, *, environment=None, seeds=None, flags: dict[str, dict], store=None, **common) -> Result:
+def run_all(
+    task: str, *, environment=None, seeds=None, assignments=(), flags: dict[str, dict], store=None, **common
+) -> Result:
     """critic, augment, diffuse, eval, each from the one before; the evaluation's result, its wall_s that of all four.
 
     flags  by stage; the other arguments are those of `run_stage`.
     """
     started = time.monotonic()
     store = Store.locate(store)
-    result = run_stage(
-        "critic", task, environment=environment, seeds=seeds, flags=flags.get("critic"), store=store, **common
-    )
+    found = tasks.get(task, environment)
+    # All settings are checked before the first stage is built, and each stage is told its own.
+    config.resolve(found.name, found.recipe, recipe=common.get("recipe"), assignments=assignments)
+    told = {s: tuple(t for t in assignments if t.strip().startswith((f"{s}.", f"{s} "))) for s in STAGES}
+    told["critic"] += tuple(t for t in assignments if t.strip().startswith("seeds"))
+    first = {"environment": environment, "seeds": seeds, "flags": flags.get("critic"), "assignments": told["critic"]}
+    result = run_stage("critic", task, store=store, **first, **common)
     for stage in STAGES[1:]:
-        source = str(result.artifact.path)
-        result = run_stage(stage, source=source, flags=flags.get(stage), store=store, **common)
+        own = {"source": str(result.artifact.path), "flags": flags.get(stage), "assignments": told[stage]}
+        result = run_stage(stage, store=store, **own, **common)
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
 
 
@@ -232,6 +242,15 @@ def named_critic(store: Store, ref: str, task: Task, policy: Artifact) -> Artifa
     if artifact.task != task.name:
         raise InputError(
             f"the critic {artifact.id} is of {artifact.task}, the policy {policy.id} of {task.name}",
+            f"swgctl critic {build_argument(task)}",
+        )
+    widths = {name: artifact.meta["metrics"]["data"][name] for name in ("observation_dim", "action_dim")}
+    if (
+        artifact.params["environment"] != task.environment
+        or not widths.items() <= policy.meta["metrics"]["data"].items()
+    ):
+        raise InputError(
+            f"the critic {artifact.id} is of {artifact.params['environment']}, the policy of {task.environment}",
             f"swgctl critic {build_argument(task)}",
         )
     if artifact.seeds != policy.seeds:

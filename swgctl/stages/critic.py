@@ -17,7 +17,9 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
     settings: CriticSettings = resolved["critic"]
     path, digest = locate_source(task)
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
-    params = settings.keyed() | {"rewards": rewards, "environment": task.environment, "horizon": task.horizon}
+    # The task is part of the key: one file under two names is two problems, each with artifacts of its own.
+    of_task = {"task": task.name, "environment": task.environment, "horizon": task.horizon}
+    params = settings.keyed() | {"rewards": rewards} | of_task
     return Job("critic", REVISION, task, settings, params, resolved.seeds, {}, path, digest)
 
 
@@ -48,7 +50,6 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         steps=job.settings.steps,
         work=work,
         device=torch.device(job.device),
-        precision=job.settings.precision,
     )
     save_tensors(directory / "critic.safetensors", learner.critic.state_dict(), job.stage, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))

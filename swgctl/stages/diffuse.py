@@ -45,7 +45,6 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         steps=job.settings.steps,
         work=work,
         device=device,
-        precision=job.settings.precision,
     )
     tensors = {f"ema.{name}": tensor for name, tensor in learner.average.state_dict().items()}
     tensors |= {f"raw.{name}": tensor for name, tensor in learner.denoiser.state_dict().items()}

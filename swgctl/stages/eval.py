@@ -19,6 +19,11 @@ REVISION = 1
 def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
     settings: EvalSettings = resolved["eval"]
     inputs = dict(inputs)
+    if task.horizon is None:
+        raise InputError(
+            f"{task.environment} never ends an episode by the clock, so an evaluation might not end",
+            "register it with max_episode_steps, and name that id: swgctl critic FILE --env ENV_ID",
+        )
     if max(settings.resample) > 1 and settings.select == "critic":
         augmented = inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
         critic = inputs.setdefault("critic", augmented.parent("critic"))
@@ -52,6 +57,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         writer.writeheader()
         writer.writerows(episodes)
     cells = report.cells(episodes, s.sampler, s.temperature)
-    summary = {"task": job.task.to_json(), "cells": cells}
+    task = {name: value for name, value in job.task.to_json().items() if name != "source"}
+    summary = {"task": task, "cells": cells}
     (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     return {"cells": cells}

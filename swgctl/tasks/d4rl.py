@@ -107,6 +107,9 @@ def _download(relative_path: str, target: Path, say: Say, progress: Progress | N
         origin.write_text(json.dumps({"url": url, "validator": _validator(response.headers)}))
         if broken := _receive(response, part, start, progress):
             raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {way_out}")
+    if not _is_hdf5(part):
+        part.unlink()
+        raise InputError(f"{url}: what was sent is not an HDF5 file", way_out)
     os.replace(part, target)
     origin.unlink()
 
@@ -169,6 +172,12 @@ def _open(url: str, start: int, validator: str | None) -> tuple[http.client.HTTP
         response.close()
         return _open(url, 0, None)
     return response, start
+
+
+def _is_hdf5(path: Path) -> bool:
+    """A server may answer 200 with a page of its own."""
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:

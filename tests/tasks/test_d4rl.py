@@ -17,7 +17,9 @@ from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.tasks import d4rl
 
 NAME = "gym_mujoco_v2/hopper_medium-v2.hdf5"
-BODY = bytes(range(256)) * 4096  # 1 MiB
+HEAD = b"\x89HDF\r\n\x1a\n"  # what an HDF5 file begins with
+BODY = HEAD + bytes(range(256))[8:] + bytes(range(256)) * 4095  # 1 MiB
+OTHER = HEAD + BODY[:7:-1]
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -149,9 +151,9 @@ def test_a_server_without_ranges_starts_again(server):
 def test_a_file_that_changed_in_between_is_not_glued(server, validator):
     server.headers = {validator: '"one"' if validator == "ETag" else "Mon, 01 Jan 2024 00:00:00 GMT"}
     break_off(server, 700_000)
-    server.body = BODY[::-1]
+    server.body = OTHER
     server.headers = {validator: '"two"' if validator == "ETag" else "Tue, 02 Jan 2024 00:00:00 GMT"}
-    assert fetch().read_bytes() == BODY[::-1]
+    assert fetch().read_bytes() == OTHER
     assert server.log[1][2:] == (200, len(BODY))
 
 
@@ -235,12 +237,12 @@ def test_a_file_that_changed_after_pinning_is_refused(server, cache):
 def test_bytes_swapped_on_the_server_are_refused_until_the_pin_goes(server, cache):
     path = fetch()
     path.unlink()
-    server.body = BODY[::-1]
+    server.body = OTHER
     for _ in range(2):
         with pytest.raises(CorruptError, match=r"hopper_medium-v2\.hdf5\.sha256 says"):
             fetch()
     (cache / (NAME + ".sha256")).unlink()
-    assert fetch().read_bytes() == BODY[::-1]
+    assert fetch().read_bytes() == OTHER
     assert len(server.log) == 2
 
 
@@ -308,3 +310,11 @@ def test_two_processes_download_once(server):
     assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
     assert "waiting for another process" in "".join(said)
     assert len(server.log) == 1
+
+
+def test_a_page_that_is_no_hdf5_file_is_neither_kept_nor_pinned(server, cache):
+    server.body = b"<html>sign in first</html>"
+    with pytest.raises(InputError, match="not an HDF5 file"):
+        fetch()
+    server.body = BODY
+    assert fetch().read_bytes() == BODY
