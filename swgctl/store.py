@@ -382,8 +382,8 @@ def _dead(name: str) -> bool:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # it runs, as somebody else
+        pass
     return False
 
 
@@ -399,15 +399,17 @@ def _reopen(path: Path) -> None:
 
 
 def read_header(path: Path) -> dict:
-    """The header of a safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
+    """The header of a whole safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
     try:
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
+            size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < size else {}
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            if 8 + length + max(ends, default=-1) != size:
                 raise ValueError("cut off")
-            return json.loads(file.read(length))
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} is not a whole safetensors file: {error}") from None
+            return header
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
 
 
 def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
