@@ -356,3 +356,27 @@ def test_a_disk_that_is_really_full(built, tmp_path):
         pytest.skip("no file system can be mounted here")
     answer.refused(1, "no space left", str(store))
     assert "artifact.json" not in answer.err
+
+
+# -- run checks everything first ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--rho", "-1"], "eval.rho"),
+        (["--set", "diffuse.steps=0"], "diffuse.steps"),
+        (["--weight", "linex"], "needs V trained with the linex loss"),
+    ],
+)
+def test_run_refuses_a_later_stages_settings_before_it_builds(chain, extra, message):
+    before = published(chain.store)
+    swgctl("run", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe, *extra, "--seeds", "7").refused(
+        2, message
+    )
+    assert published(chain.store) == before
+
+
+def test_a_setting_of_another_stage_is_refused(chain):
+    swgctl("augment", "--set", "critic.tau=0.9").refused(2, "critic.tau=0.9", "augment")
+    swgctl("diffuse", "--set", "seeds=0-4").refused(2, "seeds=0-4", "diffuse")

@@ -119,7 +119,7 @@ def ignore_hangup():
 
 def test_a_real_process_is_stopped_and_resumes(chain):
     run = shlex.join(["swgctl", *map(str, arguments(chain, "critic"))])
-    training = f"ls {chain.store}/work/*/metrics.jsonl"
+    training = f"ls {chain.store / 'work'}/*/metrics.jsonl"
     answer = shell(f"{run} & until {training}; do sleep 0.1; done >/dev/null 2>&1; kill $!; wait $!")
     answer.refused(75, "SIGTERM")
     assert answer.helps == ["run the same command again to go on"]

@@ -134,8 +134,7 @@ def run_stage(
         raise UsageError(f"unknown stage '{stage}'", f"one of {', '.join(STAGES)}")
     store = store if isinstance(store, Store) else Store.locate(store and str(store))
     for text in assignments:
-        section = text.partition("=")[0].partition(".")[0].strip()
-        if section in {*STAGES, "seeds"} - {stage, "seeds" if stage == "critic" else stage}:
+        if _owner(text) in STAGES and _owner(text) != stage:
             raise UsageError(f"--set {text} says nothing to {stage}", "swgctl run takes the settings of all stages")
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
@@ -175,6 +174,12 @@ def prepare(stage: str, task: Task, resolved: config.Resolved, inputs: dict[str,
     return _module(stage).prepare(task, resolved, inputs)
 
 
+def _owner(assignment: str) -> str:
+    """The stage that a --set is for; the seeds are the critic's."""
+    section = assignment.partition("=")[0].partition(".")[0].strip()
+    return "critic" if section == "seeds" else section
+
+
 def _module(stage: str):
     """Of a stage; imported here, so that planning and looking stay quick."""
     return importlib.import_module(f"swgctl.stages.{stage}")
@@ -190,15 +195,22 @@ def run_all(
     started = time.monotonic()
     store = Store.locate(store)
     found = tasks.get(task, environment)
-    # All settings are checked before the first stage is built, and each stage is told its own.
-    config.resolve(found.name, found.recipe, recipe=common.get("recipe"), assignments=assignments)
-    told = {s: tuple(t for t in assignments if t.strip().startswith((f"{s}.", f"{s} "))) for s in STAGES}
-    told["critic"] += tuple(t for t in assignments if t.strip().startswith("seeds"))
-    first = {"environment": environment, "seeds": seeds, "flags": flags.get("critic"), "assignments": told["critic"]}
-    result = run_stage("critic", task, store=store, **first, **common)
-    for stage in STAGES[1:]:
-        own = {"source": str(result.artifact.path), "flags": flags.get(stage), "assignments": told[stage]}
-        result = run_stage(stage, store=store, **own, **common)
+    # Everything is checked before the first stage is built; then each stage is told its own.
+    dotted = {f"{stage}.{name}": value for stage, given in flags.items() for name, value in given.items()}
+    resolved = config.resolve(
+        found.name, found.recipe, recipe=common.get("recipe"), assignments=assignments, flags=dotted | {"seeds": seeds}
+    )
+    loss, weight = resolved["critic"].loss, resolved["augment"].weight
+    if loss != config.LOSS[weight]:
+        raise UsageError(
+            f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
+            f"--set critic.loss={config.LOSS[weight]}",
+        )
+    own = {"task": task, "environment": environment, "seeds": seeds}
+    for stage in STAGES:
+        told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if _owner(t) == stage)}
+        result = run_stage(stage, store=store, **own, **told, **common)
+        own = {"source": str(result.artifact.path)}
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
 
 
