@@ -88,8 +88,18 @@ Env = Annotated[str | None, typer.Option("--env", help="Gymnasium id that a file
 Ref = Annotated[str, typer.Argument(help="A directory, an id's first characters, or - for standard input.")]
 
 
+def version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as installed
+
+        print(installed("swgctl"))
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
     """Diffusion self-weighted guidance for offline reinforcement learning, as staged artifacts.
 
     critic -> augment -> diffuse -> eval, or all four with run. Exit codes: 0 done or cached, 1 failed, 2 usage,

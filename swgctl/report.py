@@ -91,7 +91,9 @@ def print_evaluation(evaluation: Artifact, critic: Artifact | None) -> None:
         f"{task.name} in {task.environment}: {cell['seeds']} seed(s) x {cell['episodes']} episodes, "
         f"intervals over the {cell['interval_over']}"
     )
-    console.table(title, ["policy", "rho", "M", "return", "95 %", "score", "95 %"], rows)
+    columns = ["policy", "rho", "M", "return", "95 %", "score", "95 %"]
+    shown = len(columns) if task.references else columns.index("score")
+    console.table(title, columns[:shown], [row[:shown] for row in rows])
 
 
 def _score(mean: float | None, bounds: list[float] | None) -> list[str]:
