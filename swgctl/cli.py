@@ -81,7 +81,9 @@ Set = Annotated[list[str], typer.Option("--set", help="A setting, such as critic
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
 Force = Annotated[bool, typer.Option("--force", help="Build again what is there.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Exit 5 when another process is building the same.")]
-From = Annotated[str, typer.Option("--from", help="REF of the input: a directory, an id's first characters, or -.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="REF of the input: a directory, an id's first characters, or -.")
+]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Take an input of this task only.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, trained as one: 0-4, or 0,3.")]
 Env = Annotated[str | None, typer.Option("--env", help="Gymnasium id that a file's policies are evaluated in.")]

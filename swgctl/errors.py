@@ -29,6 +29,10 @@ class CorruptError(SwgError):
     code = 4
 
 
+class NewerError(CorruptError):
+    """Written by a newer version: nothing is wrong with it, and it must not be overwritten."""
+
+
 class BusyError(SwgError):
     """Somebody else is building this, and we were told not to wait."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from swgctl import critics, training
 from swgctl.config import CriticSettings, DiffuseSettings
 from swgctl.diffusion import Schedule
-from swgctl.models import Critic, Denoiser, reset
+from swgctl.models import ARCHITECTURE, Critic, Denoiser, reset
 from swgctl.optimisers import Adam
 
 
@@ -87,14 +87,7 @@ class DiffuseLearner:
         self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
         self.members = torch.arange(len(seeds), device=device).unsqueeze(1)
         self.denoiser = Denoiser(
-            len(seeds),
-            observations.shape[1],
-            actions.shape[1],
-            settings.K,
-            settings.width,
-            settings.blocks,
-            settings.weight_block,
-            settings.dropout,
+            len(seeds), observations.shape[1], actions.shape[1], **settings.model_dump(include=set(ARCHITECTURE))
         )
         reset(self.denoiser, [training.generator(seed, "diffuse/init", 0) for seed in seeds])
         self.denoiser.to(device)
@@ -138,7 +131,7 @@ class DiffuseLearner:
 
 
 def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
-    """True with probability p, from 16 random bits each: a quarter of the cost of `bernoulli_` on a CPU."""
+    """True with probability p, from 16 random bits each: three times as fast as `bernoulli_` on a CPU."""
     count = int(torch.tensor(shape).prod())
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)

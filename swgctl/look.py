@@ -121,8 +121,7 @@ def verify(store: Store, refs: list[str]) -> None:
     whole, damaged = [], []
     for artifact in [store.resolve(ref) for ref in refs] if refs else store.artifacts():
         try:
-            for name in artifact.meta["files"]:
-                artifact.check(name)
+            artifact.check_all()
             _check_record(artifact)
         except CorruptError as error:
             damaged.append(error)

@@ -19,7 +19,7 @@ def recipe_text(task: str, environment: str | None, recipe: str | None, assignme
     """The resolved settings of a task as YAML that `--recipe FILE` takes, each line with where its value comes from."""
     found = tasks.get(task, environment)
     resolved = config.resolve(found.name, found.recipe, recipe=recipe, assignments=assignments)
-    lines = [f"# swgctl run {stages.build_argument(found)}"]
+    lines = [f"# swgctl run {found.argument}"]
     lines.append(_line("seeds", seeds.ranges(resolved.seeds), resolved.origin["seeds"], ""))
     for stage in STAGES:
         lines.append(f"{stage}:")

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from swgctl.config import AugmentSettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.guidance import W_MIN
 from swgctl.errors import InputError
-from swgctl.models import Critic, Denoiser
+from swgctl.lineage import check_ranking
+from swgctl.models import ARCHITECTURE, Critic, Denoiser
 from swgctl.store import Artifact, Store, load_tensors
-from swgctl.weights import select
+from swgctl.weights import select, weigh
 
 
 @dataclass
@@ -139,14 +141,7 @@ def assemble(policy: Artifact, critic: Artifact | None, weigh, device: str) -> P
     tensors = load_tensors(policy.file("policy.safetensors"))
     p, facts = policy.params, policy.meta["metrics"]["data"]
     denoiser = Denoiser(
-        len(policy.seeds),
-        facts["observation_dim"],
-        facts["action_dim"],
-        p["K"],
-        p["width"],
-        p["blocks"],
-        p["weight_block"],
-        p["dropout"],
+        len(policy.seeds), facts["observation_dim"], facts["action_dim"], **{name: p[name] for name in ARCHITECTURE}
     )
     denoiser.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
     return Policy(
@@ -172,13 +167,12 @@ def load_policy(ref: str, *, store: str | None = None, critic: str | None = None
         raise InputError(f"{ref} is a {artifact.stage} artifact, not a policy", "swgctl ls --stage diffuse")
     augmented = artifact.parent("augment")
     ranking = place.resolve(critic) if critic else augmented.parent("critic")
-    return assemble(artifact, ranking, weigher(augmented), device)
+    check_ranking(ranking, artifact, augmented)
+    return assemble(artifact, ranking, weigher(augmented.params), device)
 
 
-def weigher(augmented: Artifact) -> Callable[[Tensor], Tensor]:
-    """The function advantage -> weight of an augment artifact."""
-    from swgctl.weights import weigh
-
-    p = {"scale": 1.0, "beta": 3.0, "w_max": 80.0} | augmented.params
-    name = p.pop("weight")
-    return lambda advantage: weigh(name, advantage, **p)
+def weigher(params: dict) -> Callable[[Tensor], Tensor]:
+    """The function advantage -> weight of an augment artifact's parameters, which leave out what its weight ignores."""
+    options = AugmentSettings().model_dump() | params
+    name = options.pop("weight")
+    return lambda advantage: weigh(name, advantage, **options)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from swgctl import signals
 from swgctl.console import say
-from swgctl.errors import BusyError, CorruptError, InputError, SwgError, UsageError
+from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError, UsageError
 from swgctl.files import canonical, sha256, sync, write_text
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ class Artifact:
         if not isinstance(meta, dict) or "schema" not in meta:
             raise CorruptError(f"{file} is not an artifact's record", f"rm -r {self.path}")
         if meta["schema"] > SCHEMA:
-            raise CorruptError(
+            raise NewerError(
                 f"{self.path} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
                 "pip install --upgrade swgctl",
             )
@@ -103,6 +103,11 @@ class Artifact:
             raise CorruptError(f"{path} cannot be read: {error.strerror}", self._again()) from None
         if found != recorded:
             raise CorruptError(f"{path} is damaged: sha256 {found[:12]}, recorded {recorded[:12]}", self._again())
+
+    def check_all(self) -> None:
+        """Compares every file with the record.  Raises CorruptError."""
+        for name in self.meta["files"]:
+            self.check(name)
 
     def _again(self) -> str:
         return f"rm -r {self.path}   # then run swgctl {self.stage} again"
@@ -270,7 +275,7 @@ class Store:
         place = self.place(record["stage"], record["task"]["name"], record["key"])
         place.parent.mkdir(parents=True, exist_ok=True)
         replaced = directory.with_name(f"{directory.name}.replaced")
-        if force and place.is_dir():
+        if force and place.is_dir() and not self._holds(place, digest):
             os.rename(place, replaced)
         try:
             os.rename(directory, place)
@@ -281,6 +286,18 @@ class Store:
                 raise
         shutil.rmtree(replaced, ignore_errors=True)
         return Artifact(place)
+
+    @staticmethod
+    def _holds(place: Path, digest: str) -> bool:
+        """Whether a whole artifact of that digest is there, so that its readers need not be disturbed."""
+        try:
+            artifact = Artifact(place)
+            artifact.check_all()
+        except NewerError:
+            raise
+        except CorruptError:
+            return False
+        return artifact.digest == digest
 
     @contextlib.contextmanager
     def _lock(self, key: str, wait: bool) -> Iterator[None]:
@@ -429,7 +446,7 @@ def load_tensors(path: Path, device: str = "cpu") -> dict:
     try:
         return load_file(path, device=device)
     except (SafetensorError, OSError) as error:
-        raise CorruptError(f"{path} is not a whole safetensors file: {error}") from None
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
 
 
 @contextlib.contextmanager

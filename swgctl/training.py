@@ -61,7 +61,7 @@ def train(
     A run that was killed and started again is bit-identical, on one machine, to one that was not.
     checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is no longer finite, CorruptError
-    when the checkpoint cannot be read.
+    when the checkpoint cannot be read, InputError when it was begun on another kind of device.
     """
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
@@ -110,7 +110,7 @@ class _Meter:
         self.counted += 1
 
     def means(self, step: int) -> dict[str, list[float]]:
-        """Since the last row, a list over the seeds for each name; the only place where the host waits."""
+        """Since the last row, a list over the seeds for each name.  Where the host waits for the device."""
         row = {key: (total / self.counted).tolist() for key, total in self.sums.items()} if self.counted else {}
         for key, values in row.items():
             broken = [str(seed) for seed, value in zip(self.seeds, values, strict=True) if not math.isfinite(value)]
@@ -194,7 +194,7 @@ def _restore(learner: Learner, path: Path, meter: _Meter, device: torch.device) 
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
-            f"rm -r {path.parent} and start again",
+            f"rm -r {path.parent}   # then start again",
         ) from None
     if meta["device"] != device.type:
         # Its draws were another generator's: half of each run would be a run of its own.

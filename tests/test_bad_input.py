@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from harness import flip, published, shell, swgctl, write_pendulum
 
+from swgctl.errors import InputError
+
 
 def critic(data, *more):
     return swgctl("critic", data, "--env", "Pendulum-v1", *more)
@@ -226,6 +228,16 @@ def test_a_critic_of_other_seeds_cannot_rank(chain):
     other = chain.critic("--seeds", "3,4").path
     swgctl("eval", "--critic", other, "--resample", "2").refused(3, "3-4")
     swgctl("eval", "--critic", chain.made("augment"), "--resample", "2").refused(3, "--critic")
+
+
+def test_load_policy_refuses_what_cannot_rank(chain):
+    from swgctl import load_policy
+
+    other = chain.critic("--seeds", "3,4").path
+    for wrong in (other, chain.made("augment")):
+        with pytest.raises(InputError, match="critic"):
+            load_policy(str(chain.made("diffuse")), critic=str(wrong))
+    assert load_policy(str(chain.made("diffuse"))).seeds == [0]
 
 
 def test_the_linex_weight_names_the_command_that_builds_its_critic(chain):

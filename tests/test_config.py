@@ -162,7 +162,9 @@ class Made:
     def __init__(self, job: stages.Job):
         self.stage, self.task, self.key, self.id = job.stage, job.task.name, job.key, job.key[:16]
         self.params, self.seeds, self.digest = job.params, job.seeds, f"digest of {job.key}"
-        self.meta = {"source": {"sha256": job.source_sha256}}
+        widths = {"observation_dim": 3, "action_dim": 1}
+        source = {"sha256": job.source_sha256}
+        self.meta = {"source": source, "task": job.task.to_json(), "metrics": {"data": widths}}
         self.parent = job.inputs.__getitem__
 
 

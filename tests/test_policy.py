@@ -239,8 +239,8 @@ def test_guidance_moves_the_action():
 
 def test_weigher_is_the_weight_that_the_data_was_augmented_with():
     made = SimpleNamespace(params={"weight": "expectile", "tau": 0.9, "alpha": 1.0, "scale": 3.0})
-    assert weigher(made)(torch.tensor(0.5)).item() == pytest.approx(0.1 + 0.8 / (1 + math.exp(-1.5)))
+    assert weigher(made.params)(torch.tensor(0.5)).item() == pytest.approx(0.1 + 0.8 / (1 + math.exp(-1.5)))
     made = SimpleNamespace(params={"weight": "linex", "tau": 0.7, "alpha": 2.0})
-    assert weigher(made)(torch.tensor(1.0)).item() == pytest.approx(2 * (math.exp(2) - 1), rel=1e-6)
+    assert weigher(made.params)(torch.tensor(1.0)).item() == pytest.approx(2 * (math.exp(2) - 1), rel=1e-6)
     made = SimpleNamespace(params={"weight": "exponential", "tau": 0.7, "alpha": 1.0, "beta": 0.5, "w_max": 9.0})
-    assert weigher(made)(torch.tensor([1.0, 100.0])).tolist() == pytest.approx([math.exp(0.5), 9.0])
+    assert weigher(made.params)(torch.tensor([1.0, 100.0])).tolist() == pytest.approx([math.exp(0.5), 9.0])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from swgctl.models.layers import LayerNorm, Linear
 
 FOURIER = 64  # frequencies of the step's embedding
+ARCHITECTURE = ("K", "width", "blocks", "weight_block", "dropout")  # the settings that make a `Denoiser`
 
 
 class Block(nn.Module):

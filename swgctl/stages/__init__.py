@@ -2,7 +2,6 @@
 
 import importlib
 import platform
-import shlex
 import time
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +13,10 @@ from swgctl import config, console, tasks
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError
 from swgctl.files import sha256
+from swgctl.lineage import choose
 from swgctl.seeds import ranges
 from swgctl.store import SCHEMA, STAGES, Artifact, Store, make_key
 from swgctl.tasks import Task
-
-PREVIOUS = dict(zip(STAGES[1:], STAGES, strict=False))
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def run_stage(
         found = Task.from_json(given.meta["task"])
     resolved = config.resolve(found.name, found.recipe, **layers)
     if stage == "eval" and critic:
-        inputs["critic"] = named_critic(store, critic, found, inputs["diffuse"])
+        inputs["critic"] = store.resolve(critic)
     planned = prepare(stage, found, resolved, inputs)
 
     def make(directory: Path, work: Path) -> dict:
@@ -214,71 +212,6 @@ def run_all(
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
 
 
-def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple[Artifact, str]:
-    """The artifact that a stage starts from, and why that one.  Never merely the newest.
-
-    Raises InputError when none fits, or several do; then `help` has a line to paste for each.
-    """
-    wanted = PREVIOUS[stage]
-    if ref is not None:
-        artifact = store.resolve(ref)
-        if artifact.stage != wanted:
-            raise InputError(
-                f"{stage} starts from {a(wanted)}; {ref} is {a(artifact.stage)}",
-                f"swgctl {artifact.stage} --help" if artifact.stage == stage else f"swgctl {wanted} --from {ref}",
-            )
-        if task and artifact.task != task:
-            raise InputError(f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}")
-        return artifact, "named by --from"
-    last = store.current(wanted)
-    if last and (task is None or last.task == task):
-        return last, "which this shell made last"
-    fitting = list(store.artifacts(wanted, task or "*"))
-    if len(fitting) == 1:
-        return fitting[0], "the only one that fits"
-    of = f" of {task}" if task else ""
-    if not fitting:
-        first = f"swgctl critic {task or 'TASK'}" if wanted == "critic" else f"swgctl {wanted}"
-        raise InputError(f"{stage} needs {a(wanted)}{of}, and {store.root} has none", first)
-    raise InputError(
-        f"{len(fitting)} {wanted} artifacts{of} fit, and this shell made none of them",
-        [f"swgctl {stage} --from {f.id}   # {f.task}, seeds {ranges(f.seeds)}" for f in fitting],
-    )
-
-
-def named_critic(store: Store, ref: str, task: Task, policy: Artifact) -> Artifact:
-    """The critic of --critic REF.  Raises InputError when it is no critic of this task and these seeds."""
-    artifact = store.resolve(ref)
-    if artifact.stage != "critic":
-        raise InputError(f"--critic {ref} is {a(artifact.stage)}", "swgctl ls --stage critic")
-    if artifact.task != task.name:
-        raise InputError(
-            f"the critic {artifact.id} is of {artifact.task}, the policy {policy.id} of {task.name}",
-            f"swgctl critic {build_argument(task)}",
-        )
-    widths = {name: artifact.meta["metrics"]["data"][name] for name in ("observation_dim", "action_dim")}
-    if (
-        artifact.params["environment"] != task.environment
-        or not widths.items() <= policy.meta["metrics"]["data"].items()
-    ):
-        raise InputError(
-            f"the critic {artifact.id} is of {artifact.params['environment']}, the policy of {task.environment}",
-            f"swgctl critic {build_argument(task)}",
-        )
-    if artifact.seeds != policy.seeds:
-        raise InputError(
-            f"the critic {artifact.id} has seeds {ranges(artifact.seeds)}, the policy {ranges(policy.seeds)}",
-            f"swgctl critic {build_argument(task)} --seeds {ranges(policy.seeds)}",
-        )
-    return artifact
-
-
-def build_argument(task: Task) -> str:
-    """How a command line names this task."""
-    kind, _, where = task.source.partition(":")
-    return f"{shlex.quote(where)} --env {task.environment}" if kind == "file" else task.name
-
-
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
     """The task's data file and its sha256.  Raises InputError when it is no longer the file that was learnt from."""
     with console.downloads(f"fetching {task.name}") as update:
@@ -287,7 +220,7 @@ def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
     if expected and found != expected:
         raise InputError(
             f"{path} has changed since the critic was fitted: sha256 {found[:12]}, then {expected[:12]}",
-            f"swgctl critic {build_argument(task)}",
+            f"swgctl critic {task.argument}",
         )
     return path, found
 
@@ -303,12 +236,6 @@ def pick_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device '{name}' here: {str(error).splitlines()[0]}", "--device cpu") from None
     return name
-
-
-def a(stage: str) -> str:
-    return {"augment": "an augmented data set", "diffuse": "a policy (diffuse)", "eval": "an evaluation"}.get(
-        stage, f"a {stage}"
-    )
 
 
 def _versions() -> dict[str, str]:

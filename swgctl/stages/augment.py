@@ -15,7 +15,7 @@ from swgctl.console import progress
 from swgctl.errors import InputError, SwgError
 from swgctl.files import canonical
 from swgctl.seeds import ranges
-from swgctl.stages import Job, build_argument, locate_source
+from swgctl.stages import Job, locate_source
 from swgctl.tasks import Task
 
 REVISION = 1
@@ -48,7 +48,7 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",
-            " ".join([f"swgctl critic {build_argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
+            " ".join([f"swgctl critic {task.argument} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
         )
     path, digest = locate_source(task, critic.meta["source"]["sha256"])
     used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}, "linex": {"w_max"}}
@@ -62,16 +62,15 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     import h5py
     import torch
 
-    from swgctl.policy import load_critic
+    from swgctl.policy import load_critic, weigher
     from swgctl.tasks import transitions
-    from swgctl.weights import weigh
 
     parent = job.inputs["critic"]
     data = transitions.read(job.source, clip_actions=parent.params.get("clip_actions", False), horizon=job.task.horizon)
     critic = load_critic(parent, job.device)
     seeds, rows = len(job.seeds), len(data)
     learnt = {name: np.empty((seeds, rows), np.float32) for name in ("q", "v", "advantages", "weights")}
-    options = {k: job.params.get(k, getattr(job.settings, k, None)) for k in ("tau", "alpha", "scale", "beta", "w_max")}
+    weigh = weigher(job.params)
     with signals.deferred(), progress("augment", rows, "rows") as bar, torch.no_grad():
         for start in range(0, rows, BLOCK):
             block = slice(start, min(start + BLOCK, rows))
@@ -80,8 +79,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
                 for x in (data.observations, data.actions)
             )
             q, v = critic.value(s, a)
-            w = weigh(job.settings.weight, q - v, **options)
-            for name, value in {"q": q, "v": v, "advantages": q - v, "weights": w}.items():
+            for name, value in {"q": q, "v": v, "advantages": q - v, "weights": weigh(q - v)}.items():
                 learnt[name][:, block] = value.cpu().numpy()
             bar.update(block.stop)
             signals.check()

@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 
 from swgctl import report
-from swgctl.config import LOSS, EvalSettings, Resolved
+from swgctl.config import EvalSettings, Resolved
 from swgctl.errors import InputError, UsageError
+from swgctl.lineage import check_ranking
 from swgctl.stages import Job
 from swgctl.tasks import Task
 
@@ -24,15 +25,13 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
             f"{task.environment} never ends an episode by the clock, so an evaluation might not end",
             "register it with max_episode_steps, and name that id: swgctl critic FILE --env ENV_ID",
         )
-    if max(settings.resample) > 1 and settings.select == "critic":
+    ranked = max(settings.resample) > 1 and settings.select == "critic"
+    if ranked or "critic" in inputs:
         augmented = inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
-        critic = inputs.setdefault("critic", augmented.parent("critic"))
-        if critic.params["loss"] != LOSS[augmented.params["weight"]]:
-            raise InputError(
-                f"the weight '{augmented.params['weight']}' is none of a critic with the {critic.params['loss']} loss",
-                f"--critic with the {LOSS[augmented.params['weight']]} loss: swgctl ls --stage critic",
-            )
-    elif "critic" in inputs:
+        if "critic" not in inputs:
+            inputs["critic"] = augmented.parent("critic")
+        check_ranking(inputs["critic"], inputs["diffuse"], augmented)
+    if "critic" in inputs and not ranked:
         raise UsageError("--critic ranks candidates, and there are none to rank", "--resample 8 --select critic")
     params = settings.keyed() | {
         "environment": task.environment,
@@ -48,7 +47,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
 
     s: EvalSettings = job.settings
     critic = job.inputs.get("critic")
-    policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"]), job.device)
+    policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"].params), job.device)
     plan = Plan(s.rho, s.resample, s.episodes, s.temperature, s.sampler, s.w_min, s.clip, s.seed)
     episodes = roll_out(policy, job.task, plan)
     report.add_scores(episodes, job.task)

@@ -1,6 +1,7 @@
 """The tasks by name, from the YAML file of each family beside this one, and tasks made of a user's file."""
 
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,12 @@ class Task:
     recipe: str
     references: tuple[float, float] | None
     horizon: int | None
+
+    @property
+    def argument(self) -> str:
+        """How a command line names this task."""
+        kind, _, where = self.source.partition(":")
+        return f"{shlex.quote(where)} --env {self.environment}" if kind == "file" else self.name
 
     def to_json(self) -> dict:
         """A dict of strings, numbers, lists and None; `from_json` reads it back."""
