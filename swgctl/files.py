@@ -1,4 +1,4 @@
-"""Bytes on disk: one JSON text for a value, one checksum, one way to replace a file."""
+"""Bytes on disk: one JSON text for a value, one checksum, one way to replace a file, one kind of tensor file."""
 
 import hashlib
 import json
@@ -6,6 +6,10 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+
+from swgctl.errors import CorruptError
+
+SCHEMA = 1  # of everything that is written; a reader refuses a greater one
 
 
 def canonical(value) -> str:
@@ -46,3 +50,37 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text), durable)
+
+
+def read_header(path: Path) -> dict:
+    """The header of a whole safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
+    try:
+        with open(path, "rb") as file:
+            size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < size else {}
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            if 8 + length + max(ends, default=-1) != size:
+                raise ValueError("cut off")
+            return header
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
+
+
+def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
+    """A safetensors file with one metadata entry, `swg`: several would be written in random order."""
+    from safetensors.torch import save_file
+
+    meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata={"swg": canonical(meta)})
+
+
+def load_tensors(path: Path, device: str = "cpu") -> dict:
+    """The tensors of a safetensors file.  Raises CorruptError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device=device)
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None

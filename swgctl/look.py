@@ -7,8 +7,9 @@ import sys
 from swgctl import console, report
 from swgctl.console import say
 from swgctl.errors import CorruptError, SwgError, UsageError, nearest
+from swgctl.files import read_header
 from swgctl.seeds import ranges
-from swgctl.store import STAGES, Artifact, Store, make_key, read_header
+from swgctl.store import STAGES, Artifact, Store, make_key
 
 
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:

@@ -11,9 +11,10 @@ from swgctl.config import AugmentSettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.guidance import W_MIN
 from swgctl.errors import InputError
+from swgctl.files import load_tensors
 from swgctl.lineage import check_ranking
 from swgctl.models import ARCHITECTURE, Critic, Denoiser
-from swgctl.store import Artifact, Store, load_tensors
+from swgctl.store import Artifact, Store
 from swgctl.weights import select, weigh
 
 

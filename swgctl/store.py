@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -26,9 +27,8 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.console import say
 from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError, UsageError
-from swgctl.files import canonical, sha256, sync, write_text
+from swgctl.files import SCHEMA, canonical, read_header, sha256, sync, write_text
 
-SCHEMA = 1
 STAGES = ("critic", "augment", "diffuse", "eval")
 RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
 KEY_LENGTH = 16
@@ -307,17 +307,18 @@ class Store:
             file = open(path, "a+")  # noqa: SIM115 - closed below, which also gives the lock back
         with file:
             told = False
-            while True:
+            for polls in itertools.count():
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     file.seek(0)
-                    owner = file.read().strip() or "another process"
+                    owner = file.read().strip()  # empty for a moment, between its lock and its name
+                    building = f"{owner or 'another process'} is building {key[:KEY_LENGTH]}"
                     if not wait:
-                        raise BusyError(f"{owner} is building {key[:KEY_LENGTH]}", "leave out --no-wait") from None
-                    if not told:
-                        say(f"waiting: {owner} is building {key[:KEY_LENGTH]}")
+                        raise BusyError(building, "leave out --no-wait") from None
+                    if not told and (owner or polls > 10):
+                        say(f"waiting: {building}")
                         told = True
                     time.sleep(0.1)
                 except OSError:  # a file system without locks: both build, the first to publish wins
@@ -413,40 +414,6 @@ def _reopen(path: Path) -> None:
 
         with h5py.File(path, "r"):
             pass
-
-
-def read_header(path: Path) -> dict:
-    """The header of a whole safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
-    try:
-        with open(path, "rb") as file:
-            size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < size else {}
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            if 8 + length + max(ends, default=-1) != size:
-                raise ValueError("cut off")
-            return header
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
-
-
-def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
-    """A safetensors file with one metadata entry, `swg`: several would be written in random order."""
-    from safetensors.torch import save_file
-
-    meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, path, metadata={"swg": canonical(meta)})
-
-
-def load_tensors(path: Path, device: str = "cpu") -> dict:
-    """The tensors of a safetensors file.  Raises CorruptError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path, device=device)
-    except (SafetensorError, OSError) as error:
-        raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
 
 
 @contextlib.contextmanager

@@ -12,10 +12,10 @@ import yaml
 from swgctl import config, console, tasks
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError
-from swgctl.files import sha256
+from swgctl.files import SCHEMA, sha256
 from swgctl.lineage import choose
 from swgctl.seeds import ranges
-from swgctl.store import SCHEMA, STAGES, Artifact, Store, make_key
+from swgctl.store import STAGES, Artifact, Store, make_key
 from swgctl.tasks import Task
 
 

@@ -6,8 +6,8 @@ Reads the task's data file.  Writes critic.safetensors: q (S, 2, ...), q_target 
 from pathlib import Path
 
 from swgctl.config import CriticSettings, Resolved
+from swgctl.files import save_tensors
 from swgctl.stages import Job, locate_source
-from swgctl.store import save_tensors
 from swgctl.tasks import Task
 
 REVISION = 1

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from swgctl.config import DiffuseSettings, Resolved
 from swgctl.errors import CorruptError
+from swgctl.files import save_tensors
 from swgctl.stages import Job
-from swgctl.store import save_tensors
 from swgctl.tasks import Task
 
 REVISION = 1
