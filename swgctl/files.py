@@ -75,6 +75,20 @@ def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], 
     save_file(contiguous, path, metadata={"swg": canonical(meta)})
 
 
+def read_tensors(path: Path) -> tuple[dict, dict]:
+    """The tensors and the metadata of one file that another process may replace meanwhile.
+
+    safetensors' own reader opens the path twice, so its header may be of the old file and its tensors of the new.
+    Raises OSError, SafetensorError, ValueError, KeyError.
+    """
+    from safetensors.torch import load
+
+    raw = path.read_bytes()
+    tensors = load(raw)  # first: it checks the header
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return tensors, json.loads(header["__metadata__"]["swg"])
+
+
 def load_tensors(path: Path, device: str = "cpu") -> dict:
     """The tensors of a safetensors file.  Raises CorruptError."""
     from safetensors import SafetensorError

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from swgctl import signals
 from swgctl.console import progress, say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
-from swgctl.files import canonical, write_atomically, write_text
+from swgctl.files import canonical, read_tensors, write_atomically, write_text
 
 CHECKPOINT_EVERY = 30.0  # seconds; not in any key
 
@@ -183,9 +183,7 @@ def _restore(learner: Learner, path: Path, meter: _Meter, device: torch.device) 
         return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads(file.metadata()["swg"])
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        found, meta = read_tensors(path)
         live = learner.state()
         if meta.pop("sha256") != _checksum(found, meta):
             raise ValueError("its contents are not what was written")

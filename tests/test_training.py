@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from swgctl.errors import CorruptError, Interrupted, SwgError
+from swgctl.files import read_tensors, write_atomically
 from swgctl.optimisers import Adam
 from swgctl.training import generator, summary, to_lines, train
 
@@ -276,6 +277,29 @@ def test_refusal_leaves_the_learner_and_the_file_alone(tmp_path):
         run(learner, tmp_path)
     assert path.read_bytes() == damaged
     assert (learner.position == 0).all()
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path):
+    """Where locks do nothing, another process builds the same key."""
+    path = checkpointed(tmp_path / "old", at=20)
+    other = checkpointed(tmp_path / "new", at=30)
+    versions = [path.read_bytes(), other.read_bytes()]
+    done = threading.Event()
+
+    def replace():
+        while not done.is_set():
+            versions.reverse()
+            write_atomically(path, lambda to: to.write_bytes(versions[0]), durable=False)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(300):
+            tensors, meta = read_tensors(path)
+            assert meta["step"] == tensors["count"][0]
+    finally:
+        done.set()
+        writer.join()
 
 
 # -- losses that are not finite ----------------------------------------------------------------------------------------
