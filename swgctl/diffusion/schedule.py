@@ -26,6 +26,10 @@ class Schedule:
         """DDPM's alpha_k = (alpha_k / alpha_{k-1})^2, (K,): the share of variance that step k keeps."""
         return (self.alpha / torch.cat([torch.ones(1, dtype=self.alpha.dtype), self.alpha[:-1]])) ** 2
 
+    def at(self, k: int) -> tuple[float, float]:
+        """alpha_k and sigma_k as numbers; k = -1 is the data, (1, 0)."""
+        return (1.0, 0.0) if k == -1 else (self.alpha[k].item(), self.sigma[k].item())
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Schedule":
         return Schedule(self.alpha.to(device, dtype), self.sigma.to(device, dtype))
 

@@ -1,10 +1,13 @@
-"""Self-weighted guidance against closed forms: the exact denoiser of a few points, and made-up w_hat."""
+"""Self-weighted guidance as a function: made-up w_hat, the clamp, one rho a row, the split denoiser.
+
+That its gradient is the right one is in test_theory.py.
+"""
 
 import pytest
 import torch
-from exact import Exact, ring
 
-from swgctl.diffusion import Schedule, sample, self_weighted
+from swgctl.diffusion import Exact, Schedule, sample, self_weighted
+from swgctl.diffusion.exact import ring
 from swgctl.diffusion.guidance import W_MIN
 from swgctl.models import Denoiser, reset
 from swgctl.training import generator
@@ -13,7 +16,7 @@ ALPHA, SIGMA = 0.8, 0.6
 
 
 def numbers(k: int, schedule: Schedule) -> tuple[int, float, float]:
-    return k, schedule.alpha[k].item(), schedule.sigma[k].item()
+    return k, *schedule.at(k)
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -36,44 +39,6 @@ class Linear:
 def steps_of(guide: self_weighted, denoise, z):
     """The guided minus the unguided noise."""
     return guide(denoise, z, 0, ALPHA, SIGMA) - denoise(z, 0)
-
-
-# -- the gradient ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [0, 1, 7, 14])
-def test_the_step_is_the_analytic_gradient_of_the_expected_weight(k):
-    """eps~ - eps = -rho sigma (alpha / sigma^2) Cov(z_0, w) / E[w], by autograd and by the posterior's covariances."""
-    schedule = Schedule.vp(15)
-    exact = Exact(ring(beta=2.0), schedule)
-    alpha, sigma = schedule.alpha[k].item(), schedule.sigma[k].item()
-    z = alpha * exact.points + sigma * normal(8, 3)
-    guided = self_weighted(1.7)(exact, z, k, alpha, sigma)
-    expected = exact(z, k) - 1.7 * sigma * exact.grad_log_weight(z, k)
-    torch.testing.assert_close(guided, expected, rtol=1e-10, atol=1e-10)
-
-
-def test_w_hat_is_the_posterior_mean_of_the_weight():
-    """Equation 11: were it off by a factor, only the clamp would notice; so clamp just beside E[w | z]."""
-    schedule = Schedule.vp(15)
-    exact, z = Exact(ring(beta=2.0), schedule), normal(8, 3)
-    weight = exact.posterior(z, 5) @ exact.points[:, -1]
-    for factor, clamped in ((1 - 1e-9, 0), (1 + 1e-9, 1)):
-        for row, mean in zip(z, weight.tolist(), strict=True):
-            guide = self_weighted(1.0, w_min=mean * factor)
-            guide(exact, row, *numbers(5, schedule))
-            assert guide.clamped == clamped
-
-
-def test_self_weighted_guidance_is_the_exact_score_of_the_weighted_points():
-    """rho = 1 gives the noise of the distribution p(z_0) w / E[w], computed on its own (Theorem 3.5)."""
-    schedule = Schedule.cosine(20)
-    exact, z = Exact(ring(beta=3.0), schedule), normal(50, 3)
-    for k in (2, 9, 17):
-        _, alpha, sigma = numbers(k, schedule)
-        p = exact.posterior(z, k) * exact.points[:, -1]
-        tilted = (z - alpha * (p / p.sum(-1, keepdim=True)) @ exact.points) / sigma
-        torch.testing.assert_close(self_weighted(1.0)(exact, z, k, alpha, sigma), tilted, rtol=1e-9, atol=1e-9)
 
 
 # -- the clamp ---------------------------------------------------------------------------------------------------------
@@ -123,6 +88,18 @@ def test_w_min_moves_the_clamp():
     assert guide.clamped.tolist() == [True, False]
     assert (step[0] == 0).all()
     assert (step[1] != 0).all()
+
+
+def test_w_hat_is_the_posterior_mean_of_the_weight():
+    """Equation 11: were it off by a factor, only the clamp would notice; so clamp just beside E[w | z]."""
+    schedule = Schedule.vp(15)
+    exact, z = Exact(ring(beta=2.0), schedule), normal(8, 3)
+    weight = exact.posterior(z, 5) @ exact.points[:, -1]
+    for factor, clamped in ((1 - 1e-9, 0), (1 + 1e-9, 1)):
+        for row, mean in zip(z, weight.tolist(), strict=True):
+            guide = self_weighted(1.0, w_min=mean * factor)
+            guide(exact, row, *numbers(5, schedule))
+            assert guide.clamped == clamped
 
 
 # -- rho ---------------------------------------------------------------------------------------------------------------

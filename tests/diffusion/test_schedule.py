@@ -80,3 +80,10 @@ def test_noisy_mixes_each_row_by_its_own_step():
     z0, eps = torch.tensor([[1.0, -1.0], [2.0, 0.5]]).double(), torch.tensor([[0.5, 1.0], [1.0, -1.0]]).double()
     expected = torch.tensor([[0.8 + 0.3, -0.8 + 0.6], [0.8 + 0.84**0.5, 0.2 - 0.84**0.5]]).double()
     close(schedule.noisy(z0, eps, torch.tensor([0, 1])), expected, 1e-7)
+
+
+def test_below_the_least_noisy_step_lies_the_data():
+    schedule = Schedule.from_betas(torch.tensor([0.36, 0.75]).double())
+    assert schedule.at(-1) == (1.0, 0.0)
+    assert schedule.at(0) == pytest.approx((0.8, 0.6))
+    assert schedule.at(1) == pytest.approx((0.4, 0.84**0.5))

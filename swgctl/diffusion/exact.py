@@ -1,0 +1,125 @@
+"""The exact denoiser of a finite set of points: guidance and samplers beside closed forms, without any training."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from swgctl.diffusion.guidance import self_weighted
+from swgctl.diffusion.samplers import SAMPLERS, sample
+from swgctl.diffusion.schedule import Schedule
+
+
+class Exact:
+    """Of the distribution that gives each of the points (N, D), z = [a, w], its share of `mass` (N,); None: all alike.
+
+    z_k = alpha z_0 + sigma eps makes the posterior of z_0 a softmax over the points.  So E[z_0 | z_k], and with it
+    eps = (z_k - alpha E[z_0 | z_k]) / sigma, the global minimum of the diffusion loss (SWG, equation 9), is a sum.
+    """
+
+    def __init__(self, points: Tensor, schedule: Schedule, mass: Tensor | None = None):
+        mass = torch.ones_like(points[:, -1]) if mass is None else mass
+        self.points, self.schedule, self.mass = points, schedule, mass / mass.sum()
+
+    def tilted(self, rho: float = 1.0) -> "Exact":
+        """Of p(z) ~ q(z) w^rho (SWG, equation 8): what guided samples are held against; its `mass` is their target."""
+        return Exact(self.points, self.schedule, self.mass * self.points[:, -1] ** rho)
+
+    def posterior(self, z: Tensor, k: int) -> Tensor:
+        """p(point | z_k), (..., N), for z (..., D)."""
+        alpha, sigma = self.schedule.at(k)
+        distance = (z.unsqueeze(-2) - alpha * self.points).square().sum(-1)
+        return torch.softmax(self.mass.log() - distance / (2 * sigma**2), -1)
+
+    def __call__(self, z: Tensor, k: int) -> Tensor:
+        alpha, sigma = self.schedule.at(k)
+        return (z - alpha * self.posterior(z, k) @ self.points) / sigma
+
+    def grad_log_weight(self, z: Tensor, k: int) -> Tensor:
+        """grad_z log E[w | z_k] = (alpha / sigma^2) Cov(z_0, w | z_k) / E[w | z_k], (..., D), without autograd."""
+        alpha, sigma = self.schedule.at(k)
+        p, w = self.posterior(z, k), self.points[:, -1]
+        mean = (p @ w).unsqueeze(-1)
+        return alpha / sigma**2 * ((p * w) @ self.points - mean * (p @ self.points)) / mean
+
+
+def ring(beta: float, modes: int = 8) -> Tensor:
+    """Points [a, w] (modes, 3): actions evenly on the unit circle, energies e = 0 .. 1, w = exp(-beta (1 - e))."""
+    angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
+    energy = torch.linspace(0, 1, modes, dtype=torch.float64)
+    return torch.stack([angle.cos(), angle.sin(), torch.exp(-beta * (1 - energy))], -1)
+
+
+def shares(actions: Tensor, points: Tensor) -> Tensor:
+    """The share (N,) of actions (B, A) to which each of the points [a, w] (N, A + 1) is the nearest by its action."""
+    nearest = torch.cdist(actions, points[:, :-1]).argmin(-1)
+    return torch.bincount(nearest, minlength=len(points)) / len(actions)
+
+
+def total_variation(p: Tensor, q: Tensor) -> float:
+    """Half the sum of |p - q|, for two distributions over the same points (N,): 0 for equal ones, 1 for disjoint."""
+    return 0.5 * (p - q).abs().sum().item()
+
+
+def sampling_floor(p: Tensor, n: int) -> float:
+    """The expected total variation between p (N,) and the shares of n independent draws from p itself.
+
+    Half the sum of the binomials' mean deviations, each 2 v C(n, v) p^v (1 - p)^(n - v + 1) / n with
+    v = floor(n p) + 1 (de Moivre, 1730; Diaconis & Zabell, 1991).
+    """
+    v = torch.floor(n * p) + 1
+    choose = math.lgamma(n + 1) - torch.lgamma(v + 1) - torch.lgamma(n - v + 1)
+    return (v * (choose + torch.xlogy(v, p) + torch.xlogy(n - v + 1, 1 - p)).exp()).sum().item() / n
+
+
+def convergence(
+    beta: float = 3.0,
+    *,
+    samplers: Sequence[str] = tuple(SAMPLERS),
+    schedules: Sequence[str] = ("vp", "cosine"),
+    steps: Sequence[int] = (5, 10, 15, 25, 50, 100),
+    samples: int = 5_000,
+    seed: int = 0,
+) -> list[dict]:
+    """How far self-weighted samples of the ring lie from their target q w, with no error but the sampler's.
+
+    One row a cell: schedule, sampler, K, then
+    total_variation  of the shares of the eight modes;
+    floor            the same of as many exact draws, expected;
+    distance         of actions from their modes, root mean square, which total variation cannot see; the modes
+                     themselves lie 0.77 apart.
+
+    Every walk starts from N(0, I) and not from p_{K-1}, which is a little different where the schedule keeps some of
+    the data (alpha_{K-1} = 0.08 on vp).  What noise forgets, the deterministic samplers carry to the end: more steps
+    do not lower it.
+
+    `schedules` are names of Schedule's constructors.  Raises ValueError for an unknown sampler and for K < 2.
+    """
+    points, rows = ring(beta), []
+    for schedule in schedules:
+        for K in steps:
+            exact = Exact(points, getattr(Schedule, schedule)(K))
+            for sampler in samplers:
+                z = sample(
+                    exact,
+                    exact.schedule,
+                    (samples, points.shape[1]),
+                    guidance=self_weighted(1.0),
+                    sampler=sampler,
+                    generator=torch.Generator().manual_seed(seed),
+                    dtype=points.dtype,
+                )
+                actions, target = z[:, :-1], exact.tilted().mass
+                distance = torch.cdist(actions, points[:, :-1]).amin(-1).square().mean().sqrt()
+                rows.append(
+                    {
+                        "schedule": schedule,
+                        "sampler": sampler,
+                        "K": K,
+                        "total_variation": total_variation(shares(actions, points), target),
+                        "floor": sampling_floor(target, samples),
+                        "distance": distance.item(),
+                    }
+                )
+    return rows
