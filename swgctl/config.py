@@ -115,7 +115,7 @@ class EvalSettings(Settings):
     rho: list[float] = [0.0, 15.0]  # guidance scales, each a row of cells
     resample: list[int] = [1]  # candidates M of which one is kept; above 1 it is SWG-R
     episodes: int = Field(20, ge=1)  # of each cell and seed; 50 for AntMaze
-    sampler: Literal["ddpm"] = "ddpm"
+    sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
     temperature: float = Field(1.0, ge=0)  # of the sampling noise; 0 is deterministic
     select: Literal["critic", "self"] = "critic"  # whose weight resampling ranks by
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm
@@ -149,11 +149,51 @@ class EvalSettings(Settings):
         return value
 
 
+class ToySettings(Settings):
+    """The toy experiments (SWG, section 6.1 and appendix B.1)."""
+
+    rows: int = Field(1_000_000, ge=1)  # points of the data set
+    beta_max: float = Field(20.0, gt=0)  # trained for every beta from 0 to this
+    K: int = Field(100, ge=2)  # diffusion steps
+    schedule: Literal["cosine", "vp"] = "cosine"
+    width: int = Field(512, ge=1)
+    layers: int = Field(6, ge=1)
+    activation: Literal["gelu", "silu"] = "gelu"
+    lr: float = Field(1e-4, gt=0)
+    decay: Literal["none", "cosine"] = "none"  # of the rate: to 0 at the last step, after a warm-up of 1/16 of them
+    batch: int = Field(1024, ge=1)
+    steps: int = Field(200_000, ge=1)
+    ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
+    weight_scale: Literal["raw", "unit"] = (
+        "raw"  # "unit" divides the weights by their mean over the data, a beta at a time
+    )
+    beta: list[float] = [0.0, 1.0, 5.0, 10.0, 15.0, 20.0]  # sampled
+    rho: float = Field(1.0, ge=0)  # guidance scale; 1 targets the weighted density itself
+    samples: int = Field(4000, ge=2)  # for each beta
+    sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
+    w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the greatest weight
+    seed: int = Field(0, ge=0)  # of the data, the sampling noise and the distances
+
+    @field_validator("beta", mode="before")
+    @classmethod
+    def _many(cls, value):
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("beta")
+    @classmethod
+    def _trained(cls, value: list[float], info) -> list[float]:
+        most = info.data.get("beta_max")
+        if not value or min(value) < 0 or (most is not None and max(value) > most):
+            raise ValueError(f"must lie in [0, {most:g}], which is trained (toy.beta_max)")
+        return sorted(set(value))
+
+
 STAGES: dict[str, type[Settings]] = {
     "critic": CriticSettings,
     "augment": AugmentSettings,
     "diffuse": DiffuseSettings,
     "eval": EvalSettings,
+    "toy": ToySettings,
 }
 
 
@@ -276,7 +316,8 @@ def resolve(
     """
     resolved, problems = merge(task, family, recipe, assignments, flags)
     if problems:
-        raise UsageError("; ".join(problems), "swgctl recipe show demo   # lists every key")
+        example = "moons" if family == "toy" else "demo"
+        raise UsageError("; ".join(problems), f"swgctl recipe show {example}   # lists every key")
     return resolved
 
 

@@ -1,16 +1,18 @@
 """What the loop trains: the critic and the denoiser, S seeds each.  See `training.Learner`."""
 
 import copy
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from swgctl import critics, training
-from swgctl.config import CriticSettings, DiffuseSettings
+from swgctl.config import CriticSettings, DiffuseSettings, ToySettings
 from swgctl.diffusion import Schedule
-from swgctl.models import ARCHITECTURE, Critic, Denoiser, reset
+from swgctl.models import ARCHITECTURE, TOY_ARCHITECTURE, Critic, Denoiser, ToyDenoiser, reset
 from swgctl.optimisers import Adam
+from swgctl.toys.densities import weigher
 
 
 class CriticLearner:
@@ -128,6 +130,58 @@ class DiffuseLearner:
     def state(self) -> dict[str, Tensor]:
         averages = {f"average.{name}": value for name, value in self.average.state_dict().items()}
         return self.denoiser.state_dict() | averages | self.adam.tensors("adam")
+
+
+class ToyLearner:
+    """Denoisers of the toys, for every beta, and their running averages (SWG, appendix B.1)."""
+
+    chunk = 100
+
+    def __init__(self, points: Tensor, labels: Tensor, settings: ToySettings, seeds: list[int], device: torch.device):
+        """points (N, 2) in [-1, 1]; labels (N,)."""
+        self.settings = settings
+        self.points, self.labels = points.float().to(device), labels.double()
+        self.weigh = weigher(self.labels, settings.beta_max, settings.weight_scale)
+        self.labels = self.labels.to(device)
+        self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
+        self.denoiser = ToyDenoiser(len(seeds), 3, **settings.model_dump(include=set(TOY_ARCHITECTURE)))
+        reset(self.denoiser, [training.generator(seed, "toy/init", 0) for seed in seeds])
+        self.denoiser.to(device)
+        self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
+        self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
+        self.adam = Adam(self.parameters, settings.lr)
+        self.done = torch.zeros((), dtype=torch.int64)
+
+    def draw(self, streams: training.Streams) -> dict[str, Tensor]:
+        s, size = self.settings, (self.chunk, self.settings.batch)
+        drawn = {
+            "rows": [torch.randint(len(self.points), size, generator=g, device=g.device) for g in streams("batch")],
+            "k": [torch.randint(s.K, size, generator=g, device=g.device) for g in streams("k")],
+            "beta": [s.beta_max * torch.rand(size, generator=g, device=g.device) for g in streams("beta")],
+            "eps": [torch.randn(*size, 3, generator=g, device=g.device) for g in streams("noise")],
+        }
+        return {name: torch.stack(values, 1) for name, values in drawn.items()}
+
+    def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows, k, beta, eps = drawn["rows"], drawn["k"], drawn["beta"], drawn["eps"]
+        z0 = torch.cat([self.points[rows], self.weigh(self.labels[rows], beta).unsqueeze(-1)], -1)
+        error = self.denoiser(self.schedule.noisy(z0, eps, k), k, beta) - eps
+        channels = error.square().mean(1)
+        loss = channels.sum(-1)
+        self.adam.descend(loss.sum(), self._rate())
+        self.done += 1
+        # From the first step on an average of what there is, so that few steps do not leave it at the start.
+        critics.soft_update(self.averages, self.parameters, max(self.settings.ema, 1 / self.done.item()))
+        channels = channels.detach()
+        return {"loss": loss.detach(), "action_loss": channels[:, :2].sum(-1), "weight_loss": channels[:, 2]}
+
+    def _rate(self) -> float:
+        s, share = self.settings, self.done.item() / self.settings.steps
+        return s.lr if s.decay == "none" else s.lr * min(1, 16 * share) * 0.5 * (1 + math.cos(math.pi * share))
+
+    def state(self) -> dict[str, Tensor]:
+        averages = {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        return self.denoiser.state_dict() | averages | self.adam.tensors("adam") | {"done": self.done}
 
 
 def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:

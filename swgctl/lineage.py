@@ -3,10 +3,10 @@
 from swgctl.config import LOSS
 from swgctl.errors import InputError
 from swgctl.seeds import ranges
-from swgctl.store import STAGES, Artifact, Store
+from swgctl.store import CHAIN, Artifact, Store
 from swgctl.tasks import Task
 
-PREVIOUS = dict(zip(STAGES[1:], STAGES, strict=False))
+PREVIOUS = dict(zip(CHAIN[1:], CHAIN, strict=False))
 
 
 def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple[Artifact, str]:

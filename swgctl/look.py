@@ -57,8 +57,8 @@ def show(artifact: Artifact, as_json: bool) -> None:
     for role, given in meta["inputs"].items():
         say(f"  from {role} {given['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
-    if artifact.stage == "eval":
-        report.print_evaluation(artifact, report.ancestor(artifact, "critic"))
+    if artifact.stage in ("eval", "toy"):
+        report.print_result(artifact)
     else:
         _section("metrics", meta["metrics"])
     for name, tensors in shapes.items():

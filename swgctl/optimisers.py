@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Adam):
-    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8, constant learning rate."""
+    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8, a constant learning rate unless told."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float):
         super().__init__(parameters, lr=lr, fused=True)
@@ -18,8 +18,10 @@ class Adam(torch.optim.Adam):
                 "exp_avg_sq": torch.zeros_like(p),
             }
 
-    def descend(self, loss: Tensor) -> None:
-        """One step down the gradient of a scalar."""
+    def descend(self, loss: Tensor, lr: float | None = None) -> None:
+        """One step down the gradient of a scalar; `lr`: with another rate, from this step on."""
+        if lr is not None:
+            self.param_groups[0]["lr"] = lr
         self.zero_grad()
         loss.backward()
         self.step()

@@ -12,16 +12,20 @@ import yaml
 from swgctl import config, seeds, stages, tasks
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError, nearest
-from swgctl.store import STAGES, Artifact, Store
+from swgctl.stages import toy
+from swgctl.store import CHAIN, Artifact, Store
 
 
 def recipe_text(task: str, environment: str | None, recipe: str | None, assignments: tuple[str, ...]) -> str:
     """The resolved settings of a task as YAML that `--recipe FILE` takes, each line with where its value comes from."""
-    found = tasks.get(task, environment)
+    if task in toy.NAMES:
+        found, own, command = toy.task_of(task), ("toy",), "toy"
+    else:
+        found, own, command = tasks.get(task, environment), CHAIN, "run"
     resolved = config.resolve(found.name, found.recipe, recipe=recipe, assignments=assignments)
-    lines = [f"# swgctl run {found.argument}"]
+    lines = [f"# swgctl {command} {found.argument}"]
     lines.append(_line("seeds", seeds.ranges(resolved.seeds), resolved.origin["seeds"], ""))
-    for stage in STAGES:
+    for stage in own:
         lines.append(f"{stage}:")
         for name, value in resolved[stage].model_dump().items():
             lines.append(_line(name, value, resolved.origin[f"{stage}.{name}"], "  "))
@@ -141,9 +145,9 @@ def _states(run: Run, store: Store):
         task.name, task.recipe, recipe=run.recipe, assignments=run.assignments, flags={"seeds": run.seeds}
     )
     given: dict[str, Artifact] = {}
-    for i, stage in enumerate(STAGES):
+    for i, stage in enumerate(CHAIN):
         if i and not given:
-            yield stage, "build", f"its input is to be built: {STAGES[i - 1]}"
+            yield stage, "build", f"its input is to be built: {CHAIN[i - 1]}"
             continue
         try:
             if not i and not tasks.at_hand(task):

@@ -96,6 +96,29 @@ def print_evaluation(evaluation: Artifact, critic: Artifact | None) -> None:
     console.table(title, columns[:shown], [row[:shown] for row in rows])
 
 
+def print_result(artifact: Artifact) -> None:
+    """What a stage has to say to people beside its artifact's path."""
+    if artifact.stage == "eval":
+        print_evaluation(artifact, ancestor(artifact, "critic"))
+    elif artifact.stage == "toy":
+        print_toy(artifact)
+
+
+def print_toy(artifact: Artifact) -> None:
+    """Each distance beside its floor, for people."""
+    rows = []
+    cells = artifact.meta["metrics"]["cells"]
+    modes = "total_variation" in cells[0]
+    for cell in cells:
+        row = [f"{cell['beta']:g}", cell["method"]]
+        row += [f"{cell['sliced_wasserstein']:.4f}", f"{cell['floor']:.4f}", f"{cell['ratio']:.2f}"]
+        row += [f"{cell['energy_distance']:.5f}", f"{cell['energy_floor']:.5f}"]
+        row += [f"{cell['total_variation']:.4f}", f"{cell['total_variation_floor']:.4f}"] if modes else []
+        rows.append(row)
+    columns = ["beta", "samples", "sliced W1", "floor", "ratio", "energy distance", "floor"]
+    console.table(f"{artifact.task}: distance from the ground truth", columns + ["modes' TV", "floor"] * modes, rows)
+
+
 def _score(mean: float | None, bounds: list[float] | None) -> list[str]:
     if mean is None:
         return ["", ""]
@@ -188,6 +211,41 @@ def plot_weights(augmented: Artifact, path: Path) -> None:
     axes.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def plot_toys(samples: dict[str, dict], path: Path) -> None:
+    """For each density guided samples above and ground truth below, a column for each beta (Figures 2, 3 and 6)."""
+    plt = _pyplot()
+    columns = len(next(iter(samples.values())))
+    size = {"figsize": (2 * columns, 4.2 * len(samples)), "layout": "constrained"}
+    figure, axes = plt.subplots(2 * len(samples), columns, squeeze=False, **size)
+    for i, (name, by_beta) in enumerate(samples.items()):
+        for row, kind, colour in ((2 * i, "guided", "#1f77b4"), (2 * i + 1, "truth", "#555555")):
+            axes[row, 0].set_ylabel(f"{name}, {'samples' if kind == 'guided' else kind}")
+            for place, (beta, arrays) in zip(axes[row], by_beta.items(), strict=True):
+                place.scatter(*np.asarray(arrays[kind])[0, :2000].T, s=1.2, linewidths=0, color=colour)
+                place.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), xticks=[], yticks=[], aspect="equal")
+                if kind == "guided":
+                    place.set_title(f"$\\beta$ = {beta:g}")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_all_toys(artifacts: list[Artifact]) -> Path:
+    """The densities of several toy artifacts in one picture, in the store; returns its path."""
+    import h5py
+
+    samples = {}
+    for artifact in artifacts:
+        with h5py.File(artifact.file("samples.hdf5")) as file:
+            groups = sorted((float(name.removeprefix("beta=")), group) for name, group in file.items())
+            samples[artifact.task] = {
+                beta: {kind: group[kind][:1] for kind in ("guided", "truth")} for beta, group in groups
+            }
+    path = artifacts[0].path.parents[3] / "plots" / "toys.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot_toys(samples, path)
+    return path
 
 
 def _pyplot():

@@ -29,7 +29,8 @@ from swgctl.console import say
 from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError, UsageError
 from swgctl.files import SCHEMA, canonical, read_header, sha256, sync, write_text
 
-STAGES = ("critic", "augment", "diffuse", "eval")
+CHAIN = ("critic", "augment", "diffuse", "eval")  # each starts from the one before
+STAGES = (*CHAIN, "toy")
 RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
 KEY_LENGTH = 16
 DAY = 86400.0

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from harness import Chain, Process, write_pendulum
 
-STAGES = ("critic", "augment", "diffuse", "eval")
+from swgctl.store import STAGES
+
 TINY = """\
 critic: {steps: 60, hidden: [16], batch: 32}
 diffuse: {steps: 40, width: 16, batch: 32, K: 3}
@@ -46,10 +47,12 @@ def start(server, tmp_path):
 @pytest.fixture(autouse=True)
 def world(tmp_path, monkeypatch) -> None:
     """Nothing outside of the test's own folder is read or written."""
-    for name in ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY", "COLUMNS"):
+    ours = ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY")
+    for name in (*ours, "MINARI_REMOTE", "HF_ENDPOINT", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SWGCTL_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.setenv("SWGCTL_SCOPE", "test")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

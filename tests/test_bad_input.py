@@ -54,7 +54,7 @@ BAD = {
     "infinity": ({"observations": np.full((ROWS, 3), np.inf)}, ["observations", "1200", "row 0"]),
     "text": ({"actions": np.full((ROWS, 1), b"left")}, ["actions", "not numbers"]),
     "no rows": ({"rewards": np.zeros(0)}, ["rewards is empty"]),
-    "another environment's": ({"observations": np.zeros((ROWS, 4))}, ["observations", "(4,)", "Pendulum-v1"]),
+    "another environment's": ({"observations": np.zeros((ROWS, 4))}, ["observations", "4 dimensions", "Pendulum-v1 3"]),
 }
 
 

@@ -12,7 +12,8 @@ from pydantic import Field
 from swgctl import config, seeds, stages, tasks
 from swgctl.config import AugmentSettings, CriticSettings, EvalSettings
 from swgctl.errors import UsageError
-from swgctl.store import make_key
+from swgctl.stages import toy
+from swgctl.store import CHAIN, make_key
 from swgctl.tasks import Task
 
 KEYS = Path(__file__).with_name("keys.json")
@@ -174,10 +175,15 @@ def chain_keys(task: Task, monkeypatch) -> dict[str, str]:
         module = stages._module(stage)
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
     resolved, keys, inputs = config.resolve(task.name, task.recipe), {}, {}
-    for stage in config.STAGES:
+    for stage in CHAIN:
         job = stages.prepare(stage, task, resolved, inputs)
         keys[stage], inputs = job.key[:16], {stage: Made(job)}
     return keys
+
+
+def toy_key(density: str, recipe: str | None) -> dict[str, str]:
+    task = toy.task_of(density)
+    return {"toy": stages.prepare("toy", task, config.resolve(density, task.recipe, recipe=recipe), {}).key[:16]}
 
 
 def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
@@ -188,6 +194,9 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
     known = [tasks.get(name) for name in tasks.names()]
     file = Task("data", "Pendulum-v1", "file:data.hdf5", "none", "default", references=None, horizon=200)
     found = {task.name: {"recipe": task.recipe} | chain_keys(task, monkeypatch) for task in [*known, file]}
+    for density in toy.NAMES:
+        found[density] = {"recipe": "toy"} | toy_key(density, None)
+        found[f"{density}, --recipe paper"] = {"recipe": "paper"} | toy_key(density, "paper")
     assert {entry["recipe"] for entry in found.values()} == set(config.recipe_names())
     if os.environ.get("SWGCTL_UPDATE_KEYS") == "1":
         KEYS.write_text(json.dumps(found, indent=1) + "\n")

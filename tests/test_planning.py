@@ -7,6 +7,7 @@ import pytest
 from harness import published, shell, swgctl
 
 from swgctl import config
+from swgctl.store import CHAIN
 
 
 def plan(chain, *more):
@@ -19,7 +20,7 @@ def states(answer) -> list[tuple[str, str]]:
 
 
 def test_all_is_cached_after_a_run(chain):
-    assert states(plan(chain, "--json")) == [(stage, "cached") for stage in config.STAGES]
+    assert states(plan(chain, "--json")) == [(stage, "cached") for stage in CHAIN]
 
 
 def test_what_follows_a_change_is_to_be_built(chain):
@@ -115,7 +116,7 @@ def test_recipe_show_prints_every_key_with_its_origin(chain):
     assert origins["tau"] == "--set"
     assert origins["hidden"] == f"--recipe {chain.recipe}"
     assert origins["gamma"] == "default"
-    fields = {name for model in config.STAGES.values() for name in model.model_fields}
+    fields = {name for stage in CHAIN for name in config.STAGES[stage].model_fields}
     assert fields <= origins.keys()
 
 
@@ -128,7 +129,7 @@ def test_what_recipe_show_prints_is_a_recipe_of_the_same_keys(task, tmp_path):
     shown = config.resolve(task, "", recipe=str(path))
     meant = config.resolve(task, task if task == "demo" else "locomotion", assignments=["critic.lr=0.00031"])
     assert shown.seeds == [0, 1, 2]
-    for stage in config.STAGES:
+    for stage in CHAIN:
         assert shown[stage].keyed() == meant[stage].keyed()
 
 

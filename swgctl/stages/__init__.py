@@ -12,10 +12,10 @@ import yaml
 from swgctl import config, console, tasks
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError
-from swgctl.files import SCHEMA, sha256
+from swgctl.files import SCHEMA
 from swgctl.lineage import choose
 from swgctl.seeds import ranges
-from swgctl.store import STAGES, Artifact, Store, make_key
+from swgctl.store import CHAIN, STAGES, Artifact, Store, make_key
 from swgctl.tasks import Task
 
 
@@ -117,7 +117,7 @@ def run_stage(
 ) -> Result:
     """Runs one stage, or finds that it has been run.  Plain arguments in, one artifact out.
 
-    task         a task's name or an HDF5 file (critic); elsewhere the task that the input must be of
+    task         a task's name or an HDF5 file (critic), a density (toy); elsewhere the task that the input must be of
     environment  gymnasium id, for a file
     source       REF of the artifact to start from; None: the one that the previous stage made in this shell, else the
                  only one that fits
@@ -140,6 +140,8 @@ def run_stage(
     why = None
     if stage == "critic":
         found = tasks.get(task, environment)
+    elif stage == "toy":
+        found = _module(stage).task_of(task)
     else:
         given, why = choose(store, stage, source, task)
         say(f"{stage}: from {given.stage} {given.id} ({given.task}), {why}")
@@ -205,7 +207,7 @@ def run_all(
             f"--set critic.loss={config.LOSS[weight]}",
         )
     own = {"task": task, "environment": environment, "seeds": seeds}
-    for stage in STAGES:
+    for stage in CHAIN:
         told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if _owner(t) == stage)}
         result = run_stage(stage, store=store, **own, **told, **common)
         own = {"source": str(result.artifact.path)}
@@ -215,8 +217,7 @@ def run_all(
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
     """The task's data file and its sha256.  Raises InputError when it is no longer the file that was learnt from."""
     with console.downloads(f"fetching {task.name}") as update:
-        path = tasks.locate(task, say, update)
-    found = sha256(path)
+        path, found = tasks.locate(task, say, update)
     if expected and found != expected:
         raise InputError(
             f"{path} has changed since the critic was fitted: sha256 {found[:12]}, then {expected[:12]}",

@@ -94,6 +94,19 @@ def counter(*words) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big")
 
 
+def recorder(world, streams: int, rows: int) -> dict[str, np.ndarray]:
+    """D4RL's fields with leading axes (streams, rows), empty: float32, and bool where no episode ends yet."""
+    state_shape, action_shape = world.observation_space.shape, world.action_space.shape
+    return {
+        "observations": np.empty((streams, rows, *state_shape), np.float32),
+        "actions": np.empty((streams, rows, *action_shape), np.float32),
+        "rewards": np.empty((streams, rows), np.float32),
+        "next_observations": np.empty((streams, rows, *state_shape), np.float32),
+        "terminals": np.zeros((streams, rows), bool),
+        "timeouts": np.zeros((streams, rows), bool),
+    }
+
+
 def lock_step(environment: str, policy, streams: int, rows: int, length: int, *words) -> dict[str, np.ndarray]:
     """Act in `streams` environments side by side, one batch a step, and record `rows` rows of each.
 
@@ -108,14 +121,7 @@ def lock_step(environment: str, policy, streams: int, rows: int, length: int, *w
     state_shape, action_shape = worlds[0].observation_space.shape, worlds[0].action_space.shape
     generators = [np.random.Generator(np.random.Philox(counter(*words, i))) for i in range(streams)]
     noise = np.stack([policy.draw(generator, (rows, *action_shape)) for generator in generators])
-    data = {
-        "observations": np.empty((streams, rows, *state_shape), np.float32),
-        "actions": np.empty((streams, rows, *action_shape), np.float32),
-        "rewards": np.empty((streams, rows), np.float32),
-        "next_observations": np.empty((streams, rows, *state_shape), np.float32),
-        "terminals": np.empty((streams, rows), bool),
-        "timeouts": np.empty((streams, rows), bool),
-    }
+    data = recorder(worlds[0], streams, rows)
     state = np.empty((streams, *state_shape), np.float32)
     reward, terminal, ended = np.empty(streams), np.empty(streams, bool), np.ones(streams, bool)
     age, episode = np.empty(streams, int), np.zeros(streams, int)

@@ -4,29 +4,27 @@ The server has answered 403 and has swapped the bytes behind a name (D4RL's issu
 mirror and a folder by setting, and a checksum that is kept beside each file from its first use on.
 """
 
-import contextlib
-import fcntl
 import http.client
 import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.errors import InputError, SwgError
 from swgctl.files import sha256
+from swgctl.tasks.cache import Say, cache_folder, locked, pinned
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 20  # bytes
 
-Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
 
 
-def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> Path:
-    """The file `relative_path` of D4RL's server (`gym_mujoco_v2/hopper_medium-v2.hdf5`) on this machine.
+def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> tuple[Path, str]:
+    """The file `relative_path` of D4RL's server (`gym_mujoco_v2/hopper_medium-v2.hdf5`) on this machine; its sha256.
 
     Looked for in the folder $SWGCTL_DATA, by its path or its bare name, and used as it is; then in the cache
     folder; then downloaded there from $SWGCTL_D4RL_URL or D4RL's own server.  A download that broke off is
@@ -37,29 +35,21 @@ def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> Pat
     """
     if os.environ.get("SWGCTL_DATA"):
         if found := _in_local_folder(relative_path):
-            return found
+            return found, sha256(found)
         say(f"SWGCTL_DATA: {os.environ['SWGCTL_DATA']} does not hold {Path(relative_path).name}")
     target = cache_folder() / relative_path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            with _locked(target, say):
+            with locked(target, say):
                 if not target.exists():  # the process that we waited for may have brought it
                     _download(relative_path, target, say, progress)
-        _check_pin(target)
+        return target, pinned(target)
     except OSError as error:
         raise SwgError(
             f"{target} cannot be cached: {error.strerror}",
             "make room, or set SWGCTL_CACHE to a folder on another disk; the same command resumes",
         ) from None
-    return target
-
-
-def cache_folder() -> Path:
-    """$SWGCTL_CACHE, else swgctl/ in $XDG_CACHE_HOME, else in ~/.cache."""
-    if folder := os.environ.get("SWGCTL_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
 
 
 def find(relative_path: str) -> Path | None:
@@ -72,18 +62,6 @@ def _in_local_folder(relative_path: str) -> Path | None:
     folder = os.environ.get("SWGCTL_DATA")
     candidates = (Path(folder, relative_path), Path(folder, Path(relative_path).name)) if folder else ()
     return next((path for path in candidates if path.is_file()), None)
-
-
-@contextlib.contextmanager
-def _locked(target: Path, say: Say) -> Iterator[None]:
-    """One process at a time.  The lock file stays: were it removed, two could each lock one of that name."""
-    with open(target.with_name(target.name + ".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another process that fetches {target.name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _download(relative_path: str, target: Path, say: Say, progress: Progress | None) -> None:
@@ -184,20 +162,3 @@ def _validator(headers: http.client.HTTPMessage) -> str | None:
     """A strong ETag, else Last-Modified.  A weak ETag vouches for no bytes (RFC 9110, 13.1.5)."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-
-
-def _check_pin(target: Path) -> None:
-    """Raises CorruptError unless the file has the checksum beside it, which is written on the first use."""
-    pin = target.with_name(target.name + ".sha256")
-    found = sha256(target)
-    if not pin.exists():
-        draft = target.with_name(f"{pin.name}.{os.getpid()}")
-        draft.write_text(f"{found}  {target.name}\n")  # as `sha256sum --check` reads it
-        os.replace(draft, pin)
-        return
-    pinned = pin.read_text(errors="replace").partition(" ")[0].strip()
-    if found != pinned:
-        raise CorruptError(
-            f"{target}: its sha256 is {found}, but {pin.name} says {pinned or 'nothing'}",
-            f"rm '{target}' to download it again, or rm '{pin}' to take the file as it is",
-        )

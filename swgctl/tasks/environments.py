@@ -1,11 +1,13 @@
 """The environments that policies are evaluated in, and how a policy's actions meet their bounds."""
 
+import contextlib
 import importlib
 import warnings
 
 import gymnasium
 import numpy as np
 
+import swgctl.tasks.adapters  # noqa: F401 - registers D4RL's
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.tasks.transitions import Transitions
 
@@ -16,19 +18,24 @@ def spec(environment: str) -> gymnasium.envs.registration.EnvSpec:
     Raises UsageError where there is none.
     """
     module, _, name = environment.rpartition(":")
+    if module == "minari":
+        return make(environment).spec
     if module:
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise UsageError(f"environment {environment}: {error}", f"pip install {module}") from None
-    found = gymnasium.registry.get(name)
+    found = gymnasium.registry.get(name) or _robotics(name)
     if found is None:
         raise UsageError(
             f"gymnasium has no environment '{environment}'{nearest(name, gymnasium.registry)}",
             'python -c "import gymnasium; gymnasium.pprint_registry()"',
         )
-    if getattr(found.entry_point, "__name__", "").startswith("_raise"):
-        # The MuJoCo environments of v2 and v3 are still registered, as functions that raise.
+    if getattr(found.entry_point, "__name__", "").startswith("_raise") or "robotics.envs.mujoco." in str(
+        found.entry_point
+    ):
+        # The MuJoCo environments of v2 and v3 are still registered: by gymnasium as functions that raise, and by
+        # gymnasium-robotics over mujoco-py.
         raise UsageError(
             f"gymnasium no longer makes '{environment}'",
             f"--env {found.name}-v4   (the same physics; v5 changed some of it)",
@@ -36,15 +43,30 @@ def spec(environment: str) -> gymnasium.envs.registration.EnvSpec:
     return found
 
 
+def _robotics(name: str) -> gymnasium.envs.registration.EnvSpec | None:
+    """gymnasium-robotics registers its environments only where it is imported, which takes a second."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("gymnasium_robotics")
+    return gymnasium.registry.get(name)
+
+
 def make(environment: str) -> gymnasium.Env:
     """The environment of an id.  Raises UsageError where it is unknown or cannot be made here."""
+    if environment.startswith("minari:"):
+        from swgctl.console import say
+        from swgctl.tasks import minari_data
+
+        return minari_data.make(environment.removeprefix("minari:"), say)
     found = spec(environment)
     with warnings.catch_warnings():
         # D4RL's data was made with the old versions: an upgrade would change what is measured.
         warnings.filterwarnings("ignore", message=".*out of date")
         try:
             return gymnasium.make(found.id, disable_env_checker=True)
-        except (ImportError, gymnasium.error.Error) as error:
+        except ImportError as error:
+            package = (error.name or "gymnasium-robotics").partition(".")[0].replace("_", "-")
+            raise UsageError(f"environment {environment} cannot be made: {error}", f"pip install {package}") from None
+        except gymnasium.error.Error as error:
             raise UsageError(f"environment {environment} cannot be made: {error}", "install what it names") from None
 
 
@@ -55,18 +77,25 @@ def rescale(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
 
 def check(env: gymnasium.Env, transitions: Transitions) -> None:
     """Raises InputError unless the data has the environment's dimensions, and its actions have bounds."""
-    for what, space, rows in (
-        ("observations", env.observation_space, transitions.observations),
-        ("actions", env.action_space, transitions.actions),
-    ):
-        shape = space.shape if isinstance(space, gymnasium.spaces.Box) else type(space).__name__
-        if shape != rows.shape[1:]:
-            raise InputError(
-                f"{transitions.source}: {what} have shape {rows.shape[1:]}, those of {env.spec.id} {shape}",
-                "name the environment that the data is from: --env ENV_ID",
-            )
+    shapes = []
+    for space in (env.observation_space, env.action_space):
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            raise InputError(f"{env.spec.id}: {space} is no vector", "name an environment of vectors: --env ENV_ID")
+        shapes.append(space.shape[0])
+    check_dimensions(transitions, tuple(shapes), env.spec.id)
     if not env.action_space.is_bounded():
         raise InputError(
             f"{env.spec.id}: its actions have no bounds to which [-1, 1] could be rescaled",
             "name an environment with bounds: --env ENV_ID",
         )
+
+
+def check_dimensions(transitions: Transitions, dimensions: tuple[int, int], whose: str) -> None:
+    """Raises InputError unless observations and actions have these many dimensions, which are those of `whose`."""
+    rows = (transitions.observations, transitions.actions)
+    for what, found, expected in zip(("observations", "actions"), rows, dimensions, strict=True):
+        if found.shape[1] != expected:
+            raise InputError(
+                f"{transitions.source}: {what} have {found.shape[1]} dimensions, those of {whose} {expected}",
+                "name the environment that the data is from: --env ENV_ID",
+            )

@@ -1,4 +1,4 @@
-"""Local tasks: data sets that are rolled out on first use, in seconds, by the policies in `policies/`.
+"""Local tasks: data sets that are rolled out on first use, in seconds, by the policies in `policies/` or a walker.
 
 Nothing is downloaded, and equal versions write equal bytes: every draw is seeded by what it is for, and the
 file, which appears under its name by one rename, holds no time stamp.
@@ -16,10 +16,15 @@ import h5py
 import numpy as np
 
 from swgctl.errors import SwgError, UsageError, nearest
-from swgctl.files import canonical, sha256, write_atomically
+from swgctl.files import canonical, write_atomically
+from swgctl.tasks import registry
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
+from swgctl.tasks.cache import pinned
+from swgctl.tasks.waypoints import walk
 
 POLICIES = Path(__file__).parent / "policies"
+RECORDED = POLICIES / "checksums.json"
+RANDOM, WAYPOINTS = "random", "waypoints"  # who acts without a file
 SCHEMA = "swgctl.transitions/1"
 
 
@@ -28,7 +33,7 @@ class LocalTask:
     """What a data set is rolled out from.
 
     `policies` are (name, rows): the rows of one policy come from `streams` environments in equal parts.  The
-    name is `random`, or that of a file policies/<environment>-<name>.safetensors.
+    name is `random`, `waypoints` (of a maze), or that of a file policies/<environment>-<name>.safetensors.
     """
 
     environment: str
@@ -37,17 +42,6 @@ class LocalTask:
     streams: int
     seed: int
 
-
-LOCAL = {
-    # Four strengths in equal parts, like D4RL's medium-replay: 15 episodes of each.
-    "demo": LocalTask(
-        environment="HalfCheetah-v4",
-        policies=(("random", 15_000), ("weak", 15_000), ("medium", 15_000), ("better", 15_000)),
-        length=1000,
-        streams=15,
-        seed=0,
-    ),
-}
 
 # What each data set of a file holds, and in which units.
 FIELDS = {
@@ -61,32 +55,43 @@ FIELDS = {
 }
 
 
-def build(name: str, directory: Path, say: Callable[[str], None]) -> Path:
-    """The data file of the local task `name` in `directory`, rolled out where it is not there yet.
+def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path, str]:
+    """The data file of the local task `name` in `directory`, rolled out where it is not there yet; its sha256.
 
     The file's name carries a hash of its recipe, so that a file of another recipe is never taken for it.
     `say` gets one line before a roll-out, and one after it where the bytes are not the recorded ones: that is
-    no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name.
+    no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name, CorruptError
+    where the file is not the one that was written.
     """
     path = path_of(name, directory)
     if path.exists():
-        return path
-    task = LOCAL[name]
+        return path, pinned(path)
+    task = of(name)
     rows = sum(rows for _, rows in task.policies)
     say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
     directory.mkdir(parents=True, exist_ok=True)
-    roll_out(task, path)
-    recorded = json.loads((POLICIES / f"{name}.json").read_text())
-    if remark := compare(recorded, sha256(path), versions()):
+    digest = pinned(roll_out(task, path))
+    recorded = json.loads(RECORDED.read_text())
+    if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions()):
         say(f"{name}: {remark}")
-    return path
+    return path, digest
+
+
+def of(name: str) -> LocalTask:
+    """What the local task of that name is rolled out from.  Raises UsageError for an unknown name."""
+    told = {known: registry.facts(registry.get(known)).rollout for known in registry.names()}
+    told = {known: rollout for known, rollout in told.items() if rollout}
+    if name not in told:
+        raise UsageError(f"no local task '{name}'{nearest(name, told)}", f"one of: {', '.join(told)}")
+    task, rollout = registry.get(name), told[name]
+    return LocalTask(
+        task.environment, tuple(rollout["policies"].items()), task.horizon, rollout["streams"], rollout.get("seed", 0)
+    )
 
 
 def path_of(name: str, directory: Path) -> Path:
     """Where `build` puts the file.  Raises UsageError for an unknown name."""
-    if name not in LOCAL:
-        raise UsageError(f"no local task '{name}'{nearest(name, LOCAL)}", f"one of: {', '.join(LOCAL)}")
-    return directory / f"{name}-{recipe_hash(LOCAL[name])[:8]}.hdf5"
+    return directory / f"{name}-{recipe_hash(of(name))[:8]}.hdf5"
 
 
 def roll_out(task: LocalTask, path: Path) -> Path:
@@ -94,11 +99,16 @@ def roll_out(task: LocalTask, path: Path) -> Path:
 
     Two processes that do this at once both succeed, with equal bytes.
     """
-    policies = {name: load(task, name) for name, _ in task.policies}
-    parts = [
-        lock_step(task.environment, policies[name], task.streams, rows // task.streams, task.length, task.seed, name)
-        for name, rows in task.policies
-    ]
+    parts, about = [], {}
+    for name, rows in task.policies:
+        size, words = (task.streams, rows // task.streams, task.length), (task.seed, name)
+        if name == WAYPOINTS:
+            about[name] = {"algorithm": "waypoints along the shortest way"}
+            parts.append(walk(task.environment, *size, *words))
+        else:
+            policy = load(task, name)
+            about[name] = policy.about
+            parts.append(lock_step(task.environment, policy, *size, *words))
     flat = [{key: value.reshape(-1, *value.shape[2:]) for key, value in part.items()} for part in parts]
     data = {key: np.concatenate([part[key] for part in flat]) for key in flat[0]}
     who = np.arange(len(flat), dtype=np.int8)
@@ -107,9 +117,9 @@ def roll_out(task: LocalTask, path: Path) -> Path:
         "schema": SCHEMA,
         "env": task.environment,
         "seed": task.seed,
-        "policies": canonical({name: policy.about for name, policy in policies.items()}),
+        "policies": canonical(about),
     }
-    write_atomically(path, lambda draft: write(draft, data, attributes, names=list(policies)))
+    write_atomically(path, lambda draft: write(draft, data, attributes, names=list(about)))
     return path
 
 
@@ -129,16 +139,16 @@ def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list
 
 def load(task: LocalTask, name: str) -> BehaviourPolicy | RandomPolicy:
     """The policy of this name for the task's environment."""
-    return RandomPolicy() if name == "random" else BehaviourPolicy.load(policy_file(task, name))
+    return RandomPolicy() if name == RANDOM else BehaviourPolicy.load(policy_file(task, name))
 
 
 def policy_file(task: LocalTask, name: str) -> Path:
-    return POLICIES / f"{task.environment}-{name}.safetensors"
+    return POLICIES / f"{task.environment.rpartition('/')[2]}-{name}.safetensors"
 
 
 def recipe_hash(task: LocalTask) -> str:
     """sha256 of all that decides the data, installed versions aside: schema, recipe, the policies' bytes."""
-    files = [policy_file(task, name) for name, _ in task.policies if name != "random"]
+    files = [policy_file(task, name) for name, _ in task.policies if name not in (RANDOM, WAYPOINTS)]
     policies = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return hashlib.sha256(canonical([SCHEMA, asdict(task), policies]).encode()).hexdigest()
 
@@ -149,13 +159,13 @@ def versions() -> dict[str, str]:
     return libraries | {"platform": f"{platform.system()}-{platform.machine()}"}
 
 
-def compare(recorded: dict, found: str, installed: dict[str, str]) -> str | None:
-    """What to say of a file whose bytes are not the recorded ones; None where they are."""
-    if found == recorded["sha256"]:
+def compare(recorded: str | None, found: str, theirs: dict[str, str], installed: dict[str, str]) -> str | None:
+    """What to say of a file whose sha256 is not the recorded one; None where it is, or where none was recorded."""
+    if recorded in (None, found):
         return None
-    theirs = {name: text for name, text in recorded["versions"].items() if text != installed.get(name)}
-    if not theirs:
-        line = f"the file's sha256 is {found}, but {recorded['sha256']} was recorded with the same versions"
+    other = {name: text for name, text in theirs.items() if text != installed.get(name)}
+    if not other:
+        line = f"the file's sha256 is {found}, but {recorded} was recorded with the same versions"
         return f"{line} (another processor or C library may round differently)"
-    listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in theirs.items())
+    listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in other.items())
     return f"the file's sha256 is {found}; the recorded one belongs to other versions ({listed})"

@@ -1,8 +1,8 @@
-"""The tasks by name, from the YAML file of each family beside this one, and tasks made of a user's file."""
+"""The tasks by name, from the YAML file of each family in families/, and tasks made of what a user has."""
 
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +10,20 @@ import yaml
 
 from swgctl.errors import CorruptError, InputError, UsageError, nearest
 
-LOCOMOTION = ("HalfCheetah", "Hopper", "Walker2d")
+FAMILIES = Path(__file__).parent / "families"
+
+# The reward transform and the recipe of an environment that no task names, by how its id begins.
+FAMILY_OF = {
+    "HalfCheetah": ("return_range", "locomotion"),
+    "Hopper": ("return_range", "locomotion"),
+    "Walker2d": ("return_range", "locomotion"),
+    "AntMaze": ("minus_one", "antmaze"),
+    "FrankaKitchen": ("none", "kitchen"),
+    "Kitchen": ("none", "kitchen"),
+    "Adroit": ("none", "adroit"),
+    "Maze2d": ("none", "maze2d"),
+    "PointMaze": ("none", "maze2d"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,10 @@ class Task:
     def argument(self) -> str:
         """How a command line names this task."""
         kind, _, where = self.source.partition(":")
-        return f"{shlex.quote(where)} --env {self.environment}" if kind == "file" else self.name
+        if kind not in ("file", "minari"):
+            return self.name
+        named = shlex.quote(where) if kind == "file" else self.source
+        return named if named == self.environment else f"{named} --env {self.environment}"
 
     def to_json(self) -> dict:
         """A dict of strings, numbers, lists and None; `from_json` reads it back."""
@@ -55,11 +71,38 @@ class Task:
         return cls(**asdict(task) | {"references": references})
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a task beside what a run of it needs.
+
+    rows        of its data, as published (D4RL's in round numbers mostly); None where they are not
+    dimensions  of an observation and of an action
+    terminal    what ends an episode in a state of value 0
+    rollout     of a local task: who acts, for how many rows (`local.LocalTask`)
+    """
+
+    rows: int | None = None
+    dimensions: tuple[int, int] | None = None
+    terminal: str | None = None
+    rollout: dict | None = None
+
+
 @cache
-def _known() -> dict[str, Task]:
-    families = sorted(Path(__file__).parent.glob("*.yaml"))
-    tables = [yaml.safe_load(family.read_text())["tasks"] for family in families]
-    return {name: Task.from_json({"name": name} | row) for table in tables for name, row in table.items()}
+def _known() -> dict[str, tuple[Task, Facts]]:
+    tables = [yaml.safe_load(family.read_text())["tasks"] for family in sorted(FAMILIES.glob("*.yaml"))]
+    known = {}
+    for name, row in ((name, row) for table in tables for name, row in table.items()):
+        told = {field.name: row.pop(field.name) for field in fields(Facts) if field.name in row}
+        dimensions = told.get("dimensions")
+        facts = Facts(**told | {"dimensions": dimensions and tuple(dimensions)})
+        known[name] = Task.from_json({"name": name} | row), facts
+    return known
+
+
+def facts(task: Task) -> Facts:
+    """What is known of a task; nothing of one that is made of a user's data."""
+    known, facts = _known().get(task.name, (None, Facts()))
+    return facts if known == task else Facts()
 
 
 def names() -> list[str]:
@@ -73,7 +116,8 @@ def get(name_or_path: str, environment: str | None = None) -> Task:
     Raises UsageError for an unknown name or environment and for a file without one, InputError for a missing
     file.
     """
-    if task := _known().get(name_or_path):
+    if name_or_path in _known():
+        task, _ = _known()[name_or_path]
         if environment not in (None, task.environment):
             # Its references are those of its own environment: scores in another would not be comparable.
             raise UsageError(
@@ -81,6 +125,11 @@ def get(name_or_path: str, environment: str | None = None) -> Task:
                 f"swgctl critic {task.name}   (--env belongs to a file)",
             )
         return task
+    if name_or_path.startswith("minari:"):
+        from swgctl.console import say
+        from swgctl.tasks import minari_data
+
+        return minari_data.task_of(name_or_path.removeprefix("minari:"), say, environment)
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix in (".hdf5", ".h5") or path.exists():
@@ -105,12 +154,14 @@ def _of_file(path: Path, environment: str) -> Task:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "data"
     if name in _known():
         name += "-file"
-    family = environment.rpartition(":")[2].rpartition("-")[0]
-    if family in LOCOMOTION:
-        rewards, recipe = "return_range", "locomotion"
-    else:
-        rewards, recipe = "minus_one" if family.startswith("AntMaze") else "none", "default"
+    rewards, recipe = family_of(environment)
     return Task(name, environment, f"file:{path.resolve()}", rewards, recipe, references=None, horizon=horizon)
+
+
+def family_of(environment: str) -> tuple[str, str]:
+    """The reward transform and the recipe for data of an environment that no task names."""
+    name = re.split("[:/]", environment)[-1]
+    return next((found for start, found in FAMILY_OF.items() if name.startswith(start)), ("none", "default"))
 
 
 def normalized_score(task: Task, returns):

@@ -101,22 +101,8 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
 
     Raises InputError, with every problem of the file in one message, and CorruptError if bytes are damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "check the path")
-    try:
-        with h5py.File(path) as file:
-            arrays, problems = _load(file)
-    except PermissionError as error:
-        raise InputError(f"{path}: {error.strerror}", f"chmod u+r {path}") from None
-    except (OSError, RuntimeError, KeyError) as error:  # which one depends on where in the file the damage is
-        raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
-
-    helps = []
-    problems += [problem for name, array in arrays.items() for problem in _not_finite(name, array)]
-    problems += _misfits(arrays)
-    if problems:
-        helps.append(LAYOUT)
+    arrays, problems = _load(Path(path))
+    helps = [LAYOUT] if problems else []
     if "actions" in arrays and not clip_actions and (outside := _outside(arrays["actions"])):
         problems.append(outside)
         helps.append("add --clip-actions")
@@ -125,7 +111,53 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     return _assemble(arrays, horizon, str(path))
 
 
-def _load(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
+def survey(path: Path | str, horizon: int | None = None) -> dict:
+    """What a file holds, also one that `read` refuses: `problems` says why, and what needs sound arrays is left out.
+
+    rows, dimensions (O, A), not_finite {field: values}, ranges {field: (least, greatest)}, problems; and episodes,
+    lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a critic does not use).
+    Raises InputError where there is no file, CorruptError if bytes are damaged.
+    """
+    arrays, problems = _load(Path(path))
+    bad = {name: int((~np.isfinite(array)).sum()) for name, array in arrays.items() if array.dtype.kind == "f"}
+    finite = {name: array[np.isfinite(array)] for name, array in arrays.items() if name in bad}
+    found = {
+        "rows": max((len(array) for array in arrays.values()), default=0),
+        "dimensions": tuple(arrays[name].shape[1] for name in ("observations", "actions") if name in arrays),
+        "not_finite": bad,
+        "ranges": {name: (float(x.min()), float(x.max())) for name, x in finite.items() if x.size},
+    }
+    whole = not problems
+    if "actions" in arrays and (outside := _outside(arrays["actions"])):
+        problems.append(outside)
+    found["problems"] = problems
+    if whole:
+        data = _assemble(arrays, horizon, str(path))
+        lengths, returns = np.diff(data.episodes())[:, 0], data.episode_returns()
+        found["episodes"] = len(returns)
+        for name, values in (("lengths", lengths), ("returns", returns)):
+            found[name] = tuple(float(x) for x in (values.min(), values.mean(), values.max()))
+        found["terminals"], found["timeouts"] = int(data.terminals.sum()), int(data.timeouts.sum())
+        found["unknown_next"] = int((~data.known_next).sum())
+    return found
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a file, and everything that is wrong with it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "check the path")
+    try:
+        with h5py.File(path) as file:
+            arrays, problems = _arrays(file)
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}", f"chmod u+r {path}") from None
+    except (OSError, RuntimeError, KeyError) as error:  # which one depends on where in the file the damage is
+        raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
+    problems += [problem for name, array in arrays.items() for problem in _not_finite(name, array)]
+    return arrays, problems + list(_misfits(arrays))
+
+
+def _arrays(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays of the right rank and type, as float32 and bool, and what is wrong with the others."""
     arrays, problems = {}, []
     for name, rank in (REQUIRED | OPTIONAL).items():

@@ -90,7 +90,9 @@ def part(cache):
 
 
 def fetch(progress=None):
-    return d4rl.fetch(NAME, lambda line: None, progress)
+    path, digest = d4rl.fetch(NAME, lambda line: None, progress)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    return path
 
 
 def break_off(server, after):
@@ -103,11 +105,10 @@ def break_off(server, after):
 
 def test_a_download_arrives_whole_and_pinned(server, cache):
     seen, said = [], []
-    path = d4rl.fetch(NAME, said.append, lambda done, total: seen.append((done, total)))
+    path, digest = d4rl.fetch(NAME, said.append, lambda done, total: seen.append((done, total)))
     assert path == cache / NAME
     assert path.read_bytes() == BODY
-    digest = hashlib.sha256(BODY).hexdigest()
-    assert d4rl.sha256(path) == digest
+    assert digest == hashlib.sha256(BODY).hexdigest()
     assert (cache / (NAME + ".sha256")).read_text() == f"{digest}  hopper_medium-v2.hdf5\n"
     assert seen[0] == (0, len(BODY))
     assert seen[-1] == (len(BODY), len(BODY))
@@ -260,7 +261,7 @@ def test_a_local_folder_comes_first_and_is_left_alone(server, tmp_path, monkeypa
 def test_a_local_folder_without_the_file_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
     said = []
-    assert d4rl.fetch(NAME, said.append).read_bytes() == BODY
+    assert d4rl.fetch(NAME, said.append)[0].read_bytes() == BODY
     assert said[0] == f"SWGCTL_DATA: {tmp_path} does not hold hopper_medium-v2.hdf5"
 
 
@@ -303,7 +304,7 @@ def test_what_was_written_before_the_disk_was_full_is_kept(server, part, monkeyp
 
 def test_two_processes_download_once(server):
     server.pause = 0.5
-    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, print))"
+    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, print)[0])"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=30)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -25,7 +26,7 @@ def sha256(path):
 
 
 def shipped(name):
-    return local.load(local.LOCAL["demo"], name)
+    return local.load(local.of("demo"), name)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def noise():
 def demo(tmp_path_factory):
     """(path, lines said) of the demo's data, built once."""
     said = []
-    return local.build("demo", tmp_path_factory.mktemp("demo"), said.append), said
+    return local.build("demo", tmp_path_factory.mktemp("demo"), said.append)[0], said
 
 
 # ---- policies
@@ -95,7 +96,7 @@ def test_another_order_of_summation_gives_the_same_bits(states, noise):
 def test_a_policy_survives_its_file(tmp_path, states, noise):
     path = tmp_path / "policy.safetensors"
     shipped("weak").save(path)
-    assert sha256(path) == sha256(local.policy_file(local.LOCAL["demo"], "weak"))
+    assert sha256(path) == sha256(local.policy_file(local.of("demo"), "weak"))
     assert path.stat().st_size < 500_000
     again = BehaviourPolicy.load(path).act(states, noise)
     np.testing.assert_array_equal(again, shipped("weak").act(states, noise))
@@ -105,7 +106,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path):
     path = tmp_path / "policy.safetensors"
     with pytest.raises(InputError, match="no such behaviour policy"):
         BehaviourPolicy.load(path)
-    path.write_bytes(local.policy_file(local.LOCAL["demo"], "weak").read_bytes()[:1000])
+    path.write_bytes(local.policy_file(local.of("demo"), "weak").read_bytes()[:1000])
     with pytest.raises(CorruptError, match="not a behaviour policy"):
         BehaviourPolicy.load(path)
     behaviour.save_file({"mean.bias": np.zeros(6)}, path)
@@ -235,17 +236,28 @@ def test_the_demo_has_four_strengths(demo):
 
 
 def test_the_demo_is_the_recorded_one(demo):
-    recorded = json.loads((local.POLICIES / "demo.json").read_text())
+    recorded = json.loads(local.RECORDED.read_text())
     if recorded["versions"] != local.versions():
         pytest.skip(f"recorded with {recorded['versions']}, here {local.versions()}")
-    assert sha256(demo[0]) == recorded["sha256"]
+    assert sha256(demo[0]) == recorded["sha256"]["demo"]
     assert len(demo[1]) == 1  # nothing to remark
 
 
 def test_a_built_file_is_taken_as_it_is(demo):
     path, before = demo[0], demo[0].stat().st_mtime_ns
-    assert local.build("demo", path.parent, pytest.fail) == path
+    assert local.build("demo", path.parent, pytest.fail) == (path, sha256(path))
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_file_that_changed_since_it_was_built_is_refused(demo, tmp_path):
+    path = tmp_path / demo[0].name
+    shutil.copy(demo[0], path)
+    local.build("demo", tmp_path, pytest.fail)
+    with open(path, "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    with pytest.raises(CorruptError, match="sha256 is"):
+        local.build("demo", tmp_path, pytest.fail)
 
 
 def test_the_file_name_depends_on_the_recipe():
@@ -259,11 +271,12 @@ def test_an_unknown_task_comes_with_the_nearest(tmp_path):
 
 
 def test_other_bytes_are_remarked_on():
-    recorded = {"sha256": "aa", "versions": {"mujoco": "3.10.0", "numpy": "2.4.6"}}
-    assert local.compare(recorded, "aa", {}) is None
-    same = local.compare(recorded, "bb", recorded["versions"])
+    theirs = {"mujoco": "3.10.0", "numpy": "2.4.6"}
+    assert local.compare("aa", "aa", theirs, {}) is None
+    assert local.compare(None, "aa", theirs, theirs) is None
+    same = local.compare("aa", "bb", theirs, theirs)
     assert same.startswith("the file's sha256 is bb, but aa was recorded with the same versions")
-    other = local.compare(recorded, "bb", {"mujoco": "3.11.0", "numpy": "2.4.6"})
+    other = local.compare("aa", "bb", theirs, {"mujoco": "3.11.0", "numpy": "2.4.6"})
     assert other.endswith("the recorded one belongs to other versions (mujoco 3.10.0, here 3.11.0)")
 
 

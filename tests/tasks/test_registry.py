@@ -1,17 +1,17 @@
 """Tasks by name and by file, their scores, and where `locate` looks for their data."""
 
+import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pytest
 import yaml
 
-from swgctl import tasks
 from swgctl.errors import CorruptError, InputError, UsageError
-from swgctl.tasks import Task, get, locate, names, normalized_score
+from swgctl.tasks import Task, get, locate, names, normalized_score, quoted, registry
 
 
 @pytest.fixture
@@ -21,17 +21,78 @@ def file(tmp_path):
     return path
 
 
-def test_the_fifteen_locomotion_tasks_and_the_demo_are_known():
-    assert len(names()) == 16
+def test_the_locomotion_tasks_and_the_demo():
     for robot in ("halfcheetah", "hopper", "walker2d"):
         for data in ("random", "medium", "medium-replay", "medium-expert", "expert"):
             task = get(f"{robot}-{data}-v2")
             assert task.source == f"d4rl:gym_mujoco_v2/{robot}_{data.replace('-', '_')}-v2.hdf5"
-            assert task.environment.lower() == f"{robot}-v4"
+            assert task.environment.lower().removeprefix("swgctl/") == f"{robot}-v4"
             assert (task.rewards, task.recipe, task.horizon) == ("return_range", "locomotion", 1000)
     demo = get("demo")
     assert (demo.source, demo.environment, demo.recipe) == ("local:demo", "HalfCheetah-v4", "demo")
     assert demo.references == get("halfcheetah-medium-v2").references
+
+
+def test_every_task_of_the_papers_is_known():
+    mazes = [f"{size}-{kind}" for size in ("medium", "large") for kind in ("play", "diverse")]
+    antmaze = [f"antmaze-{maze}-{v}" for maze in ("umaze", "umaze-diverse", *mazes) for v in ("v0", "v2")]
+    kitchen = [f"kitchen-{kind}-v0" for kind in ("complete", "partial", "mixed")]
+    adroit = [
+        f"{hand}-{kind}-{v}"
+        for hand in ("pen", "door", "hammer", "relocate")
+        for kind in ("human", "cloned", "expert")
+        for v in ("v0", "v1")
+    ]
+    maze2d = [f"maze2d-{size}{dense}-v1" for size in ("umaze", "medium", "large") for dense in ("", "-dense")]
+    for family, rewards, listed in (
+        ("antmaze", "minus_one", antmaze),
+        ("kitchen", "none", kitchen),
+        ("adroit", "none", adroit),
+        ("maze2d", "none", maze2d),
+    ):
+        for name in listed:
+            task = get(name)
+            assert (task.recipe, task.rewards) == (family, rewards)
+            assert task.source.startswith("d4rl:")
+            assert task.references[0] < task.references[1]
+    assert len(antmaze + kitchen + adroit + maze2d) + 15 == sum(get(n).source.startswith("d4rl:") for n in names())
+
+
+@pytest.mark.parametrize("paper", quoted.papers())
+def test_the_papers_averages_are_those_of_their_rows(paper):
+    """But for a few, as printed: a mean that is rounded another way, and one that the rows do not give at all."""
+    wrong = set()
+    for family, section in quoted.paper(paper)["scores"].items():
+        for method, printed in section["averages"].items():
+            row = section["methods"][method]
+            assert None not in row
+            mean = sum(map(Decimal, map(str, row))) / len(row)
+            if mean.quantize(Decimal("0.1"), ROUND_HALF_UP) != Decimal(str(printed)):
+                wrong.add((family, method, float(round(mean, 2)), printed))
+    assert wrong == KNOWN_MISPRINTS[paper]
+
+
+KNOWN_MISPRINTS = {
+    "swg": {
+        ("locomotion", "IQL", 76.96, 76.9),
+        ("locomotion", "D-QL", 87.91, 88.0),
+        ("antmaze", "IDQL", 79.15, 79.1),
+    },
+    "aepo": set(),
+}
+
+
+def test_quoted_scores_are_of_known_tasks():
+    for paper in quoted.papers():
+        for section in quoted.paper(paper)["scores"].values():
+            assert all(get(task).name == task for task in section["tasks"])
+            assert all(len(row) == len(section["tasks"]) for row in section["methods"].values())
+    assert quoted.scores("hopper-medium-v2")["SWG-R"] == (74.6, 5.2)
+    assert quoted.scores("hopper-medium-v2")["IDQL"] == (65.4, None)
+    assert "Diffuser" not in quoted.scores("antmaze-umaze-v0")
+    assert quoted.scores("demo") == {}
+    assert quoted.guidance_scale("pen-cloned-v0") == 25
+    assert quoted.guidance_scale("demo") is None
 
 
 def test_a_task_survives_json():
@@ -130,7 +191,7 @@ def test_a_task_without_references_has_no_score(file):
 
 def test_locate_finds_a_file_and_says_when_it_is_gone(file):
     task = get(str(file), "Hopper-v4")
-    assert locate(task, print) == file
+    assert locate(task, print) == (file, hashlib.sha256(b"").hexdigest())
     file.unlink()
     with pytest.raises(InputError, match="no such file"):
         locate(task, print)
@@ -140,8 +201,8 @@ def test_locate_builds_local_tasks_in_the_cache(tmp_path, monkeypatch):
     from swgctl.tasks import local
 
     monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path))
-    monkeypatch.setattr(local, "build", lambda name, directory, say: directory / f"{name}.hdf5")
-    assert locate(get("demo"), print) == tmp_path / "local" / "demo.hdf5"
+    monkeypatch.setattr(local, "build", lambda name, directory, say: (directory / f"{name}.hdf5", "digest"))
+    assert locate(get("demo"), print) == (tmp_path / "local" / "demo.hdf5", "digest")
 
 
 def test_locate_refuses_a_source_of_another_version():
@@ -152,7 +213,7 @@ def test_locate_refuses_a_source_of_another_version():
 def test_locate_takes_d4rl_files_from_the_local_folder(tmp_path, monkeypatch):
     (tmp_path / "hopper_medium-v2.hdf5").write_bytes(b"data")
     monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
-    assert locate(get("hopper-medium-v2"), print) == tmp_path / "hopper_medium-v2.hdf5"
+    assert locate(get("hopper-medium-v2"), print)[0] == tmp_path / "hopper_medium-v2.hdf5"
 
 
 def test_importing_the_room_is_cheap():
@@ -164,7 +225,7 @@ def test_importing_the_room_is_cheap():
 
 def test_no_task_is_listed_twice():
     """PyYAML lets a duplicate key win in silence."""
-    for family in Path(tasks.__file__).parent.glob("*.yaml"):
+    for family in registry.FAMILIES.glob("*.yaml"):
         node = yaml.compose(family.read_text())
         rows = next(value for key, value in node.value if key.value == "tasks")
         keys = [key.value for key, _ in rows.value]

@@ -1,0 +1,57 @@
+"""Before anything is built: recipes and plans."""
+
+from typing import Annotated
+
+import typer
+
+from swgctl.cli.app import app, recipe_app
+from swgctl.cli.options import Env, Json, Recipe, Set, StoreOption, Tasks
+
+
+@recipe_app.command("ls")
+def recipe_ls() -> None:
+    """The shipped recipes, one a line."""
+    from swgctl import config
+
+    for name in config.recipe_names():
+        print(name)
+
+
+@recipe_app.command("show")
+def recipe_show(task: str, recipe: Recipe = None, set: Set = (), env: Env = None) -> None:
+    """The resolved settings of a task as YAML, each with where its value comes from."""
+    from swgctl import planning
+
+    print(planning.recipe_text(task, env, recipe, tuple(set)), end="")
+
+
+@recipe_app.command("validate")
+def recipe_validate(
+    files: Annotated[list[str] | None, typer.Argument(help="Files or names of recipes.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="All shipped recipes, for all tasks.")] = False,
+) -> None:
+    """Check recipes: every problem of a file at once. Prints the paths of those that are sound."""
+    from swgctl import planning
+
+    for path in planning.validate(files or [], all):
+        print(path)
+
+
+@app.command()
+def plan(
+    tasks: Tasks,
+    seeds: Annotated[list[str], typer.Option(help="Seeds of one run: 0-4. May be repeated, one run each.")] = (),
+    grid: Annotated[list[str], typer.Option(help="NAME=VALUE,VALUE ...: one run for each. May be repeated.")] = (),
+    set: Set = (),
+    recipe: Recipe = None,
+    env: Env = None,
+    store: StoreOption = None,
+    format: Annotated[str, typer.Option(help="table, or commands: one shell line a run.")] = "table",
+    as_json: Json = False,
+) -> None:
+    """What is cached, what would be built, and why. Builds nothing."""
+    from swgctl import planning
+    from swgctl.store import Store
+
+    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, store)
+    planning.report(runs, Store.locate(store), "json" if as_json else format)

@@ -1,0 +1,77 @@
+"""toy: a density of the plane and an energy -> samples of q(a) w(a), for every beta (SWG, section 6.1, appendix B.1).
+
+Writes denoiser.safetensors (the last and the averaged parameters), samples.hdf5 (a group for each beta), summary.json
+(distances) and picture.png (samples above, ground truth below, as in Figures 2 and 3).
+"""
+
+import io
+import json
+from pathlib import Path
+
+from swgctl.config import Resolved, ToySettings
+from swgctl.errors import UsageError, nearest
+from swgctl.files import canonical, save_tensors
+from swgctl.stages import Job
+from swgctl.tasks import Task
+
+REVISION = 1
+NAMES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
+
+
+def task_of(density: str | None) -> Task:
+    """A density as what the store files artifacts under; it has no environment.  Raises UsageError."""
+    if density not in NAMES:
+        raise UsageError(
+            f"no density is called '{density}'{nearest(str(density), NAMES)}", f"one of {', '.join(NAMES)}, or all"
+        )
+    return Task(density, "", f"toy:{density}", "none", "toy", references=None, horizon=None)
+
+
+def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
+    settings: ToySettings = resolved["toy"]
+    return Job("toy", REVISION, task, settings, settings.keyed() | {"density": task.name}, resolved.seeds)
+
+
+def build(job: Job, directory: Path, work: Path) -> dict:
+    import torch
+
+    from swgctl import report, toys, training
+    from swgctl.learners import ToyLearner
+
+    s: ToySettings = job.settings
+    density, device = toys.DENSITIES[job.task.name], torch.device(job.device)
+    raw, labels = density.draw(s.rows, training.generator(s.seed, "toy/data", 0))
+    frame = toys.Frame.of(raw)
+    learner = ToyLearner(frame.inside(raw), labels, s, job.seeds, device)
+    rows = training.train(learner, name="toy", seeds=job.seeds, steps=s.steps, work=work, device=device)
+    (directory / "metrics.jsonl").write_text(training.to_lines(rows))
+    parameters = learner.denoiser.state_dict()
+    averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
+    save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage, job.task, job.seeds)
+
+    samples = toys.draw_all(learner.average, learner.weigh, density, frame, s, job.seeds, device)
+    cells = toys.compare(samples, density, s)
+    (directory / "summary.json").write_text(json.dumps({"cells": cells}, indent=1, sort_keys=True) + "\n")
+    _write(directory / "samples.hdf5", samples, job)
+    report.plot_toys({job.task.name: samples}, directory / "picture.png")
+    return training.summary(rows) | {"cells": cells}
+
+
+def _write(path: Path, samples: dict, job: Job) -> None:
+    import h5py
+
+    about = {
+        "guided": "a of guided samples, in the density's units (seeds, samples, 2)",
+        "guided_weight": "w of guided samples, as the model has it (seeds, samples)",
+        "unguided": "a of unguided samples",
+        "reweighted": "a of unguided samples of all beta, drawn again in proportion to their exact weights",
+        "truth": "independent draws from the target (draws, samples, 2)",
+    }
+    image = io.BytesIO()  # in memory first: where a disk fills up, HDF5 cannot close its file, and crashes
+    with h5py.File(image, "w") as file:
+        file.attrs["swg"] = canonical({"density": job.task.name, "seeds": job.seeds, "params": job.params})
+        for beta, arrays in samples.items():
+            for name, array in arrays.items():
+                dataset = file.create_dataset(f"beta={beta:g}/{name}", data=array.numpy())
+                dataset.attrs["long_name"] = about[name]
+    path.write_bytes(image.getbuffer())

@@ -1,0 +1,54 @@
+"""The folder of downloaded and rolled out data: one writer at a time, and a checksum beside each file."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from swgctl.errors import CorruptError
+from swgctl.files import sha256, write_text
+
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """$SWGCTL_CACHE, else swgctl/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    if folder := os.environ.get("SWGCTL_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
+
+
+@contextlib.contextmanager
+def locked(target: Path, say: Say) -> Iterator[None]:
+    """One process at a time.  The lock file stays: were it removed, two could each lock one of that name."""
+    with open(target.with_name(target.name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that fetches {target.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def pin_of(target: Path) -> Path:
+    """The file that holds the checksum of `target`, as `sha256sum --check` reads it."""
+    return target.with_name(target.name + ".sha256")
+
+
+def pinned(target: Path) -> str:
+    """The file's sha256, which must be the one that is kept beside it from its first use on.
+
+    Raises CorruptError where it is another one.
+    """
+    pin, found = pin_of(target), sha256(target)
+    if not pin.exists():
+        write_text(pin, f"{found}  {target.name}\n", durable=False)
+        return found
+    expected = pin.read_text(errors="replace").partition(" ")[0].strip()
+    if found != expected:
+        raise CorruptError(
+            f"{target}: its sha256 is {found}, but {pin.name} says {expected or 'nothing'}",
+            f"rm '{target}' to get it again, or rm '{pin}' to take the file as it is",
+        )
+    return found

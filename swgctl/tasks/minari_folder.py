@@ -1,0 +1,156 @@
+"""The data sets in Minari's folder on this machine, and Minari's own downloads into it.
+
+A dead remote is answered in seconds, nothing is written to standard output, and every refusal has its line to type.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import ssl
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+
+import gymnasium
+
+from swgctl.errors import InputError, SwgError, UsageError, nearest
+from swgctl.tasks.cache import Say, cache_folder, locked
+
+REMOTE = "hf://farama-minari"  # Minari's own
+# Where the remotes of each kind are, and what says otherwise.
+HOSTS = {
+    "hf": ("HF_ENDPOINT", "https://huggingface.co"),
+    "gcp": ("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"),
+}
+PATIENCE = 10  # seconds until a remote must have answered
+
+
+def library():
+    """The package minari.  Raises InputError where it is not installed."""
+    try:
+        import minari
+    except ImportError as error:
+        help = "pip install 'minari[hdf5,hf]'"
+        raise InputError(f"Minari's data sets need the package minari: {error}", help) from None
+    return minari
+
+
+def root() -> Path:
+    """$MINARI_DATASETS_PATH, else ~/.minari/datasets."""
+    from minari.storage import get_dataset_path
+
+    try:
+        return get_dataset_path()
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: Minari's folder cannot be used: {error.strerror}",
+            "set MINARI_DATASETS_PATH to a folder that can",
+        ) from None
+
+
+def folder(id: str) -> Path:
+    """Of a data set, there or not.  Raises UsageError for a malformed id."""
+    library()
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(id)
+    except (ValueError, TypeError):  # TypeError: it has no version
+        raise UsageError(
+            f"'{id}' is no id of a Minari data set, such as D4RL/pen/human-v2{_like(id)}",
+            "minari list local   (or: minari list remote)",
+        ) from None
+    return root() / id
+
+
+def local(id: str):
+    """The data set of an id; None where it is not on this machine, or not yet all of it.
+
+    Raises UsageError for a malformed id, InputError for a set that this Minari cannot load.
+    """
+    place = folder(id)
+    try:
+        return library().load_dataset(id)
+    except FileNotFoundError:
+        return None
+    except ImportError as error:
+        raise _extra(id, error) from None
+    except (OSError, KeyError, ValueError, TypeError, AssertionError, gymnasium.error.Error) as error:
+        if "No data found" in str(error):  # a download that broke off
+            return None
+        raise InputError(
+            f"minari:{id} cannot be loaded from {place}: {error or type(error).__name__}",
+            f"pip install --upgrade minari   (or: minari download --force {id})",
+        ) from None
+
+
+def load(id: str, say: Say):
+    """The data set of an id, downloaded first where it is not on this machine, by one process at a time.
+
+    Raises UsageError for a malformed id or remote, InputError where the set cannot be had.
+    """
+    if (found := local(id)) is not None:
+        return found
+    target = cache_folder() / "minari" / id.replace("/", "-")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target, say):
+            return _download(id, say) if (found := local(id)) is None else found
+    except OSError as error:
+        help = "set SWGCTL_CACHE to a folder that can be written to"
+        raise SwgError(f"{target} cannot be locked: {error.strerror}", help) from None
+
+
+def _download(id: str, say: Say):
+    remote = os.environ.get("MINARI_REMOTE") or REMOTE
+    kind, _, name = remote.partition("://")
+    if kind not in HOSTS or not name:
+        raise UsageError(f"MINARI_REMOTE: '{remote}' is no remote of Minari", f"export MINARI_REMOTE={REMOTE}")
+    setting, host = HOSTS[kind]
+    host = os.environ.get(setting) or host
+    say(f"minari:{id} is not in {root()}: downloading it from {remote} at {host}")
+    try:
+        _knock(host)
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library().download_dataset(id, force_download=folder(id).exists())
+    except SwgError:  # a signal came
+        raise
+    except ImportError as error:
+        raise _extra(id, error) from None
+    except Exception as error:  # each remote raises what its own library does
+        raise InputError(
+            f"minari:{id}{_like(id)} cannot be had from {remote} at {host}: {str(error) or type(error).__name__}",
+            f"minari download {id}   (MINARI_REMOTE: another remote; MINARI_DATASETS_PATH: a folder that has the set)",
+        ) from None
+    if (found := local(id)) is None:
+        raise InputError(f"minari:{id}: what {remote} sent is not whole", f"minari download --force {id}")
+    return found
+
+
+def _knock(host: str) -> None:
+    """Raises OSError unless something answers there: the remotes' libraries go on for half a minute, or for ever."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=PATIENCE).close()
+    except urllib.error.HTTPError:
+        pass  # an answer
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # the libraries bring certificates of their own
+            raise OSError(str(error.reason)) from None
+    except http.client.HTTPException as error:
+        raise OSError(f"no HTTP server: {error}") from None
+
+
+def _extra(id: str, error: ImportError) -> InputError:
+    """Minari's messages end in the line to type."""
+    line = re.search("`(pip install .*?)`", str(error))
+    return InputError(f"minari:{id}: {str(error).partition('. ')[0]}", line[1] if line else "pip install 'minari[all]'")
+
+
+def _like(id: str) -> str:
+    here = root()
+    found = {file.parents[1].relative_to(here).as_posix() for file in here.rglob("data/metadata.json")}
+    return nearest(id, found - {id})  # of which a part may be here

@@ -1,0 +1,182 @@
+"""Six densities q(a) over the plane and an energy on each, from CEP (Lu et al., 2023), which SWG's section 6.1 takes.
+
+`label` is -xi(a): the target is p(a) ~ q(a) exp(beta label).  All in float64.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Density:
+    """draw(n, generator) -> points (n, 2) and labels (n,).
+
+    label(points (n, 2)) -> labels (n,): what a point's label is, or the likeliest where the noise hides it.
+    modes  the centres (m, 2) of a mixture whose m components are equally likely, in the order of their labels
+    """
+
+    draw: Callable[[int, Generator], tuple[Tensor, Tensor]]
+    label: Callable[[Tensor], Tensor]
+    modes: Tensor | None = None
+
+
+def _uniform(n: int, generator: Generator) -> Tensor:
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+
+def _normal(n: int, generator: Generator) -> Tensor:
+    return torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
+def _polar(radius: Tensor, angle: Tensor) -> Tensor:
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
+
+
+# -- eight Gaussians: labels 0, 1/7, .. 1 ------------------------------------------------------------------------------
+
+R = math.sqrt(0.5)
+CENTRES = torch.tensor([(0, 1), (-R, R), (-1, 0), (-R, -R), (0, -1), (R, -R), (1, 0), (R, R)], dtype=torch.float64)
+CENTRES = 4 * CENTRES / 1.414
+
+
+def _draw_gaussians(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    mode = torch.randint(8, (n,), generator=generator)
+    return CENTRES[mode] + 0.5 / 1.414 * _normal(n, generator), mode.double() / 7
+
+
+def _label_gaussians(points: Tensor) -> Tensor:
+    return torch.cdist(points, CENTRES).argmin(1).double() / 7
+
+
+# -- two spirals: the label falls with the distance from the middle ----------------------------------------------------
+
+
+def _draw_spirals(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    turn = _uniform(n, generator).sqrt() * 3 * math.pi
+    jitter = torch.stack([_uniform(n, generator), _uniform(n, generator)], -1)
+    arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], -1) + 0.5 * jitter
+    sign = torch.where(_uniform(n, generator) < 0.5, 1.0, -1.0)
+    points = sign.unsqueeze(-1) * arm / 3 + 0.1 * _normal(n, generator)
+    return points, (1 - turn / 10).clamp(0, 1)
+
+
+def _label_spirals(points: Tensor) -> Tensor:
+    return (1 - 3 * points.norm(dim=1) / 10).clamp(0, 1)
+
+
+# -- Swiss roll: the label grows with the distance from the middle, and may exceed 1 -----------------------------------
+
+
+def _draw_roll(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    turn = 1.5 * math.pi * (1 + 2 * _uniform(n, generator))
+    points = (_polar(turn, turn) + _normal(n, generator)) / 5
+    return points, _label_roll(points)
+
+
+def _label_roll(points: Tensor) -> Tensor:
+    return points.square().sum(1) / 9
+
+
+# -- rings: the third one from outside is the heaviest -----------------------------------------------------------------
+
+RADII = torch.tensor([3.0, 2.25, 1.5, 0.75], dtype=torch.float64)
+RING_LABELS = torch.tensor([2 / 3, 1 / 3, 1, 0], dtype=torch.float64)
+
+
+def _draw_rings(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    ring = torch.randint(4, (n,), generator=generator)
+    points = _polar(RADII[ring], 2 * math.pi * _uniform(n, generator))
+    return points + 0.08 * _normal(n, generator), RING_LABELS[ring]
+
+
+def _label_rings(points: Tensor) -> Tensor:
+    return RING_LABELS[(points.norm(dim=1, keepdim=True) - RADII).abs().argmin(1)]
+
+
+# -- two moons: one counts, the other does not -------------------------------------------------------------------------
+
+SHIFT = torch.tensor([-1.0, -0.2], dtype=torch.float64)
+
+
+def _draw_moons(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    inner = _uniform(n, generator) < 0.5
+    angle = math.pi * _uniform(n, generator)
+    outer_arc = torch.stack([angle.cos(), angle.sin()], -1)
+    inner_arc = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], -1)
+    points = torch.where(inner.unsqueeze(-1), inner_arc, outer_arc) + 0.1 * _normal(n, generator)
+    return 2 * points + SHIFT, inner.double()
+
+
+def _label_moons(points: Tensor) -> Tensor:
+    x, y = ((points - SHIFT) / 2).unbind(-1)
+    outer = torch.where(y >= 0, (torch.hypot(x, y) - 1).abs(), torch.hypot(x.abs() - 1, y))
+    inner = torch.where(y <= 0.5, (torch.hypot(x - 1, y - 0.5) - 1).abs(), torch.hypot((x - 1).abs() - 1, y - 0.5))
+    return (inner < outer).double()
+
+
+# -- checkerboard: two columns of four count ---------------------------------------------------------------------------
+
+
+def _draw_board(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    x = 4 * _uniform(n, generator) - 2
+    down = 2.0 * (_uniform(n, generator) < 0.5)
+    points = 2 * torch.stack([x, _uniform(n, generator) - down + x.floor() % 2], -1)
+    return points, _label_board(points)
+
+
+def _label_board(points: Tensor) -> Tensor:
+    x = points[:, 0]
+    return (((x > 0) & (x <= 2)) | (x <= -2)).double()
+
+
+DENSITIES = {
+    "8gaussians": Density(_draw_gaussians, _label_gaussians, CENTRES),
+    "2spirals": Density(_draw_spirals, _label_spirals),
+    "swissroll": Density(_draw_roll, _label_roll),
+    "rings": Density(_draw_rings, _label_rings),
+    "moons": Density(_draw_moons, _label_moons),
+    "checkerboard": Density(_draw_board, _label_board),
+}
+
+
+def reweighted(labels: Tensor, beta: float, n: int, generator: Generator) -> Tensor:
+    """The indices of n of the points, drawn without replacement in proportion to exp(beta label), labels (N,).
+
+    The greatest sums of log weight and Gumbel noise are such a draw (Kool et al., 2019): exact reweighting.
+    """
+    gumbel = -torch.log(-torch.log(_uniform(len(labels), generator)))
+    return torch.topk(beta * labels + gumbel, n).indices
+
+
+class weigher:
+    """w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max].
+
+    raw   exp(-beta (most - label)), `most` being 1 or the greatest label of the data: in (0, 1]
+    unit  the same divided by its mean over the data.  grad log w is free of scale; but the noise that w is learnt
+          through is not: at beta = 20 a raw weight is nearly always nearly 0.
+    """
+
+    KNOTS = 400  # the logarithm of the mean is interpolated between so many beta
+
+    def __init__(self, labels: Tensor, beta_max: float, scale: str):
+        self.most, self.beta_max = max(1.0, labels.max().item()), beta_max
+        self.log_mean = torch.zeros(self.KNOTS + 1, dtype=torch.float64)
+        if scale == "unit":
+            knots = torch.linspace(0, beta_max, self.KNOTS + 1, dtype=torch.float64)
+            values, counts = labels.unique(return_counts=True)
+            if len(values) > 4096:
+                counts, edges = torch.histogram(labels, 4096)
+                values = (edges[1:] + edges[:-1]) / 2
+            shares = (counts / len(labels)).log()
+            self.log_mean = torch.logsumexp(knots.unsqueeze(1) * (values - self.most) + shares, 1)
+
+    def __call__(self, label: Tensor, beta: Tensor) -> Tensor:
+        place = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
+        left = place.long()
+        table = self.log_mean.to(label.device)
+        mean = torch.lerp(table[left], table[left + 1], place - left)
+        return torch.exp(beta * (label - self.most) - mean).float()

@@ -1,0 +1,123 @@
+"""Samples of a trained toy, beside what they should be: guidance, none, exact reweighting, and the ground truth."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from swgctl.config import ToySettings
+from swgctl.diffusion import Schedule, sample, self_weighted
+from swgctl.diffusion.exact import sampling_floor, total_variation
+from swgctl.toys.densities import Density, reweighted
+from swgctl.toys.distances import energy_distance, sliced_wasserstein
+from swgctl.training import generator
+
+TRUTHS = 5  # independent draws of the ground truth: one to compare with for each, and the pairs between them
+POOL = 250  # points that ground truth is drawn from, for each that is drawn
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where [-1, 1]^2 lies in a density's units: one range for both coordinates, as in the published code."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, points: Tensor) -> "Frame":
+        return cls(points.min().item(), points.max().item())
+
+    def inside(self, points: Tensor) -> Tensor:
+        return 2 * (points - self.low) / (self.high - self.low) - 1
+
+    def outside(self, points: Tensor) -> Tensor:
+        return self.low + (points + 1) * (self.high - self.low) / 2
+
+
+def truth(density: Density, beta: float, n: int, source: Generator) -> Tensor:
+    """n points (n, 2) of the target, by exact reweighting of POOL n points of the density."""
+    points, labels = density.draw(POOL * n, source)
+    return points[reweighted(labels, beta, n, source)]
+
+
+def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, seeds: list[int], device) -> dict:
+    """For each beta: guided, unguided, reweighted (S, n, 2), guided_weight (S, n) and truth (TRUTHS, n, 2)."""
+    schedule = getattr(Schedule, s.schedule)(s.K)
+    found = {}
+    for beta in s.beta:
+        # The weights are positive and bounded by the data's: the greatest label is where the greatest weight is.
+        top = weigh(torch.tensor(weigh.most, dtype=torch.float64), torch.tensor(beta)).item()
+        low, high = torch.tensor([-1, -1, 0.0], device=device), torch.tensor([1, 1, top], device=device)
+
+        def denoise(z: Tensor, k: int, beta: float = beta) -> Tensor:
+            return denoiser(z, torch.tensor(k, device=device), torch.tensor(beta, device=device))
+
+        def walk(name: str, guidance, beta: float = beta, denoise=denoise, bounds=(low, high)) -> Tensor:
+            sources = [generator(seed, f"toy/{name}/{beta:g}", s.seed, device) for seed in seeds]
+
+            def noise(shape: tuple[int, ...]) -> Tensor:
+                return torch.stack([torch.randn(shape[1:], generator=g, device=device) for g in sources])
+
+            shape = (len(seeds), s.samples, 3)
+            z = sample(denoise, schedule, shape, guidance=guidance, sampler=s.sampler, bounds=bounds, generator=noise)
+            return z.cpu().double()
+
+        guided = walk("guided", self_weighted(s.rho, w_min=s.w_min * top) if s.rho else None)
+        unguided = walk("unguided", None)
+        truths = [truth(density, beta, s.samples, generator(i, f"toy/truth/{beta:g}", s.seed)) for i in range(TRUTHS)]
+        found[beta] = {
+            "guided": frame.outside(guided[..., :2]),
+            "guided_weight": guided[..., 2],
+            "unguided": frame.outside(unguided[..., :2]),
+            "truth": torch.stack(truths),
+        }
+    # What is unguided follows the density itself, whatever beta is: all of it together is what is drawn from again.
+    pool = torch.cat([arrays["unguided"] for arrays in found.values()], 1)
+    for beta, arrays in found.items():
+        sources = [generator(seed, f"toy/reweighted/{beta:g}", s.seed) for seed in seeds]
+        picks = [p[reweighted(density.label(p), beta, s.samples, g)] for p, g in zip(pool, sources, strict=True)]
+        arrays["reweighted"] = torch.stack(picks)
+    return found
+
+
+def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:
+    """How far each kind of sample is from the ground truth, for each beta; means over the seeds and the truths.
+
+    floor is the same distance between independent ground truths; ratio the sliced Wasserstein distance over its floor.
+    """
+    cells = []
+    for beta, arrays in samples.items():
+        truths = arrays["truth"]
+        directions = generator(s.seed, "toy/directions", 0).initial_seed()
+
+        def wasserstein(x: Tensor, y: Tensor, seed: int = directions) -> float:
+            return sliced_wasserstein(x, y, torch.Generator().manual_seed(seed))
+
+        pairs = [(truths[i], truths[(i + 1) % TRUTHS]) for i in range(TRUTHS)]
+        floor = sum(wasserstein(x, y) for x, y in pairs) / TRUTHS
+        energy_floor = sum(abs(energy_distance(x, y)) for x, y in pairs) / TRUTHS
+        for method in ("unguided", "reweighted", "guided"):
+            against = [(x, truths[i]) for x in arrays[method] for i in range(TRUTHS)]
+            near = sum(wasserstein(x, y) for x, y in against) / len(against)
+            cell = {
+                "beta": beta,
+                "method": method,
+                "sliced_wasserstein": near,
+                "floor": floor,
+                "ratio": near / floor,
+                "energy_distance": sum(energy_distance(x, y) for x, y in against) / len(against),
+                "energy_floor": energy_floor,
+            }
+            if density.modes is not None:
+                labels = density.label(density.modes)
+                target = torch.softmax(beta * labels, 0)
+                shares = [_shares(x, density.modes) for x in arrays[method]]
+                cell["total_variation"] = sum(total_variation(p, target) for p in shares) / len(shares)
+                cell["total_variation_floor"] = sampling_floor(target, s.samples)
+            cells.append(cell)
+    return cells
+
+
+def _shares(points: Tensor, modes: Tensor) -> Tensor:
+    nearest = torch.cdist(points, modes).argmin(1)
+    return torch.bincount(nearest, minlength=len(modes)) / len(points)
