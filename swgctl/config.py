@@ -171,7 +171,7 @@ class ToySettings(Settings):
     rho: float = Field(1.0, ge=0)  # guidance scale; 1 targets the weighted density itself
     samples: int = Field(4000, ge=2)  # for each beta
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
-    w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the greatest weight
+    w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the mean weight
     seed: int = Field(0, ge=0)  # of the data, the sampling noise and the distances
 
     @field_validator("beta", mode="before")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 
@@ -158,6 +159,14 @@ def write_pendulum(path: Path, seed: int = 0, **changes) -> Path:
         for name, array in (arrays | changes).items():
             if array is not None:
                 file[name] = array
+    return path
+
+
+def real(name: str) -> Path:
+    """A file that others recorded, from $SWGCTL_TEST_DATA, else shared/data beside the checkout; skips without it."""
+    path = Path(os.environ.get("SWGCTL_TEST_DATA") or Path(__file__).parents[2] / "shared/data") / f"{name}.hdf5"
+    if not path.is_file():
+        pytest.skip(f"there is no {path}")
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 import yaml
-from harness import swgctl
+from harness import real, swgctl
 
 from swgctl import tasks
 from swgctl.tasks import local, registry
@@ -17,7 +17,6 @@ critic: {steps: 60, hidden: [16], batch: 32}
 diffuse: {steps: 40, width: 16, batch: 32, K: 3}
 eval: {rho: [0, 5], resample: [1, 2], episodes: 1}
 """
-PENDULUM = Path(__file__).parents[2] / "shared/data" / "pendulum-medium-sac-rllib.hdf5"
 LOCAL = [name for name in tasks.names() if tasks.get(name).source.startswith("local:")]
 
 
@@ -69,9 +68,7 @@ def test_the_other_families_of_local_tasks(name, chain):
 
 
 def test_pendulum_as_somebody_else_recorded_it(chain):
-    if not PENDULUM.is_file():
-        pytest.skip(f"{PENDULUM.name} is not in shared/data beside the checkout")
-    check(chain(PENDULUM, "--env", "Pendulum-v1"), scores=False)
+    check(chain(real("pendulum-medium-sac-rllib"), "--env", "Pendulum-v1"), scores=False)
 
 
 @pytest.mark.slow

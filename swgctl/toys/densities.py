@@ -163,20 +163,24 @@ class weigher:
     KNOTS = 400  # the logarithm of the mean is interpolated between so many beta
 
     def __init__(self, labels: Tensor, beta_max: float, scale: str):
-        self.most, self.beta_max = max(1.0, labels.max().item()), beta_max
-        self.log_mean = torch.zeros(self.KNOTS + 1, dtype=torch.float64)
-        if scale == "unit":
-            knots = torch.linspace(0, beta_max, self.KNOTS + 1, dtype=torch.float64)
-            values, counts = labels.unique(return_counts=True)
-            if len(values) > 4096:
-                counts, edges = torch.histogram(labels, 4096)
-                values = (edges[1:] + edges[:-1]) / 2
-            shares = (counts / len(labels)).log()
-            self.log_mean = torch.logsumexp(knots.unsqueeze(1) * (values - self.most) + shares, 1)
+        self.most, self.beta_max, self.unit = max(1.0, labels.max().item()), beta_max, scale == "unit"
+        knots = torch.linspace(0, beta_max, self.KNOTS + 1, dtype=torch.float64)
+        values, counts = labels.unique(return_counts=True)
+        if len(values) > 4096:
+            counts, edges = torch.histogram(labels, 4096)
+            values = (edges[1:] + edges[:-1]) / 2
+        shares = (counts / len(labels)).log()
+        self.log_means = torch.logsumexp(knots.unsqueeze(1) * (values - self.most) + shares, 1)
 
     def __call__(self, label: Tensor, beta: Tensor) -> Tensor:
+        log_w = beta * (label - self.most)
+        return torch.exp(log_w - self._log_mean(beta) if self.unit else log_w).float()
+
+    def mean(self, beta: float) -> float:
+        """Of the weights over the data."""
+        return 1.0 if self.unit else self._log_mean(torch.tensor(beta)).exp().item()
+
+    def _log_mean(self, beta: Tensor) -> Tensor:
         place = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
-        left = place.long()
-        table = self.log_mean.to(label.device)
-        mean = torch.lerp(table[left], table[left + 1], place - left)
-        return torch.exp(beta * (label - self.most) - mean).float()
+        left, table = place.long(), self.log_means.to(beta.device)
+        return torch.lerp(table[left], table[left + 1], place - left)

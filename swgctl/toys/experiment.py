@@ -62,7 +62,7 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
             z = sample(denoise, schedule, shape, guidance=guidance, sampler=s.sampler, bounds=bounds, generator=noise)
             return z.cpu().double()
 
-        guided = walk("guided", self_weighted(s.rho, w_min=s.w_min * top) if s.rho else None)
+        guided = walk("guided", self_weighted(s.rho, w_min=s.w_min * weigh.mean(beta)) if s.rho else None)
         unguided = walk("unguided", None)
         truths = [truth(density, beta, s.samples, generator(i, f"toy/truth/{beta:g}", s.seed)) for i in range(TRUTHS)]
         found[beta] = {

@@ -2,12 +2,12 @@
 
 import os
 import re
-from pathlib import Path
 
 import gymnasium
 import h5py
 import numpy as np
 import pytest
+from harness import real
 
 from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.tasks import environments, get
@@ -265,16 +265,6 @@ def test_actions_without_bounds_are_refused(write):
     env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
     with pytest.raises(InputError, match="Pendulum-v1: its actions have no bounds"):
         environments.check(env, read(write(observations=np.zeros((N, 3)))))
-
-
-REAL = Path(os.environ.get("SWGCTL_TEST_DATA") or Path(__file__).parents[2].parent / "shared/data")
-
-
-def real(name: str) -> Path:
-    path = REAL / f"{name}.hdf5"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in $SWGCTL_TEST_DATA")
-    return path
 
 
 @pytest.mark.parametrize(

@@ -98,4 +98,6 @@ def test_weights_are_exponential_and_unit_ones_have_mean_one(name):
         exact = np.exp(beta * (labels.numpy() - most))
         np.testing.assert_allclose(raw(labels, b), exact, rtol=1e-5)
         np.testing.assert_allclose(unit(labels, b), exact / exact.mean(), rtol=2e-3)
+        assert raw.mean(beta) == pytest.approx(exact.mean(), rel=2e-3)
+        assert unit.mean(beta) == 1
     assert raw.most == unit.most == most
