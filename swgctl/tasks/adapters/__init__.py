@@ -46,8 +46,10 @@ for _id, _entry, _steps, _settings in (
 def quietly() -> Iterator[None]:
     """Imports gymnasium-robotics without its word on stderr that its Adroit rewards changed: they are not used."""
     said = notifications.pop("gymnasium_robotics", {})
-    yield
-    notifications["gymnasium_robotics"] = said
+    try:
+        yield
+    finally:
+        notifications["gymnasium_robotics"] = said
 
 
 def old_contacts(model) -> None:
