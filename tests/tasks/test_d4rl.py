@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -23,12 +22,16 @@ OTHER = HEAD + BODY[:7:-1]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `body` to any path.  `log` has (Range, If-Range, status, bytes sent) of each request."""
+    """Serves `body` to any path.  `log` has (Range, If-Range, status, bytes sent) of each request.
+
+    In the middle of a body it waits until `going` is set, or for `pause` seconds.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.headers, self.log = BODY, {"ETag": '"one"'}, []
-        self.ranges, self.status, self.length, self.break_after, self.pause = True, 200, None, None, 0.0
+        self.ranges, self.status, self.length, self.break_after = True, 200, None, None
+        self.going, self.pause = threading.Event(), 0.0
 
     @property
     def url(self):
@@ -57,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.log.append((wanted, condition, status, len(sent)))
         half = len(sent) // 2
         self.wfile.write(sent[:half])
-        time.sleep(server.pause)
+        server.going.wait(server.pause)
         self.wfile.write(sent[half:])
 
     def log_message(self, *_):
@@ -303,13 +306,20 @@ def test_what_was_written_before_the_disk_was_full_is_kept(server, part, monkeyp
 
 
 def test_two_processes_download_once(server):
-    server.pause = 0.5
-    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, print)[0])"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=30)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    server.pause = 60
+    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, lambda line: print(line, flush=True))[0])"
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+    first = start()
+    assert first.stdout.readline().startswith("downloading")
+    second = start()
+    assert second.stdout.readline().startswith("waiting for another process")
+    server.going.set()
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0]
     assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
-    assert "waiting for another process" in "".join(said)
     assert len(server.log) == 1
 
 
