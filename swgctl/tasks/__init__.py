@@ -1,8 +1,9 @@
 """What a task is: a data source, an environment, a reward transform and reference scores.
 
-`registry` holds the tasks by name, `d4rl` and `local` put their files on this machine, `transitions` reads a
-file into arrays, and `environments` makes what a policy is evaluated in.  Importing this package is cheap:
-what needs numpy, HDF5 or gymnasium is imported where it is used.
+`registry` holds the tasks by name and `quoted` what papers print of them; `d4rl`, `local` and `minari_data` put their
+files on this machine, `transitions` reads a file into arrays, and `environments` makes what a policy is evaluated
+in, D4RL's from `adapters`.  Importing this package is cheap: what needs numpy, HDF5 or gymnasium is imported where it
+is used.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from swgctl.config import ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
-from swgctl.diffusion.exact import sampling_floor, total_variation
+from swgctl.diffusion.exact import sampling_floor, shares, total_variation
 from swgctl.toys.densities import Density, reweighted
 from swgctl.toys.distances import energy_distance, sliced_wasserstein
 from swgctl.training import generator
@@ -111,13 +111,9 @@ def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:
             if density.modes is not None:
                 labels = density.label(density.modes)
                 target = torch.softmax(beta * labels, 0)
-                shares = [_shares(x, density.modes) for x in arrays[method]]
-                cell["total_variation"] = sum(total_variation(p, target) for p in shares) / len(shares)
+                modes = torch.nn.functional.pad(density.modes, (0, 1))  # `shares` looks at the action alone
+                found = [shares(x, modes) for x in arrays[method]]
+                cell["total_variation"] = sum(total_variation(p, target) for p in found) / len(found)
                 cell["total_variation_floor"] = sampling_floor(target, s.samples)
             cells.append(cell)
     return cells
-
-
-def _shares(points: Tensor, modes: Tensor) -> Tensor:
-    nearest = torch.cdist(points, modes).argmin(1)
-    return torch.bincount(nearest, minlength=len(modes)) / len(points)
