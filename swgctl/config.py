@@ -34,6 +34,10 @@ class Settings(BaseModel):
         return {k: v for k, v in self.model_dump().items() if k not in neutral or v != neutral[k]}
 
 
+# Of the factors of matrix products (`execution.products`); a key without it is of fp32, which was all there was.
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
 class CriticSettings(Settings):
     """Q and V (SWG, appendix B.2 and Algorithm 3)."""
 
@@ -48,6 +52,7 @@ class CriticSettings(Settings):
     hidden: list[int] = [256, 256]
     rewards: Literal["task", "none", "return_range", "minus_one"] = "task"  # transform; "task": as the task says
     clip_actions: bool = False  # take data whose actions leave [-1, 1], clipped
+    precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
 
     @field_validator("hidden")
     @classmethod
@@ -83,13 +88,16 @@ class DiffuseSettings(Settings):
     schedule: Literal["vp", "cosine", "linear"] = "vp"
     width: int = Field(256, ge=1)
     blocks: int = Field(3, ge=1)
-    weight_block: int = Field(2, ge=1)  # the block, counted from 1, whose output the weight's head reads
+    weight_block: int = Field(2, ge=0)  # the block, counted from 1, whose output the weight's head reads; 0: no head
+    # the width of a sub-network for the weight alone, weight_block blocks deep; 0: it shares the blocks
+    weight_net: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
     dropout: float = Field(0.1, ge=0, lt=1)
     lr: float = Field(3e-4, gt=0)  # 3e-5 for Adroit Pen
     batch: int = Field(1024, ge=1)
     steps: int = Field(1_000_000, ge=1)  # 3M for AntMaze
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean over the data
+    precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
 
     @field_validator("schedule")
     @classmethod
@@ -99,6 +107,13 @@ class DiffuseSettings(Settings):
             raise ValueError(
                 f"keeps much of the data after {steps} steps, and sampling starts from none: K = 500 or more"
             )
+        return value
+
+    @field_validator("weight_net")
+    @classmethod
+    def _weight_head(cls, value: int, info) -> int:
+        if value and info.data.get("weight_block") == 0:
+            raise ValueError("a sub-network needs blocks: diffuse.weight_block=1 or more")
         return value
 
     @field_validator("weight_block")
@@ -121,6 +136,7 @@ class EvalSettings(Settings):
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm
     clip: bool = True  # clip every predicted z_0: actions to [-1, 1], the weight to the range of the data's
     seed: int = Field(0, ge=0)  # of the environments and the sampling noise
+    precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
 
     @field_validator("rho", "resample", mode="before")
     @classmethod
@@ -159,14 +175,15 @@ class ToySettings(Settings):
     width: int = Field(512, ge=1)
     layers: int = Field(6, ge=1)
     activation: Literal["gelu", "silu"] = "gelu"
+    octaves: int = Field(0, ge=0, json_schema_extra={"neutral": 0})  # of sines and cosines of the action, as inputs
     lr: float = Field(1e-4, gt=0)
     decay: Literal["none", "cosine"] = "none"  # of the rate: to 0 at the last step, after a warm-up of 1/16 of them
+    draws: Literal["uniform", "focused"] = Field("uniform", json_schema_extra={"neutral": "uniform"})  # of k and beta
     batch: int = Field(1024, ge=1)
     steps: int = Field(200_000, ge=1)
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
-    weight_scale: Literal["raw", "unit"] = (
-        "raw"  # "unit" divides the weights by their mean over the data, a beta at a time
-    )
+    weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean, a beta at a time
+    precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
     beta: list[float] = [0.0, 1.0, 5.0, 10.0, 15.0, 20.0]  # sampled
     rho: float = Field(1.0, ge=0)  # guidance scale; 1 targets the weighted density itself
     samples: int = Field(4000, ge=2)  # for each beta

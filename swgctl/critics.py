@@ -43,6 +43,6 @@ def q_loss(q: Tensor, rewards: Tensor, terminals: Tensor, next_v: Tensor, gamma:
 
 
 @torch.no_grad()
-def soft_update(target: list[Tensor], online: list[Tensor], rate: float) -> None:
+def soft_update(target: list[Tensor], online: list[Tensor], rate: float | Tensor) -> None:
     """target <- (1 - rate) target + rate online, in place (SWG, Algorithm 3, last line)."""
-    torch._foreach_lerp_(target, online, rate)
+    torch._foreach_lerp_(target, online, rate if isinstance(rate, float) else [rate] * len(target))

@@ -1,10 +1,12 @@
 """Bytes on disk: one JSON text for a value, one checksum, one way to replace a file, one kind of tensor file."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swgctl.errors import CorruptError
@@ -15,6 +17,26 @@ SCHEMA = 1  # of everything that is written; a reader refuses a greater one
 def canonical(value) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parse(text: bytes):
+    """json.loads in half of its time, for the thousands of records that `ls` reads."""
+    from pydantic_core import from_json
+
+    try:
+        return from_json(text)
+    except ValueError:  # damaged, or a path that is no UTF-8, which only Python's own reads
+        return json.loads(text)
+
+
+def line(value) -> str:
+    """One line of JSON, ASCII: json.dumps in a third of its time, for as many."""
+    from pydantic_core import to_json
+
+    with contextlib.suppress(ValueError):  # a path that is no UTF-8
+        if (text := to_json(value)).isascii():
+            return text.decode()
+    return json.dumps(value, separators=(",", ":"))
 
 
 def sha256(path: Path) -> str:
@@ -66,6 +88,17 @@ def read_header(path: Path) -> dict:
         raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
 
 
+def reopen(path: Path) -> None:
+    """A file that was just written must open as what it is.  Raises CorruptError, OSError."""
+    if path.suffix == ".safetensors":
+        read_header(path)
+    elif path.suffix == ".hdf5":
+        import h5py
+
+        with h5py.File(path):
+            pass
+
+
 def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
     """A safetensors file with one metadata entry, `swg`: several would be written in random order."""
     from safetensors.torch import save_file
@@ -87,6 +120,41 @@ def read_tensors(path: Path) -> tuple[dict, dict]:
     tensors = load(raw)  # first: it checks the header
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     return tensors, json.loads(header["__metadata__"]["swg"])
+
+
+@contextlib.contextmanager
+def new_hdf5(path: Path) -> Iterator:
+    """An h5py.File to write, which does not exist yet.  Raises OSError, once it is closed, where a write failed."""
+    import h5py
+
+    with _Sink(path, "x+") as sink:
+        with h5py.File(sink, "w") as file:
+            yield file
+        if sink.error:
+            raise sink.error
+
+
+class _Sink(io.FileIO):
+    """A file that keeps its first error to itself: where a disk fills up, HDF5 cannot close its file, and crashes."""
+
+    error: BaseException | None = None
+
+    def write(self, data) -> None:
+        left = memoryview(data)
+        with self._keeping():
+            while left and not self.error:
+                left = left[super().write(left) :]
+
+    def truncate(self, size: int | None = None) -> None:
+        with self._keeping():
+            super().truncate(size)
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # a signal may come here, too
+            self.error = self.error or error
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict:

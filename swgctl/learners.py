@@ -22,20 +22,11 @@ class CriticLearner:
 
     def __init__(self, data, settings: CriticSettings, rewards: str, seeds: list[int], device: torch.device):
         self.settings = settings
-        rows = np.flatnonzero(data.known_next)
-        columns = (
-            data.observations,
-            data.actions,
-            data.transformed_rewards(rewards)[:, None],
-            data.terminals[:, None],
-            data.next_observations,
-        )
-        self.widths = [column.shape[1] for column in columns]
-        # One row holds a whole transition, so that a minibatch is one gather.
-        packed = torch.empty(len(rows), sum(self.widths))
-        for part, column in zip(packed.split(self.widths, 1), columns, strict=True):
-            part.copy_(torch.from_numpy(column[rows].astype(np.float32, copy=False)))
-        self.rows = packed.to(device)
+        o, a = data.observations.shape[1], data.actions.shape[1]
+        self.widths = [o, a, 1, 1, o]
+        # One row holds a whole transition, so that a minibatch is one gather; all rows, so that there need be no copy.
+        self.rows = torch.from_numpy(data.packed(rewards)).to(device)
+        self.known = torch.from_numpy(np.flatnonzero(data.known_next)).to(device)
 
         self.critic = Critic(len(seeds), self.widths[0], self.widths[1], settings.hidden)
         reset(self.critic, [training.generator(seed, "critic/init", 0) for seed in seeds])
@@ -49,8 +40,8 @@ class CriticLearner:
 
     def draw(self, streams: training.Streams) -> dict[str, Tensor]:
         size = (self.chunk, self.settings.batch)
-        rows = [torch.randint(len(self.rows), size, generator=g, device=g.device) for g in streams("batch")]
-        return {"rows": torch.stack(rows, 1)}
+        picks = [torch.randint(len(self.known), size, generator=g, device=g.device) for g in streams("batch")]
+        return {"rows": self.known[torch.stack(picks, 1)]}
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         critic = self.critic
@@ -149,18 +140,25 @@ class ToyLearner:
         self.denoiser.to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
-        self.adam = Adam(self.parameters, settings.lr)
-        self.done = torch.zeros((), dtype=torch.int64)
+        self.done, self.lr = torch.zeros((), device=device), torch.full((), settings.lr, device=device)
+        self.adam = Adam(self.parameters, self.lr)
 
     def draw(self, streams: training.Streams) -> dict[str, Tensor]:
         s, size = self.settings, (self.chunk, self.settings.batch)
         drawn = {
             "rows": [torch.randint(len(self.points), size, generator=g, device=g.device) for g in streams("batch")],
             "k": [torch.randint(s.K, size, generator=g, device=g.device) for g in streams("k")],
-            "beta": [s.beta_max * torch.rand(size, generator=g, device=g.device) for g in streams("beta")],
+            "beta": [torch.rand(size, generator=g, device=g.device) for g in streams("beta")],
             "eps": [torch.randn(*size, 3, generator=g, device=g.device) for g in streams("noise")],
         }
-        return {name: torch.stack(values, 1) for name, values in drawn.items()}
+        if s.draws == "focused":
+            # Details of a density are learnt at the least noisy steps, and without a weight's help near beta = 0:
+            # a quarter of k is drawn from the first eighth, and a quarter of beta as a cube.
+            near = [torch.rand(2, *size, generator=g, device=g.device) < 0.25 for g in streams("near")]
+            drawn["k"] = [torch.where(fine, k // 8, k) for (fine, _), k in zip(near, drawn["k"], strict=True)]
+            drawn["beta"] = [torch.where(low, b**3, b) for (_, low), b in zip(near, drawn["beta"], strict=True)]
+        stacked = {name: torch.stack(values, 1) for name, values in drawn.items()}
+        return stacked | {"beta": s.beta_max * stacked["beta"]}
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         rows, k, beta, eps = drawn["rows"], drawn["k"], drawn["beta"], drawn["eps"]
@@ -168,16 +166,20 @@ class ToyLearner:
         error = self.denoiser(self.schedule.noisy(z0, eps, k), k, beta) - eps
         channels = error.square().mean(1)
         loss = channels.sum(-1)
-        self.adam.descend(loss.sum(), self._rate())
-        self.done += 1
+        self._pace()
+        self.adam.descend(loss.sum())
         # From the first step on an average of what there is, so that few steps do not leave it at the start.
-        critics.soft_update(self.averages, self.parameters, max(self.settings.ema, 1 / self.done.item()))
+        critics.soft_update(self.averages, self.parameters, (1 / self.done).clamp(min=self.settings.ema))
         channels = channels.detach()
         return {"loss": loss.detach(), "action_loss": channels[:, :2].sum(-1), "weight_loss": channels[:, 2]}
 
-    def _rate(self) -> float:
-        s, share = self.settings, self.done.item() / self.settings.steps
-        return s.lr if s.decay == "none" else s.lr * min(1, 16 * share) * 0.5 * (1 + math.cos(math.pi * share))
+    def _pace(self) -> None:
+        """The learning rate of the next step, and its count.  Tensors, which a captured step reads anew each time."""
+        s = self.settings
+        if s.decay == "cosine":
+            share = self.done / s.steps
+            self.lr.copy_(s.lr * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
+        self.done += 1
 
     def state(self) -> dict[str, Tensor]:
         averages = {f"average.{name}": value for name, value in self.average.state_dict().items()}

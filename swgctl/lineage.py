@@ -28,7 +28,7 @@ def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple
     last = store.current(wanted)
     if last and (task is None or last.task == task):
         return last, "which this shell made last"
-    fitting = list(store.artifacts(wanted, task or "*"))
+    fitting = list(store.artifacts(wanted, task))
     if len(fitting) == 1:
         return fitting[0], "the only one that fits"
     of = f" of {task}" if task else ""

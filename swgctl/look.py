@@ -4,10 +4,10 @@ import json
 import shutil
 import sys
 
-from swgctl import console, report
+from swgctl import console
 from swgctl.console import say
 from swgctl.errors import CorruptError, SwgError, UsageError, nearest
-from swgctl.files import read_header
+from swgctl.files import line, read_header
 from swgctl.seeds import ranges
 from swgctl.store import STAGES, Artifact, Store, make_key
 
@@ -15,27 +15,34 @@ from swgctl.store import STAGES, Artifact, Store, make_key
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
     if stage and stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'{nearest(stage, STAGES)}", f"one of {', '.join(STAGES)}")
-    rows, lines, damaged = [], [], None
-    for artifact in store.artifacts(stage or "*", task or "*"):
+    lines, rows, damaged = [], [], None
+    for artifact in store.artifacts(stage, task):
         try:
-            meta = artifact.meta
+            _ = artifact.meta
         except SwgError as error:  # the others are shown all the same
-            damaged = damaged or error
+            if artifact.path.is_dir():  # else another process has just removed it
+                damaged = damaged or error
             continue
-        lines.append(json.dumps(brief(artifact)) if as_json else str(artifact.path))
-        parents = " ".join(i["key"][:16] for i in meta["inputs"].values())
-        size = _bytes(sum(f["bytes"] for f in meta["files"].values()))
-        row = [artifact.id, meta["stage"], artifact.task, ranges(meta["seeds"]), size, meta["made"]["at"], parents]
-        rows.append(row)
-    if rows and not as_json:
+        if as_json:
+            lines.append(line(brief(artifact)))
+        else:
+            lines.append(str(artifact.path))
+            rows.append(_row(artifact))
+    if rows:
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
-    elif not rows:
+    elif not lines:
         say(f"{store.root} has no artifacts")
     if damaged:
         raise damaged
-    if as_json or not sys.stdout.isatty():  # a terminal has the table
-        for line in lines:
-            print(line)
+    if lines and (as_json or not sys.stdout.isatty()):  # a terminal has the table
+        print("\n".join(lines))
+
+
+def _row(artifact: Artifact) -> list[str]:
+    meta = artifact.meta
+    parents = " ".join(given["key"][:16] for given in meta["inputs"].values())
+    size = _bytes(sum(file["bytes"] for file in meta["files"].values()))
+    return [artifact.id, artifact.stage, artifact.task, ranges(artifact.seeds), size, meta["made"]["at"], parents]
 
 
 def brief(artifact: Artifact) -> dict:
@@ -58,6 +65,8 @@ def show(artifact: Artifact, as_json: bool) -> None:
         say(f"  from {role} {given['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
     if artifact.stage in ("eval", "toy"):
+        from swgctl import report  # here, since NumPy is half of what `ls` would cost
+
         report.print_result(artifact)
     else:
         _section("metrics", meta["metrics"])

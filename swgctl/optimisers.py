@@ -7,21 +7,21 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Adam):
-    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8, a constant learning rate unless told."""
+    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8; a rate that changes is a tensor ()."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float):
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Tensor):
         super().__init__(parameters, lr=lr, fused=True)
-        for p in self.param_groups[0]["params"]:
+        own = self.param_groups[0]
+        own["capturable"] = own["params"][0].is_cuda  # its count of steps is on the device, so a graph may hold it
+        for p in own["params"]:
             self.state[p] = {
                 "step": torch.zeros((), device=p.device),
                 "exp_avg": torch.zeros_like(p),
                 "exp_avg_sq": torch.zeros_like(p),
             }
 
-    def descend(self, loss: Tensor, lr: float | None = None) -> None:
-        """One step down the gradient of a scalar; `lr`: with another rate, from this step on."""
-        if lr is not None:
-            self.param_groups[0]["lr"] = lr
+    def descend(self, loss: Tensor) -> None:
+        """One step down the gradient of a scalar."""
         self.zero_grad()
         loss.backward()
         self.step()

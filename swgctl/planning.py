@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from swgctl import config, seeds, stages, tasks
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.files import canonical
 from swgctl.stages import toy
 from swgctl.store import CHAIN, Artifact, Store
 
@@ -58,7 +60,7 @@ def validate(files: list[str], every: bool) -> list[Path]:
 
 @dataclass(frozen=True)
 class Run:
-    """One chain of the four stages, as `swgctl run` would be told.  Its paths are absolute: it may run elsewhere."""
+    """One chain of stages, as `swgctl run` would be told.  Its paths are absolute: it may run elsewhere."""
 
     task: str
     seeds: str | None
@@ -66,43 +68,57 @@ class Run:
     recipe: str | None
     environment: str | None
     store: str | None
+    until: str | None
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        return stages.chain(self.until)
 
     def command(self) -> str:
+        """A line for a shell, of this chain's own settings only: what ends in the same artifact reads the same."""
         words = ["swgctl", "run", self.task]
         for option, value in (
             ("--env", self.environment),
             ("--seeds", self.seeds),
             ("--recipe", self.recipe),
             ("--store", self.store),
+            ("--until", self.until),
         ):
             words += [option, value] if value else []
         for text in self.assignments:
-            words += ["--set", text]
+            words += ["--set", text] if stages.owner(text) in self.chain else []
         return shlex.join(words)
 
+    @cached_property
+    def resolved(self) -> tuple[tasks.Task, config.Resolved]:
+        """Raises UsageError for a setting that cannot be, of whichever stage."""
+        task = tasks.get(self.task, self.environment)
+        layers = {"recipe": self.recipe, "assignments": self.assignments, "flags": {"seeds": self.seeds}}
+        return task, config.resolve(task.name, task.recipe, **layers)
 
-def expand(names, seed_lists, grid, assignments, recipe, environment, store=None) -> list[Run]:
-    """All runs: every task, every --seeds, every point of the grid."""
+    def identity(self, stage: str) -> str:
+        """The same for two runs whose artifacts of a stage are the same, however they are written."""
+        task, resolved = self.resolved
+        return canonical([task.to_json(), resolved.seeds, [resolved[s].keyed() for s in stages.chain(stage)]])
+
+
+def expand(names, seed_lists, grid, assignments, recipe, environment, store=None, until=None) -> list[Run]:
+    """All runs: every task, every --seeds, every point of the grid; those that end in the same artifact come once."""
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
     store = store and str(Path(store).absolute())
+    last = stages.chain(until)[-1]
     axes = []
     for text in grid:
         name, equals, values = text.partition("=")
         if not equals or not values:
             raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
         axes.append([f"{name.strip()}={value.strip()}" for value in _COMMA.split(values)])
-    runs = [
-        Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, store)
-        for task in names
-        for chosen in seed_lists or [None]
-        for point in itertools.product(*axes)
-    ]
-    for run in runs:
-        found = tasks.get(run.task, environment)
-        flags = {"seeds": run.seeds}
-        config.resolve(found.name, found.recipe, recipe=recipe, assignments=run.assignments, flags=flags)
-    return list(dict.fromkeys(runs))
+    distinct: dict[str, Run] = {}
+    for task, chosen, *point in itertools.product(names, seed_lists or [None], *axes):
+        run = Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, store, until)
+        distinct.setdefault(run.identity(last), run)
+    return list(distinct.values())
 
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # one that is not inside a list
@@ -116,10 +132,11 @@ def _absolute(task: str, environment: str | None) -> str:
 
 def report(runs: list[Run], store: Store, form: str) -> None:
     if form not in ("table", "commands", "json"):
-        raise UsageError(f"unknown format '{form}'", "--format table, or --format commands")
+        raise UsageError(f"unknown format '{form}'{nearest(form, ('table', 'commands'))}", "--format commands")
     if form == "commands":
         for run in runs:
             print(run.command())
+        say(_sharing(runs))
         return
     rows = []
     for run in runs:
@@ -138,14 +155,19 @@ def report(runs: list[Run], store: Store, form: str) -> None:
     say(f"{len(runs)} run(s), {len(rows) - built} stage(s) cached, {built} to build")
 
 
+def _sharing(runs: list[Run]) -> str:
+    """How many artifacts of each stage the runs need, and which to make first where several wait for one."""
+    counts = {stage: len({run.identity(stage) for run in runs}) for stage in runs[0].chain}
+    text = f"{len(runs)} run(s): {', '.join(f'{count} {stage}' for stage, count in counts.items())}"
+    shared = [f"--until {stage}" for stage, after in itertools.pairwise(counts) if counts[stage] < counts[after]]
+    return f"{text}; run the lines of {', then of '.join(shared)} first, and none waits for another" if shared else text
+
+
 def _states(run: Run, store: Store):
-    """(stage, "cached" | "build", why) for the four stages, as far as the keys can be known before they are built."""
-    task = tasks.get(run.task, run.environment)
-    resolved = config.resolve(
-        task.name, task.recipe, recipe=run.recipe, assignments=run.assignments, flags={"seeds": run.seeds}
-    )
+    """(stage, "cached" | "build", why) for each stage, as far as the keys can be known before they are built."""
+    task, resolved = run.resolved
     given: dict[str, Artifact] = {}
-    for i, stage in enumerate(CHAIN):
+    for i, stage in enumerate(run.chain):
         if i and not given:
             yield stage, "build", f"its input is to be built: {CHAIN[i - 1]}"
             continue

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swgctl.config import AugmentSettings
+from swgctl.config import AugmentSettings, DiffuseSettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.guidance import W_MIN
 from swgctl.errors import InputError
+from swgctl.execution import products
 from swgctl.files import load_tensors
 from swgctl.lineage import check_ranking
 from swgctl.models import ARCHITECTURE, Critic, Denoiser
@@ -106,7 +107,8 @@ class Policy:
             return actions, clamped
         advantages = weights
         if self.critic is not None:
-            q, v = self.critic.value(observations[:, row], actions)
+            with products("fp32"):  # an advantage is a small difference of large numbers
+                q, v = self.critic.value(observations[:, row], actions)
             advantages = q - v
             weights = self.weigh(advantages)
         # Candidates of one row lie side by side; rows with fewer are filled up with ones that cannot win.
@@ -140,17 +142,16 @@ def load_critic(artifact: Artifact, device: str) -> Critic:
 def assemble(policy: Artifact, critic: Artifact | None, weigh, device: str) -> Policy:
     """The policy of a diffuse artifact, with the critic that ranks its candidates."""
     tensors = load_tensors(policy.file("policy.safetensors"))
-    p, facts = policy.params, policy.meta["metrics"]["data"]
-    denoiser = Denoiser(
-        len(policy.seeds), facts["observation_dim"], facts["action_dim"], **{name: p[name] for name in ARCHITECTURE}
-    )
+    settings, facts = DiffuseSettings(**policy.params), policy.meta["metrics"]["data"]
+    architecture = settings.model_dump(include=set(ARCHITECTURE))
+    denoiser = Denoiser(len(policy.seeds), facts["observation_dim"], facts["action_dim"], **architecture)
     denoiser.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
     return Policy(
         seeds=policy.seeds,
         action_dim=facts["action_dim"],
         denoiser=denoiser.to(device).requires_grad_(False),
         weight_range=tensors["weight_range"].to(device),
-        schedule=getattr(Schedule, p["schedule"])(p["K"]),
+        schedule=getattr(Schedule, settings.schedule)(settings.K),
         critic=critic and load_critic(critic, device),
         weigh=weigh,
         device=torch.device(device),

@@ -27,12 +27,13 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.console import say
 from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError, UsageError
-from swgctl.files import SCHEMA, canonical, read_header, sha256, sync, write_text
+from swgctl.files import SCHEMA, canonical, parse, reopen, sha256, sync, write_text
 
 CHAIN = ("critic", "augment", "diffuse", "eval")  # each starts from the one before
 STAGES = (*CHAIN, "toy")
 RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
 KEY_LENGTH = 16
+NAMED = 8  # artifacts in a message
 DAY = 86400.0
 
 
@@ -61,7 +62,7 @@ class Artifact:
     def meta(self) -> dict:
         file = self.path / "artifact.json"
         try:
-            meta = json.loads(file.read_text())
+            meta = parse(file.read_bytes())
         except FileNotFoundError:
             if "objects" in self.path.parts:
                 raise CorruptError(f"{self.path} has lost its artifact.json", f"rm -r {self.path}") from None
@@ -152,15 +153,25 @@ class Store:
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def artifacts(self, stage: str = "*", task: str = "*") -> Iterator[Artifact]:
-        """All finished artifacts, oldest first."""
+    def artifacts(self, stage: str | None = None, task: str | None = None) -> Iterator[Artifact]:
+        """All finished artifacts, of a stage, of a task, oldest first."""
         for path in self.directories(stage, task):
             yield Artifact(path)
 
-    def directories(self, stage: str = "*", task: str = "*") -> list[Path]:
+    def directories(self, stage: str | None = None, task: str | None = None) -> list[Path]:
         """Where the artifacts are, oldest first."""
-        found = (path for path in (self.root / "objects").glob(f"{stage}/{task}/*") if path.is_dir())
-        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
+        aged = []
+        for entry in self._entries(stage, task):
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                aged.append((entry.stat().st_mtime_ns, entry.path))
+        return [Path(path) for _, path in sorted(aged)]
+
+    def _entries(self, stage: str | None = None, task: str | None = None) -> Iterator[os.DirEntry]:
+        for of_stage in _directories(self.root / "objects"):
+            if not stage or of_stage.name == stage:
+                for of_task in _directories(of_stage.path):
+                    if not task or of_task.name == task:
+                        yield from _directories(of_task.path)
 
     def place(self, stage: str, task: str, key: str) -> Path:
         return self.root / "objects" / stage / task / key[:KEY_LENGTH]
@@ -189,11 +200,11 @@ class Store:
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
             return artifact
-        found = [path for path in self.directories() if path.name.startswith(ref)]
+        found = [entry for entry in self._entries() if entry.name.startswith(ref)]
         if len(found) == 1:
-            return Artifact(found[0])
+            return Artifact(Path(found[0].path))
         if found:
-            names = ", ".join(path.name for path in found)
+            names = ", ".join(sorted(entry.name for entry in found)[:NAMED]) + ", ..." * (len(found) > NAMED)
             raise InputError(f"'{ref}' fits {len(found)} artifacts: {names}", "more of its characters")
         raise InputError(f"no artifact '{ref}' in {self.root}", "swgctl ls")
 
@@ -267,7 +278,7 @@ class Store:
         files = {}
         for path in sorted(directory.iterdir()):
             sync(path)
-            _reopen(path)
+            reopen(path)
             files[path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
         outputs = {name: file["sha256"] for name, file in files.items() if name not in RECORDS}
         digest = hashlib.sha256(canonical(outputs).encode()).hexdigest()
@@ -334,7 +345,7 @@ class Store:
 
     def garbage(self) -> list[Path]:
         """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
-        finished = {path.name for path in self.directories()}
+        finished = {entry.name for entry in self._entries()}
         drafts = [p for p in _children(self.root / "tmp") if _dead(p.name) or (_old(p) and not _ours(p.name))]
         work = [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
         shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:])]
@@ -375,6 +386,17 @@ def _start_time(process: int) -> str:
         return "0"
 
 
+def _directories(path: Path | str) -> list[os.DirEntry]:
+    """The directories in one; none where it is not there."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", f"ls -ld {path}") from None
+
+
 def _children(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
 
@@ -404,17 +426,6 @@ def _dead(name: str) -> bool:
     except PermissionError:  # it runs, as somebody else
         pass
     return False
-
-
-def _reopen(path: Path) -> None:
-    """A file that was just written must open as what it is."""
-    if path.suffix == ".safetensors":
-        read_header(path)
-    elif path.suffix in (".hdf5", ".h5"):
-        import h5py
-
-        with h5py.File(path, "r"):
-            pass
 
 
 @contextlib.contextmanager

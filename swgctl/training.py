@@ -2,11 +2,12 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from swgctl import signals
 from swgctl.console import progress, say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
+from swgctl.execution import products, runner
 from swgctl.files import canonical, read_tensors, write_atomically, write_text
 
 CHECKPOINT_EVERY = 30.0  # seconds; not in any key
@@ -54,31 +56,31 @@ def train(
     steps: int,
     work: Path,
     device: torch.device,
+    mode: str = "eager",
+    precision: str = "fp32",
     checkpoint_every: float | None = None,
 ) -> list[dict]:
     """Trains to `steps`, from work/checkpoint.safetensors where there is one; returns the rows of metrics.jsonl.
 
     A run that was killed and started again is bit-identical, on one machine, to one that was not.
+    mode, precision   how a step runs: `execution.runner`, `execution.products`
     checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is no longer finite, CorruptError
-    when the checkpoint cannot be read, InputError when it was begun on another kind of device.
+    when the checkpoint cannot be read, InputError when it was begun on another kind of device or in another mode.
     """
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
+    how = {"device": device.type, "mode": mode}
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
-    done = _restore(learner, checkpoint, meter, device) if checkpoint.exists() else 0
+    done = _restore(learner, checkpoint, meter, how) if checkpoint.exists() else 0
     if done:
         say(f"{name}: going on from step {done:,} of {steps:,}")
     log_every = max(1, steps // 200)
-    drawn = None
+    step, drawn = runner(learner.step, learner.state, mode, device), draws(learner, name, seeds, device, done)
     saved = shown = time.monotonic()
 
-    with signals.deferred(), progress(name, steps) as bar:
+    with signals.deferred(), progress(name, steps) as bar, products(precision):
         while done < steps:
-            chunk, i = divmod(done, learner.chunk)
-            if drawn is None or i == 0:
-                generators = functools.partial(_generators, name, seeds, chunk, device)
-                drawn = learner.draw(generators)
-            meter.add(learner.step({key: value[i] for key, value in drawn.items()}))
+            meter.add(step(next(drawn)))
             done += 1
 
             now = time.monotonic()
@@ -89,11 +91,20 @@ def train(
                 bar.update(done, meter.note)
                 shown = now
             if signals.interrupted() or now - saved > every:
-                _save(learner, checkpoint, meter, done, device)
+                _save(learner, checkpoint, meter, done, how)
                 saved = time.monotonic()
                 signals.check()
     _require_finite_state(learner, name, done)
     return meter.rows
+
+
+def draws(learner: Learner, name: str, seeds: list[int], device: torch.device, start: int = 0) -> Iterator[dict]:
+    """What each step is given, from step `start` on: slices of the learner's draws, a chunk at a time."""
+    for done in itertools.count(start):
+        chunk, i = divmod(done, learner.chunk)
+        if i == 0 or done == start:
+            drawn = learner.draw(functools.partial(_generators, name, seeds, chunk, device))
+        yield {key: value[i] for key, value in drawn.items()}
 
 
 class _Meter:
@@ -106,7 +117,10 @@ class _Meter:
         self.note = ""
 
     def add(self, info: dict[str, Tensor]) -> None:
-        self.sums = {key: self.sums[key] + value if self.counted else value for key, value in info.items()}
+        if not self.counted:
+            self.sums = {key: value.clone() for key, value in info.items()}
+        else:
+            torch._foreach_add_([self.sums[key] for key in info], list(info.values()))
         self.counted += 1
 
     def means(self, step: int) -> dict[str, list[float]]:
@@ -165,18 +179,18 @@ def _require_finite_state(learner: Learner, name: str, step: int) -> None:
             raise _diverged(name, key, step)
 
 
-def _save(learner: Learner, path: Path, meter: _Meter, step: int, device: torch.device) -> None:
+def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> None:
     meter.means(step)
     _require_finite_state(learner, meter.name, step)
     state = {key: value.contiguous() for key, value in learner.state().items()}
     sums = {key: total.tolist() for key, total in meter.sums.items()} if meter.counted else {}
-    meta = {"stage": meter.name, "device": device.type, "step": step, "rows": meter.rows}
+    meta = {"stage": meter.name, **how, "step": step, "rows": meter.rows}
     meta |= {"sums": sums, "counted": meter.counted}
     signed = {**meta, "sha256": _checksum(state, meta)}
     write_atomically(path, lambda to: save_file(state, to, metadata={"swg": canonical(signed)}))
 
 
-def _restore(learner: Learner, path: Path, meter: _Meter, device: torch.device) -> int:
+def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
     """Copies a checkpoint into the learner and the meter; returns the step."""
 
     def layout(tensors: dict[str, Tensor]) -> dict:
@@ -194,15 +208,17 @@ def _restore(learner: Learner, path: Path, meter: _Meter, device: torch.device) 
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
             f"rm -r {path.parent}   # then start again",
         ) from None
-    if meta["device"] != device.type:
-        # Its draws were another generator's: half of each run would be a run of its own.
-        raise InputError(
-            f"the unfinished {meter.name} in {path.parent} was begun on {meta['device']}, not on {device.type}",
-            f"--device {meta['device']}   # or, to start over: rm -r {path.parent}",
-        )
+    for what, now in how.items():
+        then = meta.get(what, "eager")  # checkpoints did not always say their mode
+        if then != now:  # another generator's draws, or other roundings: each half would be of a run of its own
+            raise InputError(
+                f"the unfinished {meter.name} in {path.parent} was begun with --{what} {then}, not {now}",
+                f"--{what} {then}   # or, to start over: rm -r {path.parent}",
+            )
     for key, value in live.items():
         value.copy_(found[key])
     meter.rows, meter.counted = meta["rows"], meta["counted"]
+    device = next(iter(live.values())).device
     meter.sums = {key: torch.tensor(total, device=device) for key, total in meta["sums"].items()}
     return meta["step"]
 

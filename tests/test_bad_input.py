@@ -354,15 +354,20 @@ def test_a_checkpoint_that_does_not_fit(built, start, tmp_path):
     assert published(tmp_path / "store") == []
 
 
-def test_a_disk_that_is_really_full(built, tmp_path):
+@pytest.mark.parametrize("stage", ["critic", "augment"])
+def test_a_disk_that_is_really_full(built, tmp_path, stage):
     if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     store = tmp_path / "small"
     store.mkdir()
-    run = (
-        f"swgctl critic {built.data} --env Pendulum-v1 --recipe {built.recipe} --set critic.hidden=[64] --store {store}"
+    run = {
+        "critic": f"swgctl critic {built.data} --env Pendulum-v1 --recipe {built.recipe} --set critic.hidden=[64]",
+        "augment": f"swgctl augment --from {built.made('critic')}",
+    }[stage]
+    script = (
+        f"mount -t tmpfs -o size=32k none {store} || exit 9; "
+        f"{run} --store {store}; code=$?; find {store} -path '*objects*' >&2"
     )
-    script = f"mount -t tmpfs -o size=32k none {store} || exit 9; {run}; code=$?; find {store} -path '*objects*' >&2"
     answer = shell(f"unshare --map-root-user --mount sh -c '{script}; exit $code'")
     if answer.code == 9:
         pytest.skip("no file system can be mounted here")

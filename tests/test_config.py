@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from swgctl.config import AugmentSettings, CriticSettings, EvalSettings
 from swgctl.errors import UsageError
 from swgctl.stages import toy
 from swgctl.store import CHAIN, make_key
-from swgctl.tasks import Task
+from swgctl.tasks import Task, quoted
 
 KEYS = Path(__file__).with_name("keys.json")
 
@@ -122,6 +124,98 @@ def test_every_task_has_its_recipe():
     assert "default" in config.recipe_names()  # of files
 
 
+# -- recipes against the paper -----------------------------------------------------------------------------------------
+
+# Appendix B.2: of all families, and what is otherwise in one.
+GENERAL = """
+critic: {tau: 0.7, gamma: 0.99, lr: 3e-4, batch: 256, steps: 1_000_000, target_rate: 0.005, hidden: [256, 256]}
+augment: {weight: expectile}
+diffuse: {K: 15, schedule: vp, width: 256, blocks: 3, weight_block: 2, dropout: 0.1, lr: 3e-4, batch: 1024,
+          steps: 1_000_000}
+"""
+SPECIAL = {
+    "locomotion": "eval: {episodes: 20}",
+    "antmaze": "{critic: {tau: 0.9}, diffuse: {steps: 3_000_000}, eval: {episodes: 50}}",
+    "kitchen": "{}",
+    "adroit": "diffuse: {lr: 3e-5}",
+}
+SWEEP = [1, 2, 4, 8, 16]  # of M
+PAPER = quoted.paper("swg")
+PAPERS_TASKS = [(family, task) for family in SPECIAL for task in PAPER["scores"][family]["tasks"]]
+
+
+def resolved(task: str, recipe: str | None = None) -> dict:
+    """Every setting of a task, by dotted name."""
+    found = config.resolve(task, tasks.get(task).recipe, recipe=recipe)
+    return dotted({stage: found[stage].model_dump() for stage in CHAIN})
+
+
+def dotted(sections: dict[str, dict]) -> dict:
+    return {f"{stage}.{name}": value for stage, section in sections.items() for name, value in section.items()}
+
+
+@pytest.mark.parametrize(("family", "task"), PAPERS_TASKS)
+def test_a_task_has_the_papers_settings(family, task):
+    found = resolved(task)
+    general, special = (dotted(config.read_yaml(text, "B.2")) for text in (GENERAL, SPECIAL[family]))
+    paper = general | special
+    assert {name: found[name] for name in paper} == paper
+    assert tasks.get(task).recipe == family
+    assert found["eval.rho"] == [0, quoted.guidance_scale(task)]
+    assert set(found["eval.resample"]) <= set(SWEEP)
+
+
+def test_recipes_single_out_the_papers_tasks_and_no_others():
+    """A scale for a task that no table has would pass for the paper's."""
+    for family in SPECIAL:
+        sections = config.task_sections(config.read_recipe(config.recipe_path(family)))
+        assert sorted(sections) == sorted(PAPER["scores"][family]["tasks"])
+
+
+def test_where_the_paper_has_no_scale_some_of_its_sweep_is_tried():
+    for name in tasks.names():
+        if quoted.guidance_scale(name) is None:
+            assert set(resolved(name)["eval.rho"]) - {0.0} <= set(PAPER["scales"]["rho"])
+
+
+OFFICIAL = {"augment.weight", "augment.scale", "eval.rho", "eval.resample", "eval.temperature", "eval.episodes"}
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_the_official_recipe_goes_on_top_of_any(name):
+    """It changes what it should and nothing else; the tasks of both have the code's one rate and number of steps."""
+    plain, official = resolved(name), resolved(name, "official")
+    changed = {key for key in plain if plain[key] != official[key]}
+    assert changed - OFFICIAL - {"diffuse.lr", "diffuse.steps"} == set()
+    assert (official["eval.temperature"], official["eval.resample"]) == (0, [1])
+    assert official["eval.rho"] == [0, *PAPER["scales"]["rho"]]
+    assert (official["augment.weight"], official["augment.scale"]) == ("hard_expectile", 3)
+    if quoted.guidance_scale(name):
+        assert (official["diffuse.lr"], official["diffuse.steps"]) == (3e-4, 1_000_000)
+        assert official["critic.tau"] == plain["critic.tau"]
+
+
+VALUE = re.compile(r"^ *[\w-]+:(?! *[|>&*{]) *\S")
+
+
+@pytest.mark.parametrize("name", config.recipe_names())
+def test_a_recipe_begins_with_its_command_and_every_value_has_a_comment(name):
+    lines = config.recipe_path(name).read_text().splitlines()
+    assert lines[0].startswith(("# swgctl run ", "# swgctl toy "))
+    values = [line for line in lines if VALUE.match(line) and not line.startswith("about:")]
+    assert values
+    assert [line for line in values if "# " not in line] == []
+
+
+@pytest.mark.parametrize("name", [name for name in config.recipe_names() if name not in ("default", "toy", "paper")])
+def test_the_command_that_a_recipe_begins_with(name):
+    """It is one that `swgctl` takes, and the recipe is among its layers."""
+    first = config.recipe_path(name).read_text().partition("\n")[0]
+    (line,) = swgctl("plan", *shlex.split(first)[3:], "--format", "commands").lines
+    task, *more = shlex.split(line)[2:]
+    assert tasks.get(task).recipe == name or more[more.index("--recipe") + 1] == name
+
+
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
@@ -169,12 +263,12 @@ class Made:
         self.parent = job.inputs.__getitem__
 
 
-def chain_keys(task: Task, monkeypatch) -> dict[str, str]:
+def chain_keys(task: Task, monkeypatch, recipe: str | None = None) -> dict[str, str]:
     """The keys of the four stages of a task, as its recipe has them, for a data file of a made-up hash."""
     for stage in ("critic", "augment"):
         module = stages._module(stage)
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
-    resolved, keys, inputs = config.resolve(task.name, task.recipe), {}, {}
+    resolved, keys, inputs = config.resolve(task.name, task.recipe, recipe=recipe), {}, {}
     for stage in CHAIN:
         job = stages.prepare(stage, task, resolved, inputs)
         keys[stage], inputs = job.key[:16], {stage: Made(job)}
@@ -194,6 +288,9 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
     known = [tasks.get(name) for name in tasks.names()]
     file = Task("data", "Pendulum-v1", "file:data.hdf5", "none", "default", references=None, horizon=200)
     found = {task.name: {"recipe": task.recipe} | chain_keys(task, monkeypatch) for task in [*known, file]}
+    for name in ("halfcheetah-medium-v2", "antmaze-umaze-v0", "kitchen-partial-v0", "pen-human-v0"):
+        keys = chain_keys(tasks.get(name), monkeypatch, "official")
+        found[f"{name}, --recipe official"] = {"recipe": "official"} | keys
     for density in toy.NAMES:
         found[density] = {"recipe": "toy"} | toy_key(density, None)
         found[f"{density}, --recipe paper"] = {"recipe": "paper"} | toy_key(density, "paper")

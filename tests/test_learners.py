@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl.config import CriticSettings, DiffuseSettings
+from swgctl.config import CriticSettings, DiffuseSettings, ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.errors import Interrupted
-from swgctl.learners import CriticLearner, DiffuseLearner
+from swgctl.learners import CriticLearner, DiffuseLearner, ToyLearner
 from swgctl.policy import Policy
-from swgctl.tasks.transitions import Transitions
+from swgctl.tasks.transitions import Transitions, read
 from swgctl.training import generator, train
 
 CPU = torch.device("cpu")
@@ -186,8 +186,16 @@ def test_the_critic_never_draws_a_row_whose_next_state_is_unknown():
     data = transitions()
     known = np.arange(len(data)) % 3 == 0
     learner = CriticLearner(replace(data, known_next=known), CRITIC, "none", [0], CPU)
-    torch.testing.assert_close(learner.rows[:, :3], torch.from_numpy(data.observations[known]))
-    assert learner.draw(lambda stream: [generator(0, stream, 0)])["rows"].max() < known.sum()
+    drawn = learner.draw(lambda stream: [generator(0, stream, 0)])["rows"][:, 0]
+    assert set(drawn.flatten().tolist()) == set(np.flatnonzero(known))
+    picks = torch.randint(int(known.sum()), drawn.shape, generator=generator(0, "batch", 0))
+    assert torch.equal(learner.rows[drawn, :3], torch.from_numpy(data.observations[known])[picks])
+
+
+def test_the_critic_learns_from_the_memory_that_was_read_into(pendulum):
+    data = read(pendulum())
+    learner = CriticLearner(data, CRITIC, "none", [0], CPU)
+    assert learner.rows.data_ptr() == data.observations.ctypes.data
 
 
 def test_the_critic_sees_transformed_rewards():
@@ -304,3 +312,24 @@ def test_strong_guidance_goes_to_the_better_mode(mixture):
     actions, _ = policy.propose(torch.ones(2, 2000, 1), 15.0, 1, generator=generator(0, "draw", 0))
     for s in range(2):
         assert (actions[s] > 0.4).float().mean().item() > 0.95
+
+
+# -- the toys ----------------------------------------------------------------------------------------------------------
+
+
+def toy_draws(draws: str) -> dict:
+    settings = ToySettings(K=100, batch=4096, width=8, layers=1, draws=draws)
+    learner = ToyLearner(torch.zeros(10, 2), torch.zeros(10), settings, [0], CPU)
+    return learner.draw(lambda stream: [generator(0, stream, 0)])
+
+
+def test_uniform_draws_are_uniform_and_focused_ones_dwell_on_small_noise_and_small_beta():
+    """P(k < 13) = 1/4 + 39/400 where a quarter is k // 8; P(beta < 20 x) = (3 x + x^(1/3)) / 4 with a quarter cubes."""
+    uniform, focused = toy_draws("uniform"), toy_draws("focused")
+    for drawn, share in ((uniform, 0.13), (focused, 0.3475)):
+        assert (drawn["k"] < 13).double().mean().item() == pytest.approx(share, abs=0.005)
+        assert (drawn["k"].min(), drawn["k"].max()) == (0, 99)
+    for x in (0.01, 0.2, 0.8):
+        assert (uniform["beta"] < 20 * x).double().mean().item() == pytest.approx(x, abs=0.005)
+        expected = (3 * x + x ** (1 / 3)) / 4
+        assert (focused["beta"] < 20 * x).double().mean().item() == pytest.approx(expected, abs=0.005)

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from harness import published, shell, swgctl
@@ -63,7 +65,10 @@ def test_several_tasks():
 
 
 def test_the_same_run_comes_once():
-    assert len(swgctl("plan", "demo", "demo", "--seeds", "0", "--seeds", "0", "--format", "commands").lines) == 1
+    """However it is written."""
+    args = ["--seeds", "0-1", "--seeds", "0,1", "--grid", "diffuse.lr=1e-3,0.001,2e-3", "--format", "commands"]
+    lines = swgctl("plan", "demo", "demo", *args).lines
+    assert lines == [f"swgctl run demo --seeds 0-1 --set diffuse.lr={lr}" for lr in ("1e-3", "2e-3")]
 
 
 def test_the_commands_run(chain, tmp_path):
@@ -74,6 +79,94 @@ def test_the_commands_run(chain, tmp_path):
     (line,) = answer.lines
     assert "/objects/eval/my-data/" in shell(line).out
     assert swgctl(*shlex.split(line)[1:], "--json").json["status"] == "cached"
+
+
+GRID = ["--grid", "critic.tau=0.6,0.8", "--grid", "diffuse.lr=1e-3,2e-3", "--grid", "eval.seed=0,1"]
+
+
+def test_what_runs_share_comes_once_with_until(chain):
+    lines = {
+        stage: plan(chain, *GRID, "--until", stage, "--format", "commands").lines
+        for stage in ("critic", "augment", "diffuse")
+    }
+    assert {stage: len(of) for stage, of in lines.items()} == {"critic": 2, "augment": 2, "diffuse": 4}
+    assert [line.partition(" --until ")[2] for line in lines["critic"]] == [
+        "critic --set critic.tau=0.6",
+        "critic --set critic.tau=0.8",
+    ]
+    assert all("diffuse.lr" in line and "eval.seed" not in line for line in lines["diffuse"])
+
+
+def test_a_plan_says_what_to_run_first(chain):
+    said = plan(chain, *GRID, "--format", "commands").err.splitlines()[-1]
+    assert said.startswith("8 run(s): 2 critic, 2 augment, 4 diffuse, 8 eval; ")
+    assert "--until augment, then of --until diffuse first" in said
+    (alone,) = plan(chain, "--format", "commands").err.splitlines()
+    assert alone == "1 run(s): 1 critic, 1 augment, 1 diffuse, 1 eval"
+
+
+def test_run_until_a_stage_ends_with_its_artifact(chain):
+    assert chain.run("--until", "critic").path == chain.made("critic")
+    assert chain.run("--until", "diffuse", "--json").json["stage"] == "diffuse"
+    assert states(plan(chain, "--json", "--until", "augment")) == [("critic", "cached"), ("augment", "cached")]
+
+
+def test_run_until_a_stage_checks_the_settings_of_all(chain):
+    chain.run("--until", "critic", "--rho", "-1").refused(2, "eval.rho")
+    plan(chain, "--until", "critic", "--grid", "eval.rho=1,-1").refused(2, "eval.rho")
+
+
+@pytest.mark.parametrize("command", [plan, lambda chain, *more: chain.run(*more)])
+def test_until_a_stage_that_is_none(chain, command):
+    command(chain, "--until", "difuse").refused(2, "difuse", "did you mean 'diffuse'")
+
+
+WAYS = {
+    "a loop": 'while read -r line; do sh -c "$line"; done <jobs.txt',
+    "xargs": "xargs -d '\\n' -n 1 -P 2 sh -c <jobs.txt",
+    "GNU parallel": "parallel -j 2 <jobs.txt",
+    "a Slurm array": (
+        "for task in $(seq 1 $(wc -l <jobs.txt)); do SLURM_ARRAY_TASK_ID=$task "
+        """sh -c 'sed -n "${SLURM_ARRAY_TASK_ID}p" jobs.txt | sh'; done"""
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_lines_run_in_all_the_ways_of_the_readme(chain, way, tmp_path):
+    """With names that a shell would take apart: a space, a quote and a dollar."""
+    if way == "GNU parallel" and not shutil.which("parallel"):
+        pytest.skip("GNU parallel is not installed")
+    odd = tmp_path / "it's $HOME"
+    odd.mkdir()
+    data, store = odd / "pendulum.hdf5", odd / "store"
+    data.write_bytes(chain.data.read_bytes())
+    chain.store.rename(store)
+    args = ["--env", "Pendulum-v1", "--recipe", chain.recipe, "--store", store, "--format", "commands"]
+    lines = swgctl("plan", data, *args, "--until", "diffuse").lines + swgctl("plan", data, *args).lines
+    (tmp_path / "jobs.txt").write_text("".join(f"{line}\n" for line in lines))
+    answer = shell(f"cd {tmp_path}; {WAYS[way]}")
+    assert sorted(Path(line).parts[-3] for line in answer.lines) == ["diffuse", "eval"]
+    assert sorted(answer.err.split()).count("cached") == 7
+
+
+@pytest.mark.slow
+def test_eight_chains_through_xargs_build_what_they_share_once(tmp_path, tiny, pendulum):
+    """Two critics, four policies, eight evaluations; with the lines of --until first, no process waits for another."""
+    args = ["--env", "Pendulum-v1", "--recipe", tiny, *GRID, "--format", "commands"]
+    rounds = [["--until", "augment"], ["--until", "diffuse"], []]
+    lines = [swgctl("plan", pendulum(), *args, *more).lines for more in rounds]
+    assert [len(of) for of in lines] == [2, 4, 8]
+    said = ""
+    for of in lines:
+        (tmp_path / "jobs.txt").write_text("".join(f"{line}\n" for line in of))
+        answer = shell(f"cd {tmp_path}; {WAYS['xargs'].replace('-P 2', '-P 8')}", timeout=500)
+        assert len(set(answer.lines)) == len(of)
+        said += answer.err
+    built = [line.partition(":")[0] for line in said.splitlines() if ": built " in line]
+    assert {stage: built.count(stage) for stage in CHAIN} == {"critic": 2, "augment": 2, "diffuse": 4, "eval": 8}
+    assert "waiting" not in said
+    assert len(published(tmp_path / "store")) == 16
 
 
 def test_commands_name_files_absolutely(chain, tmp_path, monkeypatch):

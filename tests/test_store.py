@@ -165,6 +165,42 @@ def test_a_prefix_that_fits_several_lists_them(chain):
     swgctl("show", "abc").refused(3, "abc1", "abc2")
 
 
+def test_a_prefix_that_fits_many_names_the_first(chain):
+    critic = chain.made("critic")
+    for i in range(30):
+        shutil.copytree(critic, critic.with_name(f"abc{i:02}"))
+    swgctl("show", "abc").refused(3, "fits 30", "abc00, abc01", "abc07, ...")
+
+
+def test_ls_is_oldest_first_and_by_the_very_name_of_the_task(chain):
+    critic = chain.made("critic")
+    paths = [critic.parent.with_name(task) / key for task, key in (("a[1]", "2"), ("a1", "3"), ("*", "1"))]
+    for age, path in enumerate(paths):
+        shutil.copytree(critic, path)
+        os.utime(path, (age, age))
+    assert [Path(line) for line in swgctl("ls").lines][:3] == paths
+    for path in paths:
+        assert swgctl("ls", "--task", path.parent.name).lines == [str(path)]
+
+
+def test_what_lies_about_in_a_store_is_no_artifact(chain):
+    before, critic = swgctl("ls").lines, chain.made("critic")
+    for folder in critic.parents[:3]:
+        (folder / "notes.txt").touch()
+    critic.with_name("nowhere").symlink_to("gone")
+    critic.with_name("link").symlink_to(critic)
+    assert set(swgctl("ls").lines) == {*before, str(critic.with_name("link"))}
+
+
+def test_an_artifact_that_goes_while_others_are_listed_is_left_out(chain, monkeypatch):
+    found = Store(chain.store).directories()
+    monkeypatch.setattr(Store, "directories", lambda *_: found)
+    shutil.rmtree(chain.made("diffuse"))
+    assert len(swgctl("ls").lines) == len(swgctl("ls", "--json").lines) == 3
+    (chain.made("augment") / "artifact.json").unlink()
+    swgctl("ls").refused(4, "lost its artifact.json")
+
+
 def test_a_scope_that_is_no_name_is_refused_before_anything_is_built(built, tmp_path, monkeypatch):
     monkeypatch.setenv("SWGCTL_SCOPE", "../x")
     built.critic().refused(2, "SWGCTL_SCOPE")

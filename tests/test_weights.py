@@ -166,7 +166,8 @@ def test_equal_weights_use_all_rows_and_one_large_weight_one_of_them():
     zeros = np.zeros((1, 8), np.float32)
     assert statistics(equal, zeros)["ess"] == pytest.approx(1.0)
     assert statistics(single, zeros)["ess"] == pytest.approx(1 / 8)
-    assert statistics(np.concatenate([equal, single]), zeros)["ess"] == pytest.approx((1 + 1 / 8) / 2)
+    both = np.concatenate([equal, single])
+    assert statistics(both, np.zeros_like(both))["ess"] == pytest.approx((1 + 1 / 8) / 2)
 
 
 def test_statistics_are_the_members_statistics_averaged():

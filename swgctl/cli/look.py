@@ -1,12 +1,14 @@
 """What is in the store: looking at it, checking it, clearing it up."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from swgctl.cli.app import app, plot_app
 from swgctl.cli.options import Json, OptionalRef, Out, Ref, StoreOption
+
+Evaluations = Annotated[list[str] | None, typer.Argument(help="REFs of evaluations. [default: all of the store]")]
+OfTask = Annotated[str | None, typer.Option("--task", help="Evaluations of this task only.")]
 
 
 @app.command()
@@ -51,23 +53,92 @@ def tree(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     look.tree(Store.locate(store).resolve(ref), as_json)
 
 
-def _plot(kind: str, stage: str, ref: str | None, out: str | None, store: str | None) -> None:
+@app.command()
+def report(
+    refs: Evaluations = None,
+    task: OfTask = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, csv, json, latex or html. [default: as FILE ends, else table]"),
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it there. [default: stdout]")] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Whose numbers stand beside: swg or aepo. [default: swg, where it has the task]")
+    ] = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Scores by task and family: every cell, with intervals over the seeds, and what the paper prints beside them.
+
+    Evaluations of one task by one protocol are a group, whose seeds are pooled; others are groups of their own. A table
+    is for people on stderr, and stdout has the evaluations' directories; the other formats are on stdout, or in FILE.
+    """
     from swgctl import report
     from swgctl.store import Store
 
-    print(report.plot(Store.locate(store), kind, stage, ref, out and Path(out)))
+    report.publish(Store.locate(store), refs or [], task, form, out, paper, as_json)
+
+
+def _plot(kind: str, ref: str | None, out: str | None, store: str | None) -> None:
+    from swgctl.plots import artifacts
+    from swgctl.store import Store
+
+    print(artifacts.plot(Store.locate(store), kind, ref, out))
 
 
 @plot_app.command("rho")
 def plot_rho(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
     """Return against the guidance scale, a line for each number of candidates."""
-    _plot("rho", "eval", ref, out, store)
+    _plot("rho", ref, out, store)
 
 
 @plot_app.command("weights")
 def plot_weights(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
     """Histogram of the weights of an augmented data set."""
-    _plot("weights", "augment", ref, out, store)
+    _plot("weights", ref, out, store)
+
+
+@plot_app.command("training")
+def plot_training(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
+    """Losses against steps: of a critic or a policy, or of all that an evaluation was made from."""
+    _plot("training", ref, out, store)
+
+
+@plot_app.command("compare")
+def plot_compare(refs: Evaluations = None, task: OfTask = None, out: Out = None, store: StoreOption = None) -> None:
+    """Evaluations side by side: each cell's score and interval, and what the paper prints, hollow."""
+    from swgctl.plots import comparison
+    from swgctl.store import Store
+
+    print(comparison.compare(Store.locate(store), refs or [], task, out))
+
+
+@plot_app.command("scaling")
+def plot_scaling(
+    files: Annotated[list[str], typer.Argument(help="What `swgctl bench scaling --json` printed; - for stdin.")],
+    out: Out = None,
+    store: StoreOption = None,
+) -> None:
+    """Steps a second against batch, width, seeds and rows."""
+    from swgctl.plots import scaling
+    from swgctl.store import Store
+
+    print(scaling.scaling(Store.locate(store), files, out))
+
+
+@plot_app.command("convergence")
+def plot_convergence(
+    beta: Annotated[float, typer.Option(help="Inverse temperature of the target: weights exp(-beta (1 - e)).")] = 3.0,
+    samples: Annotated[int, typer.Option(min=1, help="For each sampler, schedule and K.")] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
+    out: Out = None,
+    store: StoreOption = None,
+) -> None:
+    """Guided samples of exact denoisers against K: every sampler reaches the target. Trains nothing."""
+    from swgctl.plots import convergence
+    from swgctl.store import Store
+
+    print(convergence.convergence(Store.locate(store), beta, samples, seed, out))
 
 
 @app.command()
@@ -92,3 +163,23 @@ def gc(
     from swgctl.store import Store
 
     look.gc(Store.locate(store), dry_run)
+
+
+@app.command()
+def export(
+    ref: Ref,
+    policy: Annotated[str, typer.Option("--policy", metavar="DIR", help="The directory to make.")],
+    seeds: Annotated[str | None, typer.Option("--seeds", "--seed", help="Of the policy's seeds: 0-2. [all]")] = None,
+    rho: Annotated[float | None, typer.Option(help="Guidance scale. [as evaluated, else of the recipe]")] = None,
+    resample: Annotated[int | None, typer.Option(help="Candidates M. [as evaluated, else of the recipe]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Write a policy that runs without swgctl: its tensors, and an example that acts. Prints the directory.
+
+    REF is a policy (diffuse) or an evaluation of one.
+    """
+    from swgctl import export
+    from swgctl.store import Store
+
+    print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force))

@@ -11,6 +11,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on st
 Recipe = Annotated[str | None, typer.Option(help="A shipped recipe's name, or a file, on top of the task's own.")]
 Set = Annotated[list[str], typer.Option("--set", help="A setting, such as critic.lr=3e-4. May be repeated.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Mode = Annotated[str, typer.Option(help="How training steps run: auto, eager, compiled, or on CUDA graph.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again what is there.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Exit 5 when another process is building the same.")]
 From = Annotated[
@@ -18,6 +19,7 @@ From = Annotated[
 ]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Take an input of this task only.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, trained as one: 0-4, or 0,3.")]
+Until = Annotated[str | None, typer.Option(help="The stage to end with: critic, augment or diffuse.")]
 Env = Annotated[str | None, typer.Option("--env", help="Gymnasium id that a file's policies are evaluated in.")]
 TaskArgument = Annotated[str, typer.Argument(help="A task's name, minari:ID, or an HDF5 file with --env.")]
 Tasks = Annotated[list[str], typer.Argument(help="Tasks.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from swgctl.cli.app import app, recipe_app
-from swgctl.cli.options import Env, Json, Recipe, Set, StoreOption, Tasks
+from swgctl.cli.options import Env, Json, Recipe, Set, StoreOption, Tasks, Until
 
 
 @recipe_app.command("ls")
@@ -46,12 +46,17 @@ def plan(
     recipe: Recipe = None,
     env: Env = None,
     store: StoreOption = None,
+    until: Until = None,
     format: Annotated[str, typer.Option(help="table, or commands: one shell line a run.")] = "table",
     as_json: Json = False,
 ) -> None:
-    """What is cached, what would be built, and why. Builds nothing."""
+    """What is cached, what would be built, and why. Builds nothing.
+
+    With --format commands, lines for a shell, xargs, GNU parallel or a Slurm array: each is whole, and runs anywhere.
+    With --until as well, what several runs share comes once, to be built before they wait for each other.
+    """
     from swgctl import planning
     from swgctl.store import Store
 
-    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, store)
+    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, store, until)
     planning.report(runs, Store.locate(store), "json" if as_json else format)

@@ -17,6 +17,7 @@ from swgctl.cli.options import (
     From,
     Json,
     LearningRate,
+    Mode,
     NoWait,
     Recipe,
     Resample,
@@ -28,6 +29,7 @@ from swgctl.cli.options import (
     StoreOption,
     TaskArgument,
     TaskOption,
+    Until,
     Weight,
 )
 from swgctl.errors import UsageError
@@ -45,6 +47,7 @@ def stage(name: str):
             set: Set = (),
             store: StoreOption = None,
             device: Device = "auto",
+            mode: Mode = "auto",
             force: Force = False,
             no_wait: NoWait = False,
             as_json: Json = False,
@@ -54,7 +57,7 @@ def stage(name: str):
             from swgctl.console import say
 
             common = {"recipe": recipe, "assignments": tuple(set), "store": store, "device": device}
-            common |= {"force": force, "wait": not no_wait}
+            common |= {"mode": mode, "force": force, "wait": not no_wait}
             told, results = function(**own), []
             for one in told if isinstance(told, list) else [told]:
                 chosen = one | common
@@ -63,7 +66,9 @@ def stage(name: str):
                 # never through Rich, which cuts lines
                 print(json.dumps(results[-1].to_json()) if as_json else results[-1].artifact.path, flush=True)
             if len(results) > 1:
-                say(f"all in one picture: {report.plot_all_toys([result.artifact for result in results])}")
+                from swgctl.plots.toys import plot_all_toys
+
+                say(f"all in one picture: {plot_all_toys([result.artifact for result in results])}")
 
         shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
         run.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *shared])
@@ -152,8 +157,9 @@ def run(
     resample: Resample = None,
     episodes: Episodes = None,
     clip_actions: ClipActions = None,
+    until: Until = None,
 ) -> dict:
-    """All four stages; prints the path of the evaluation, which `swgctl tree` leads back from."""
+    """All four stages, or the first ones; prints the path of the last, which `swgctl tree` leads back from."""
     flags = {
         "critic": {"clip_actions": clip_actions},
         "augment": {"weight": weight},
@@ -163,7 +169,7 @@ def run(
             "episodes": episodes,
         },
     }
-    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
 
 
 @stage("toy")

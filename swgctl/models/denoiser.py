@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from swgctl.models.layers import LayerNorm, Linear
 
 FOURIER = 64  # frequencies of the step's embedding
-ARCHITECTURE = ("K", "width", "blocks", "weight_block", "dropout")  # the settings that make a `Denoiser`
+STEP_WIDTH = 256  # of its two layers
+ARCHITECTURE = ("K", "width", "blocks", "weight_block", "weight_net", "dropout")  # the settings that make a `Denoiser`
 
 
 class Block(nn.Module):
@@ -47,6 +48,10 @@ class Denoiser(nn.Module):
 
     The weight's channel comes from a head on the output of block `weight_block` (1-based; the second of three in the
     paper), so guidance, which differentiates that channel alone, never enters the later blocks.
+
+    weight_block  0: no head; the last layer has the weight beside the actions
+    weight_net    0: the trunk's blocks; else the width of a sub-network for the weight alone (SWG, section 7), of the
+                  same inputs, `weight_block` blocks deep, without dropout
     """
 
     def __init__(
@@ -58,28 +63,38 @@ class Denoiser(nn.Module):
         width: int = 256,
         blocks: int = 3,
         weight_block: int = 2,
+        weight_net: int = 0,
         dropout: float = 0.1,
     ):
         super().__init__()
         members, self.width, self.weight_block, self.dropout = (seeds,), width, weight_block, dropout
         self.inputs = action_dim + 1 + observation_dim
         self.fourier = Fourier(seeds)
-        self.step_in = Linear(members, 2 * FOURIER, 256)
-        self.step_out = Linear(members, 256, 256)
-        self.entry = Linear(members, self.inputs + 256, width)
+        self.step_in = Linear(members, 2 * FOURIER, STEP_WIDTH)
+        self.step_out = Linear(members, STEP_WIDTH, STEP_WIDTH)
+        self.entry = Linear(members, self.inputs + STEP_WIDTH, width)
         self.blocks = nn.ModuleList(Block(members, width) for _ in range(blocks))
-        self.weight_in = Linear(members, width, width)
-        self.weight_out = Linear(members, width, 1)
-        self.action_out = Linear(members, width, action_dim)
+        if weight_net:
+            self.weight_entry = Linear(members, self.inputs + STEP_WIDTH, weight_net)
+            self.weight_blocks = nn.ModuleList(Block(members, weight_net) for _ in range(weight_block))
+        if weight_block:
+            self.weight_in = Linear(members, weight_net or width, weight_net or width)
+            self.weight_out = Linear(members, weight_net or width, 1)
+        self.action_out = Linear(members, width, action_dim if weight_block else action_dim + 1)
         self.register_buffer("steps", torch.arange(K, dtype=torch.float32).view(1, K, 1), persistent=False)
 
-    def step_table(self) -> Tensor:
-        """What each of the K steps adds to the entry layer's output, its bias included: (S, K, width).
+    @property
+    def apart(self) -> bool:
+        """Whether the weight has a sub-network of its own."""
+        return hasattr(self, "weight_entry")
+
+    def step_table(self, entry: Linear) -> Tensor:
+        """What each of the K steps adds to an entry layer's output, its bias included: (S, K, width).
 
         k takes K values only, so its embedding is computed K times a call and not once a row.
         """
         condition = self.step_out(F.silu(self.step_in(self.fourier(self.steps))))
-        return torch.baddbmm(self.entry.bias, condition, self.entry.weight[:, self.inputs :])
+        return torch.baddbmm(entry.bias, condition, entry.weight[:, self.inputs :])
 
     def forward(self, z: Tensor, k: Tensor, observations: Tensor, keep: Tensor | None = None) -> Tensor:
         """eps (S, B, A + 1) for z (S, B, A + 1), integer k (S, B), observations (S, B, O).
@@ -88,17 +103,28 @@ class Denoiser(nn.Module):
         """
         one_hot = F.one_hot(k, self.steps.shape[1]).to(z.dtype)
         inputs = torch.cat([z, observations, one_hot], -1)
-        # one product for all three: the step's row of the table is picked by a one-hot column
-        h = torch.bmm(inputs, torch.cat([self.entry.weight[:, : self.inputs], self.step_table()], 1))
-        scale = 1 / (1 - self.dropout)
+        h, scale = self._enter(self.entry, inputs), 1 / (1 - self.dropout)
+        eps_w = self.weight_of(self._enter(self.weight_entry, inputs)) if self.apart else None
         for i, block in enumerate(self.blocks, 1):
             h = block(h, None if keep is None else keep[:, i - 1] * scale)
-            if i == self.weight_block:
-                eps_w = self._weight(h)
-        return torch.cat([self.action_out(F.silu(h)), eps_w], -1)
+            if i == self.weight_block and not self.apart:
+                eps_w = self.weight_of(h)
+        return self.join(h, eps_w)
 
-    def _weight(self, h: Tensor) -> Tensor:
+    def _enter(self, entry: Linear, inputs: Tensor) -> Tensor:
+        # one product for all three: the step's row of the table is picked by a one-hot column
+        return torch.bmm(inputs, torch.cat([entry.weight[:, : self.inputs], self.step_table(entry)], 1))
+
+    def weight_of(self, h: Tensor) -> Tensor:
+        """eps_w (S, B, 1): the head, on what enters the weight's own blocks, or on the trunk's features."""
+        for block in self.weight_blocks if self.apart else ():
+            h = block(h)
         return self.weight_out(F.silu(self.weight_in(h)))
+
+    def join(self, h: Tensor, eps_w: Tensor | None) -> Tensor:
+        """eps (S, B, A + 1) from the last block's output and, where it has a head, the weight's noise."""
+        out = self.action_out(F.silu(h))
+        return out if eps_w is None else torch.cat([out, eps_w], -1)
 
     def bind(self, observations: Tensor, row: Tensor | None = None) -> "Bound":
         """The denoiser at fixed observations (S, E, O), as a function of z (S, B, A + 1) and k.
@@ -112,30 +138,41 @@ class Bound:
     """eps(z, k) for z (S, B, A + 1) at fixed observations; everything that depends on them alone is computed once."""
 
     def __init__(self, denoiser: Denoiser, observations: Tensor, row: Tensor | None):
-        a = denoiser.inputs - observations.shape[-1]
-        weight = denoiser.entry.weight
         self.denoiser = denoiser
-        self.entry = weight[:, :a]
-        self.steps = denoiser.step_table()
-        state = torch.bmm(observations, weight[:, a : denoiser.inputs])
-        self.state = state if row is None else state[:, row]
+        self.trunk = self._entrance(denoiser.entry, observations, row)
+        self.own = self._entrance(denoiser.weight_entry, observations, row) if denoiser.apart else None
+
+    def _entrance(self, entry: Linear, observations: Tensor, row: Tensor | None):
+        """(z, k) -> an entry layer's output."""
+        split = self.denoiser.inputs - observations.shape[-1]
+        of_z, of_state = entry.weight[:, :split], entry.weight[:, split : self.denoiser.inputs]
+        steps, state = self.denoiser.step_table(entry), torch.bmm(observations, of_state)
+        state = state if row is None else state[:, row]
+        return lambda z, k: torch.baddbmm(state + steps[:, k : k + 1], z, of_z)
 
     def weight_first(self, z: Tensor, k: int):
-        """(eps_w (S, B), finish): `finish()` runs the other blocks without autograd, to eps (S, B, A + 1)."""
+        """(eps_w (S, B), finish): `finish()` runs what eps_w did not need without autograd, to eps (S, B, A + 1)."""
         net = self.denoiser
-        h = torch.baddbmm(self.state + self.steps[:, k : k + 1], z, self.entry)
-        for block in net.blocks[: net.weight_block]:
+        if not net.weight_block:
+            eps = self._rest(self.trunk(z, k), net.blocks, None)
+            return eps[..., -1], lambda: eps
+        h = self.own(z, k) if self.own else self.trunk(z, k)
+        done = 0 if self.own else net.weight_block
+        for block in net.blocks[:done]:
             h = block(h)
-        eps_w = net._weight(h)
+        eps_w = net.weight_of(h)
 
         @torch.no_grad()
         def finish() -> Tensor:
-            rest = h.detach()
-            for block in net.blocks[net.weight_block :]:
-                rest = block(rest)
-            return torch.cat([net.action_out(F.silu(rest)), eps_w.detach()], -1)
+            start = self.trunk(z, k) if self.own else h.detach()
+            return self._rest(start, net.blocks[done:], eps_w.detach())
 
         return eps_w.squeeze(-1), finish
+
+    def _rest(self, h: Tensor, blocks: nn.ModuleList, eps_w: Tensor | None) -> Tensor:
+        for block in blocks:
+            h = block(h)
+        return self.denoiser.join(h, eps_w)
 
     def __call__(self, z: Tensor, k: int) -> Tensor:
         _, finish = self.weight_first(z, k)

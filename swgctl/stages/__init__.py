@@ -11,7 +11,7 @@ import yaml
 
 from swgctl import config, console, tasks
 from swgctl.console import say
-from swgctl.errors import InputError, UsageError
+from swgctl.errors import InputError, UsageError, nearest
 from swgctl.files import SCHEMA
 from swgctl.lineage import choose
 from swgctl.seeds import ranges
@@ -38,6 +38,7 @@ class Job:
     source: Path | None = None
     source_sha256: str | None = None
     device: str = "cpu"
+    mode: str = "eager"
 
     @property
     def key(self) -> str:
@@ -71,6 +72,7 @@ class Job:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": platform.node(),
             "device": self.device,
+            "mode": self.mode,
             "versions": _versions(),
         }
 
@@ -112,6 +114,7 @@ def run_stage(
     flags: dict | None = None,
     store: str | Path | None = None,
     device: str = "auto",
+    mode: str = "auto",
     force: bool = False,
     wait: bool = True,
 ) -> Result:
@@ -124,6 +127,7 @@ def run_stage(
     critic       REF of another critic to select candidates by (eval)
     seeds        "0-4" (critic; the later stages take their input's)
     recipe, assignments, flags   layers of the configuration: `config.resolve`
+    device, mode where and how training runs: `execution.runner`; "auto": CUDA, and captured, where there is one
     force        build again; wait: let another process that builds the same finish first
     Raises SwgError and its subclasses.
     """
@@ -132,7 +136,7 @@ def run_stage(
         raise UsageError(f"unknown stage '{stage}'", f"one of {', '.join(STAGES)}")
     store = store if isinstance(store, Store) else Store.locate(store and str(store))
     for text in assignments:
-        if _owner(text) in STAGES and _owner(text) != stage:
+        if owner(text) in STAGES and owner(text) != stage:
             raise UsageError(f"--set {text} says nothing to {stage}", "swgctl run takes the settings of all stages")
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
@@ -153,7 +157,9 @@ def run_stage(
     planned = prepare(stage, found, resolved, inputs)
 
     def make(directory: Path, work: Path) -> dict:
-        job = replace(planned, device=pick_device(device))  # here, since a cached stage must not cost a torch import
+        # here, since a cached stage must not cost a torch import
+        chosen = pick_device(device)
+        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen))
         with console.logged_to(directory / "log.txt"):
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
@@ -174,7 +180,7 @@ def prepare(stage: str, task: Task, resolved: config.Resolved, inputs: dict[str,
     return _module(stage).prepare(task, resolved, inputs)
 
 
-def _owner(assignment: str) -> str:
+def owner(assignment: str) -> str:
     """The stage that a --set is for; the seeds are the critic's."""
     section = assignment.partition("=")[0].partition(".")[0].strip()
     return "critic" if section == "seeds" else section
@@ -185,14 +191,21 @@ def _module(stage: str):
     return importlib.import_module(f"swgctl.stages.{stage}")
 
 
-def run_all(
-    task: str, *, environment=None, seeds=None, assignments=(), flags: dict[str, dict], store=None, **common
-) -> Result:
-    """critic, augment, diffuse, eval, each from the one before; the evaluation's result, its wall_s that of all four.
+def chain(until: str | None = None) -> tuple[str, ...]:
+    """The stages of a run, up to one of them.  Raises UsageError."""
+    if until not in (None, *CHAIN):
+        raise UsageError(f"--until '{until}' is no stage of a run{nearest(until, CHAIN)}", f"one of {', '.join(CHAIN)}")
+    return CHAIN[: CHAIN.index(until) + 1] if until else CHAIN
 
-    flags  by stage; the other arguments are those of `run_stage`.
+
+def run_all(
+    task: str, *, environment=None, seeds=None, assignments=(), flags: dict[str, dict], store=None, until=None, **common
+) -> Result:
+    """critic, augment, diffuse, eval, each from the one before; the last one's result, its wall_s that of all.
+
+    flags  by stage; until: the stage to end with; the other arguments are those of `run_stage`.
     """
-    started = time.monotonic()
+    started, wanted = time.monotonic(), chain(until)
     store = Store.locate(store)
     found = tasks.get(task, environment)
     # Everything is checked before the first stage is built; then each stage is told its own.
@@ -207,8 +220,8 @@ def run_all(
             f"--set critic.loss={config.LOSS[weight]}",
         )
     own = {"task": task, "environment": environment, "seeds": seeds}
-    for stage in CHAIN:
-        told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if _owner(t) == stage)}
+    for stage in wanted:
+        told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if owner(t) == stage)}
         result = run_stage(stage, store=store, **own, **told, **common)
         own = {"source": str(result.artifact.path)}
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
@@ -236,6 +249,19 @@ def pick_device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device '{name}' here: {str(error).splitlines()[0]}", "--device cpu") from None
+    return name
+
+
+def pick_mode(name: str, device: str) -> str:
+    """ "auto" -> "graph" on CUDA, else "eager".  Raises UsageError for a mode that the device does not have."""
+    from swgctl.execution import MODES
+
+    if name == "auto":
+        return "graph" if device.startswith("cuda") else "eager"
+    if name not in MODES:
+        raise UsageError(f"unknown mode '{name}'{nearest(name, MODES)}", f"one of auto, {', '.join(MODES)}")
+    if name == "graph" and not device.startswith("cuda"):
+        raise UsageError(f"mode graph is CUDA's, and this runs on {device}", "--mode eager, or --mode compiled")
     return name
 
 

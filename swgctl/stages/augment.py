@@ -3,7 +3,6 @@
 Writes data.hdf5: D4RL's arrays as they were read, and `weights`, `q`, `v`, `advantages`, each (S, N).
 """
 
-import io
 import shlex
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from swgctl import signals
 from swgctl.config import LOSS, AugmentSettings, Resolved
 from swgctl.console import progress
 from swgctl.errors import InputError, SwgError
-from swgctl.files import canonical
+from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
 from swgctl.stages import Job, locate_source
 from swgctl.tasks import Task
@@ -59,7 +58,6 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
 
 
 def build(job: Job, directory: Path, work: Path) -> dict:
-    import h5py
     import torch
 
     from swgctl.policy import load_critic, weigher
@@ -75,7 +73,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         for start in range(0, rows, BLOCK):
             block = slice(start, min(start + BLOCK, rows))
             s, a = (
-                torch.from_numpy(x[block]).to(job.device).expand(seeds, -1, -1)
+                torch.from_numpy(np.ascontiguousarray(x[block])).to(job.device).expand(seeds, -1, -1)
                 for x in (data.observations, data.actions)
             )
             q, v = critic.value(s, a)
@@ -98,20 +96,20 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         "infos/next_observation_valid": data.known_next,
         **learnt,
     }
-    # In memory first: where a disk fills up, HDF5 cannot close its file, and crashes.
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        about = {
-            "task": job.task.name,
-            "environment": job.task.environment,
-            "seeds": job.seeds,
-            "weight": job.params,
-        }
+    about = {
+        "task": job.task.name,
+        "environment": job.task.environment,
+        "seeds": job.seeds,
+        "weight": job.params,
+    }
+    with signals.deferred(), new_hdf5(directory / "data.hdf5") as file:
         file.attrs["swg"] = canonical(about)
         for name, array in arrays.items():
-            dataset = file.create_dataset(name, data=array)
+            dataset = file.create_dataset(name, array.shape, array.dtype)
+            for start in range(0, len(array), BLOCK):
+                dataset[start : start + BLOCK] = array[start : start + BLOCK]
+                signals.check()
             dataset.attrs["long_name"], dataset.attrs["units"] = UNITS[name]
-    (directory / "data.hdf5").write_bytes(image.getbuffer())
     return statistics(learnt["weights"], learnt["advantages"])
 
 
@@ -120,13 +118,22 @@ def statistics(weights: np.ndarray, advantages: np.ndarray) -> dict:
 
     `ess` is the effective sample size (sum w)^2 / sum w^2 as a share of N.
     """
-    w = weights.astype(np.float64)
+    members = [_of_member(w.astype(np.float64), a) for w, a in zip(weights, advantages, strict=True)]
+    means = {name: np.mean([member[name] for member in members], axis=0).tolist() for name in members[0]}
     return {
-        "mean": float(w.mean()),
-        "min": float(w.min()),
-        "max": float(w.max()),
-        "ess": float((w.mean(1) ** 2 / (w**2).mean(1)).mean()),
-        "quantiles": {str(p): float(np.quantile(w, p, axis=1).mean()) for p in QUANTILES},
-        "advantage_mean": float(advantages.mean(dtype=np.float64)),
-        "advantage_std": float(advantages.std(axis=1, dtype=np.float64).mean()),
+        **means,
+        "min": float(weights.min()),
+        "max": float(weights.max()),
+        "quantiles": {str(p): q for p, q in zip(QUANTILES, means["quantiles"], strict=True)},
+    }
+
+
+def _of_member(w: np.ndarray, a: np.ndarray) -> dict:
+    """Of a member's weights (N,) float64, one member's at a time, and its advantages (N,)."""
+    return {
+        "mean": w.mean(),
+        "ess": w.mean() ** 2 / np.square(w).mean(),
+        "quantiles": np.quantile(w, QUANTILES),
+        "advantage_mean": a.mean(dtype=np.float64),
+        "advantage_std": a.std(dtype=np.float64),
     }

@@ -50,6 +50,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         steps=job.settings.steps,
         work=work,
         device=torch.device(job.device),
+        mode=job.mode,
+        precision=job.settings.precision,
     )
     save_tensors(directory / "critic.safetensors", learner.critic.state_dict(), job.stage, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))

@@ -38,6 +38,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
     device = torch.device(job.device)
     learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device)
+    del observations, actions, weights  # the learner may have its own on another device
     rows = training.train(
         learner,
         name="diffuse",
@@ -45,6 +46,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
         steps=job.settings.steps,
         work=work,
         device=device,
+        mode=job.mode,
+        precision=job.settings.precision,
     )
     tensors = {f"ema.{name}": tensor for name, tensor in learner.average.state_dict().items()}
     tensors |= {f"raw.{name}": tensor for name, tensor in learner.denoiser.state_dict().items()}
@@ -52,8 +55,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     save_tensors(directory / "policy.safetensors", tensors, job.stage, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     facts = {
-        "observation_dim": observations.shape[1],
-        "action_dim": actions.shape[1],
+        "observation_dim": learner.observations.shape[1],
+        "action_dim": learner.actions.shape[1],
         "parameters": sum(p[0].numel() for p in learner.denoiser.parameters()),
     }
     return training.summary(rows) | {"data": facts}

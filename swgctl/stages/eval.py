@@ -7,7 +7,7 @@ import csv
 import json
 from pathlib import Path
 
-from swgctl import report
+from swgctl import scores
 from swgctl.config import EvalSettings, Resolved
 from swgctl.errors import InputError, UsageError
 from swgctl.lineage import check_ranking
@@ -50,12 +50,12 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"].params), job.device)
     plan = Plan(s.rho, s.resample, s.episodes, s.temperature, s.sampler, s.w_min, s.clip, s.seed)
     episodes = roll_out(policy, job.task, plan)
-    report.add_scores(episodes, job.task)
+    scores.add_scores(episodes, job.task)
     with open(directory / "episodes.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(episodes)
-    cells = report.cells(episodes, s.sampler, s.temperature)
+    cells = scores.cells(episodes, s.sampler, s.temperature)
     task = {name: value for name, value in job.task.to_json().items() if name != "source"}
     summary = {"task": task, "cells": cells}
     (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")

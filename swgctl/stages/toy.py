@@ -4,17 +4,16 @@ Writes denoiser.safetensors (the last and the averaged parameters), samples.hdf5
 (distances) and picture.png (samples above, ground truth below, as in Figures 2 and 3).
 """
 
-import io
 import json
 from pathlib import Path
 
 from swgctl.config import Resolved, ToySettings
 from swgctl.errors import UsageError, nearest
-from swgctl.files import canonical, save_tensors
+from swgctl.files import canonical, new_hdf5, save_tensors
 from swgctl.stages import Job
 from swgctl.tasks import Task
 
-REVISION = 1
+REVISION = 2
 NAMES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
 
 
@@ -35,15 +34,17 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
 def build(job: Job, directory: Path, work: Path) -> dict:
     import torch
 
-    from swgctl import report, toys, training
+    from swgctl import toys, training
     from swgctl.learners import ToyLearner
+    from swgctl.plots.toys import plot_toys
 
     s: ToySettings = job.settings
     density, device = toys.DENSITIES[job.task.name], torch.device(job.device)
     raw, labels = density.draw(s.rows, training.generator(s.seed, "toy/data", 0))
     frame = toys.Frame.of(raw)
     learner = ToyLearner(frame.inside(raw), labels, s, job.seeds, device)
-    rows = training.train(learner, name="toy", seeds=job.seeds, steps=s.steps, work=work, device=device)
+    how = {"work": work, "device": device, "mode": job.mode, "precision": s.precision}
+    rows = training.train(learner, name="toy", seeds=job.seeds, steps=s.steps, **how)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     parameters = learner.denoiser.state_dict()
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
@@ -53,13 +54,11 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     cells = toys.compare(samples, density, s)
     (directory / "summary.json").write_text(json.dumps({"cells": cells}, indent=1, sort_keys=True) + "\n")
     _write(directory / "samples.hdf5", samples, job)
-    report.plot_toys({job.task.name: samples}, directory / "picture.png")
+    plot_toys({job.task.name: samples}, directory / "picture.png")
     return training.summary(rows) | {"cells": cells}
 
 
 def _write(path: Path, samples: dict, job: Job) -> None:
-    import h5py
-
     about = {
         "guided": "a of guided samples, in the density's units (seeds, samples, 2)",
         "guided_weight": "w of guided samples, as the model has it (seeds, samples)",
@@ -67,11 +66,9 @@ def _write(path: Path, samples: dict, job: Job) -> None:
         "reweighted": "a of unguided samples of all beta, drawn again in proportion to their exact weights",
         "truth": "independent draws from the target (draws, samples, 2)",
     }
-    image = io.BytesIO()  # in memory first: where a disk fills up, HDF5 cannot close its file, and crashes
-    with h5py.File(image, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["swg"] = canonical({"density": job.task.name, "seeds": job.seeds, "params": job.params})
         for beta, arrays in samples.items():
             for name, array in arrays.items():
                 dataset = file.create_dataset(f"beta={beta:g}/{name}", data=array.numpy())
                 dataset.attrs["long_name"] = about[name]
-    path.write_bytes(image.getbuffer())

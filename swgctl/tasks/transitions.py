@@ -15,6 +15,7 @@ OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid
 FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
 ROUNDING = 1e-6
+BLOCK = 65_536  # rows that are read at once, about
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Transitions:
     known_next         (N,)   bool: rows that a critic learns from; the denoiser takes every row.  A terminal
                               row counts as known: the critic's target does not look at what follows it.
     source             the file, for messages
+    table              (N, 2 O + A + 2) float32, where these arrays are parts of one: see `packed`
     """
 
     observations: np.ndarray
@@ -41,6 +43,7 @@ class Transitions:
     timeouts: np.ndarray
     known_next: np.ndarray
     source: str = "the data set"
+    table: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -84,6 +87,20 @@ class Transitions:
             )
         return self.rewards * np.float32(1000 / span)
 
+    def packed(self, rule: str) -> np.ndarray:
+        """All that a critic learns from, (N, 2 O + A + 2) float32, a row for each transition.
+
+        Its columns are the observation, the action, the transformed reward, 1 where terminal, and the next observation.
+        Of data that was read it is the memory that the observations are in, and no copy: call it once.
+        """
+        rewards, terminals = self.transformed_rewards(rule)[:, None], self.terminals[:, None]
+        if self.table is None:
+            columns = (self.observations, self.actions, rewards, terminals, self.next_observations)
+            return np.concatenate(columns, axis=1, dtype=np.float32)
+        width = self.observations.shape[1] + self.actions.shape[1]
+        self.table[:, width : width + 1], self.table[:, width + 1 : width + 2] = rewards, terminals
+        return self.table
+
 
 def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = None) -> Transitions:
     """Every row of a D4RL HDF5 file, checked.
@@ -101,14 +118,14 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
 
     Raises InputError, with every problem of the file in one message, and CorruptError if bytes are damaged.
     """
-    arrays, problems = _load(Path(path))
+    arrays, table, problems = _load(Path(path))
     helps = [LAYOUT] if problems else []
     if "actions" in arrays and not clip_actions and (outside := _outside(arrays["actions"])):
         problems.append(outside)
         helps.append("add --clip-actions")
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}", "; ".join(helps))
-    return _assemble(arrays, horizon, str(path))
+    return _assemble(arrays, table, horizon, str(path))
 
 
 def survey(path: Path | str, horizon: int | None = None) -> dict:
@@ -118,21 +135,25 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
     lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a critic does not use).
     Raises InputError where there is no file, CorruptError if bytes are damaged.
     """
-    arrays, problems = _load(Path(path))
-    bad = {name: int((~np.isfinite(array)).sum()) for name, array in arrays.items() if array.dtype.kind == "f"}
-    finite = {name: array[np.isfinite(array)] for name, array in arrays.items() if name in bad}
+    arrays, table, problems = _load(Path(path))
     found = {
         "rows": max((len(array) for array in arrays.values()), default=0),
         "dimensions": tuple(arrays[name].shape[1] for name in ("observations", "actions") if name in arrays),
-        "not_finite": bad,
-        "ranges": {name: (float(x.min()), float(x.max())) for name, x in finite.items() if x.size},
+        "not_finite": {},
+        "ranges": {},
     }
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            finite = np.isfinite(array)
+            found["not_finite"][name] = int((~finite).sum())
+            sound = array if finite.all() else array[finite]
+            found["ranges"] |= {name: (float(sound.min()), float(sound.max()))} if sound.size else {}
     whole = not problems
     if "actions" in arrays and (outside := _outside(arrays["actions"])):
         problems.append(outside)
     found["problems"] = problems
     if whole:
-        data = _assemble(arrays, horizon, str(path))
+        data = _assemble(arrays, table, horizon, str(path))
         lengths, returns = np.diff(data.episodes())[:, 0], data.episode_returns()
         found["episodes"] = len(returns)
         for name, values in (("lengths", lengths), ("returns", returns)):
@@ -142,24 +163,25 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
     return found
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of a file, and everything that is wrong with it."""
+def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    """The arrays of a file, the table that those of two dimensions are in, and everything that is wrong with it."""
     if not path.is_file():
         raise InputError(f"{path}: no such file", "check the path")
     try:
         with h5py.File(path) as file:
-            arrays, problems = _arrays(file)
+            found, problems = _suitable(file)
+            arrays, table = _arrays(found)
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror}", f"chmod u+r {path}") from None
     except (OSError, RuntimeError, KeyError) as error:  # which one depends on where in the file the damage is
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
     problems += [problem for name, array in arrays.items() for problem in _not_finite(name, array)]
-    return arrays, problems + list(_misfits(arrays))
+    return arrays, table, problems + list(_misfits(arrays))
 
 
-def _arrays(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of the right rank and type, as float32 and bool, and what is wrong with the others."""
-    arrays, problems = {}, []
+def _suitable(file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
+    """What is of the right rank and type in a file, and what is wrong with the rest."""
+    found, problems = {}, []
     for name, rank in (REQUIRED | OPTIONAL).items():
         item = file.get(name)
         if item is None:
@@ -175,10 +197,31 @@ def _arrays(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
         elif 0 in shape:
             problems.append(f"{name} is empty: shape {shape}")
         else:
-            # Converting while reading keeps one float32 copy in memory, never a float64 one beside it.
-            array = item[()] if name in FLAGS else item.astype(np.float32)[()]
-            arrays[name] = array.reshape(-1) if column else array
-    return arrays, problems
+            found[name] = item
+    return found, problems
+
+
+def _arrays(found: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """As float32 and bool; those of two dimensions as columns of one table, laid out as `Transitions.packed` says."""
+    widths = {name: item.shape[1] for name, item in found.items() if (REQUIRED | OPTIONAL)[name] == 2}
+    o, a = widths.get("observations", 0), widths.get("actions", 0)
+    starts = {"observations": 0, "actions": o, "next_observations": o + a + 2}
+    rows = max((len(item) for item in found.values()), default=0)
+    table = np.empty((rows, o + a + 2 + widths.get("next_observations", o)), np.float32)
+    arrays = {}
+    for name, item in found.items():
+        if name in FLAGS:
+            arrays[name] = item[()].reshape(-1)
+        elif name not in widths:
+            arrays[name] = item.astype(np.float32)[()].reshape(-1)
+        else:
+            arrays[name] = table[: len(item), starts[name] : starts[name] + widths[name]]
+            chunk = item.chunks[0] if item.chunks else 1
+            step = -(-BLOCK // chunk) * chunk  # a chunk that is compressed is read as a whole
+            for start in range(0, len(item), step):
+                # Converting while reading keeps one float32 copy in memory, never a float64 one beside it.
+                arrays[name][start : start + step] = item.astype(np.float32)[start : start + step]
+    return arrays, table
 
 
 def _not_finite(name: str, array: np.ndarray) -> Iterator[str]:
@@ -204,7 +247,7 @@ def _outside(actions: np.ndarray) -> str | None:
     return f"{share:.2%} of actions leave [-1, 1], by up to |a| = {magnitudes.max():.4g}" if share else None
 
 
-def _assemble(arrays: dict[str, np.ndarray], horizon: int | None, source: str) -> Transitions:
+def _assemble(arrays: dict[str, np.ndarray], table: np.ndarray, horizon: int | None, source: str) -> Transitions:
     observations, actions = arrays["observations"], arrays["actions"]
     np.clip(actions, -1, 1, out=actions)
     terminals = arrays["terminals"].astype(bool)
@@ -215,11 +258,14 @@ def _assemble(arrays: dict[str, np.ndarray], horizon: int | None, source: str) -
     else:
         known = ~(terminals | timeouts)
         known[-1] = False
-        next_observations = np.empty_like(observations)
-        next_observations[:-1] = observations[1:]
+        next_observations = table[:, -observations.shape[1] :]
+        for start in range(0, len(known) - 1, BLOCK):  # at once, NumPy would make a copy of a table's overlapping parts
+            next_observations[start:-1][:BLOCK] = observations[start + 1 :][:BLOCK]
         next_observations[~known] = observations[~known]
     known |= terminals
-    return Transitions(observations, actions, arrays["rewards"], next_observations, terminals, timeouts, known, source)
+    return Transitions(
+        observations, actions, arrays["rewards"], next_observations, terminals, timeouts, known, source, table
+    )
 
 
 def _clock(terminals: np.ndarray, horizon: int | None) -> np.ndarray:

@@ -156,31 +156,40 @@ class weigher:
     """w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max].
 
     raw   exp(-beta (most - label)), `most` being 1 or the greatest label of the data: in (0, 1]
-    unit  the same divided by its mean over the data.  grad log w is free of scale; but the noise that w is learnt
-          through is not: at beta = 20 a raw weight is nearly always nearly 0.
+    unit  the same divided by its mean over the data
+
+    grad log w is free of scale.  But the noise that w is learnt through is not: at beta = 20 a raw weight is nearly
+    always nearly 0.
     """
 
-    KNOTS = 400  # the logarithm of the mean is interpolated between so many beta
+    KNOTS = 400  # logarithms of means are interpolated between so many beta
 
     def __init__(self, labels: Tensor, beta_max: float, scale: str):
-        self.most, self.beta_max, self.unit = max(1.0, labels.max().item()), beta_max, scale == "unit"
+        self.most, self.beta_max = max(1.0, labels.max().item()), beta_max
         knots = torch.linspace(0, beta_max, self.KNOTS + 1, dtype=torch.float64)
         values, counts = labels.unique(return_counts=True)
         if len(values) > 4096:
             counts, edges = torch.histogram(labels, 4096)
             values = (edges[1:] + edges[:-1]) / 2
-        shares = (counts / len(labels)).log()
-        self.log_means = torch.logsumexp(knots.unsqueeze(1) * (values - self.most) + shares, 1)
+        log_w, shares = knots.unsqueeze(1) * (values - self.most), (counts / len(labels)).log()
+        self.log_mean = torch.logsumexp(log_w + shares, 1)
+        self.log_scale = self.log_mean if scale == "unit" else torch.zeros_like(self.log_mean)
+        self.values, self.shares = values, shares
 
     def __call__(self, label: Tensor, beta: Tensor) -> Tensor:
-        log_w = beta * (label - self.most)
-        return torch.exp(log_w - self._log_mean(beta) if self.unit else log_w).float()
+        return torch.exp(beta * (label - self.most) - self._at(self.log_scale, beta)).float()
 
     def mean(self, beta: float) -> float:
         """Of the weights over the data."""
-        return 1.0 if self.unit else self._log_mean(torch.tensor(beta)).exp().item()
+        return self._at(self.log_mean - self.log_scale, torch.tensor(beta)).exp().item()
 
-    def _log_mean(self, beta: Tensor) -> Tensor:
+    def top(self, beta: float) -> float:
+        """The weight that 95 % of the target q w lies at or below."""
+        tilted = torch.softmax(beta * self.values + self.shares, 0).cumsum(0)  # over the labels, least first
+        greatest = self.values[torch.searchsorted(tilted, 0.95).clamp(max=len(self.values) - 1)]
+        return self(greatest, torch.tensor(beta)).item()
+
+    def _at(self, table: Tensor, beta: Tensor) -> Tensor:
         place = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
-        left, table = place.long(), self.log_means.to(beta.device)
+        left, table = place.long(), table.to(beta.device)
         return torch.lerp(table[left], table[left + 1], place - left)

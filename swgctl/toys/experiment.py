@@ -45,9 +45,10 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
     schedule = getattr(Schedule, s.schedule)(s.K)
     found = {}
     for beta in s.beta:
-        # The weights are positive and bounded by the data's: the greatest label is where the greatest weight is.
-        top = weigh(torch.tensor(weigh.most, dtype=torch.float64), torch.tensor(beta)).item()
-        low, high = torch.tensor([-1, -1, 0.0], device=device), torch.tensor([1, 1, top], device=device)
+        # Weights lie between 0 and what the target has, not what the data has: where labels have a tail, the greatest
+        # weight is a thousand times the target's, and was hardly ever trained.
+        low = torch.tensor([-1, -1, 0.0], device=device)
+        high = torch.tensor([1, 1, weigh.top(beta)], device=device)
 
         def denoise(z: Tensor, k: int, beta: float = beta) -> Tensor:
             return denoiser(z, torch.tensor(k, device=device), torch.tensor(beta, device=device))

@@ -196,3 +196,43 @@ def test_masks_are_scaled_so_that_their_mean_changes_nothing(net, batch):
 
 def test_a_tiny_dropout_keeps_nearly_all():
     assert _bernoulli((1000,), 1 - 1e-6, generator(0, "mask", 0)).float().mean() > 0.99
+
+
+# -- where the weight comes from ---------------------------------------------------------------------------------------
+
+PLACES = [{"weight_block": block} for block in range(4)] + [{"weight_block": 2, "weight_net": 16}]
+
+
+@pytest.fixture(params=PLACES, ids=["none", "first", "second", "third", "apart"])
+def placed(request):
+    denoiser = Denoiser(S, O, A, K, width=32, **request.param)
+    reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
+    return denoiser
+
+
+def test_wherever_the_weight_is_read_the_short_cut_is_the_network(placed, batch):
+    """eps, eps_w and the gradient of eps_w by plain autograd through all of it."""
+    z, _, observations = batch
+    bound = placed.requires_grad_(False).bind(observations)
+    for k in range(K):
+        z1, z2 = z.clone().requires_grad_(), z.clone().requires_grad_()
+        expected = placed(z1, torch.full((S, B), k), observations)
+        eps_w, finish = bound.weight_first(z2, k)
+        torch.testing.assert_close(eps_w, expected[..., -1], rtol=1e-5, atol=1e-6)
+        (plain,) = torch.autograd.grad(expected[..., -1].sum(), z1)
+        (short,) = torch.autograd.grad(eps_w.sum(), z2)
+        torch.testing.assert_close(short, plain, rtol=1e-5, atol=1e-6)
+        assert not finish().requires_grad or not placed.weight_block
+        torch.testing.assert_close(finish(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("place", "used"), list(zip(PLACES, [3, 1, 2, 3, 0], strict=True)))
+def test_the_weight_reads_no_later_block(place, used, batch):
+    z, k, observations = batch
+    denoiser = Denoiser(S, O, A, K, width=32, **place)
+    reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
+    denoiser(z, k, observations)[..., -1].sum().backward()
+    touched = [bool(block.up.weight.grad is not None and block.up.weight.grad.any()) for block in denoiser.blocks]
+    assert touched == [i < used for i in range(3)]
+    own = 2 if place.get("weight_net") else 0
+    assert sum(p.grad is not None for n, p in denoiser.named_parameters() if n.startswith("weight_blocks")) == 6 * own

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import gymnasium
 import h5py
@@ -10,7 +11,7 @@ import pytest
 from harness import real
 
 from swgctl.errors import CorruptError, InputError, UsageError
-from swgctl.tasks import environments, get
+from swgctl.tasks import environments, get, transitions
 from swgctl.tasks.transitions import read
 
 N = 8
@@ -126,6 +127,34 @@ def test_types_become_float32_and_bool(write):
     for name in ("terminals", "timeouts", "known_next"):
         assert getattr(data, name).dtype == bool
     assert data.rewards.shape == data.terminals.shape == (N,)
+
+
+@pytest.mark.parametrize("following", [None, np.full((N, 2), 0.5)])
+def test_packed_rows_hold_whole_transitions_in_the_memory_of_the_data(write, following):
+    data = read(write(next_observations=following))
+    copies = [getattr(data, name).copy() for name in ("observations", "actions", "next_observations")]
+    rows = data.packed("minus_one")
+    expected = [*copies[:2], data.rewards[:, None] - 1, data.terminals[:, None], copies[2]]
+    np.testing.assert_array_equal(rows, np.concatenate(expected, axis=1))
+    assert (rows.dtype, rows.flags.c_contiguous) == (np.float32, True)
+    for name, copy in zip(("observations", "actions", "next_observations"), copies, strict=True):
+        assert np.shares_memory(rows, getattr(data, name))
+        np.testing.assert_array_equal(getattr(data, name), copy)
+    np.testing.assert_array_equal(replace(data, table=None).packed("minus_one"), rows)
+
+
+@pytest.mark.parametrize("chunks", [None, (3, 1)])
+@pytest.mark.parametrize("following", [None, np.arange(2 * N).reshape(N, 2)])
+def test_blocks_are_no_part_of_what_is_read(write, monkeypatch, chunks, following):
+    path = write(next_observations=following, observations=None)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("observations", data=np.random.default_rng(0).normal(size=(N, 2)), chunks=chunks)
+    whole = read(path)
+    for block in (1, 2, 5, N):
+        monkeypatch.setattr(transitions, "BLOCK", block)
+        found = read(path)
+        for name in ("observations", "actions", "next_observations", "known_next"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
 
 
 def test_actions_outside_are_refused_or_clipped(write):

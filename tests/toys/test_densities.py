@@ -101,3 +101,15 @@ def test_weights_are_exponential_and_unit_ones_have_mean_one(name):
         assert raw.mean(beta) == pytest.approx(exact.mean(), rel=2e-3)
         assert unit.mean(beta) == 1
     assert raw.most == unit.most == most
+
+
+@pytest.mark.parametrize("beta", [0.0, 5.0, 20.0])
+@pytest.mark.parametrize("name", ["8gaussians", "swissroll", "2spirals"])
+def test_95_percent_of_the_target_are_no_heavier_than_the_top(name, beta):
+    _, labels = draw(name)
+    weigh = weigher(labels, 20.0, "unit")
+    target = torch.softmax(beta * labels, 0)
+    w = weigh(labels, torch.tensor(beta)).double()
+    slack = 1 + beta * (labels.max() - labels.min()).item() / 4096  # a histogram's bin
+    assert target[w <= weigh.top(beta) * slack].sum() >= 0.95
+    assert target[w < weigh.top(beta) / slack].sum() <= 0.95

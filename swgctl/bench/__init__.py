@@ -1,0 +1,130 @@
+"""What this machine does a second, beside its limit: training, sampling and evaluation at the paper's sizes.
+
+A rate is the median of several repeats, which take turns, so that a noisy machine is noisy to all alike.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import torch
+
+from swgctl import console
+from swgctl.bench import inference
+from swgctl.bench.cases import ROWS, SETTINGS, sampling_case, training_case
+from swgctl.bench.measure import measure
+from swgctl.console import say
+from swgctl.errors import UsageError, nearest
+from swgctl.execution import MODES
+
+
+def modes(device: torch.device) -> list[str]:
+    return [mode for mode in MODES if mode != "graph" or device.type == "cuda"]
+
+
+def precisions(device: torch.device) -> list[str]:
+    return ["fp32", "tf32" if device.type == "cuda" else "bf16"]
+
+
+def train_table(what: str, seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
+    """One member and all of them, in every mode and precision."""
+    counts = list(dict.fromkeys([1, seeds]))
+    cases = [
+        training_case(what, SETTINGS[what](), n, mode, precision, device)
+        for n, mode, precision in itertools.product(counts, modes(device), precisions(device))
+    ]
+    yield from measure(cases, device, repeats)
+
+
+def sample_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
+    """Guided beside unguided; a step is what one environment step asks of the network."""
+    cases = [
+        sampling_case(guided, seeds, precision, device)
+        for precision, guided in itertools.product(precisions(device), (False, True))
+    ]
+    yield from measure(cases, device, repeats)
+
+
+AXES = {
+    "critic": {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)},
+    "diffuse": {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)},
+}
+
+
+def scaling_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
+    """How a training step's cost grows along one axis, the others at the paper's sizes."""
+    mode = "graph" if device.type == "cuda" else "eager"
+    for what, axes in AXES.items():
+        for axis, values in (axes | {"seeds": list(dict.fromkeys([1, 2, seeds]))}).items():
+            cases = []
+            for value in values:
+                changed = {"batch": {"batch": value}, "width": _width(what, value)}.get(axis, {})
+                members = value if axis == "seeds" else 1
+                rows = value if axis == "rows" else ROWS
+                case = training_case(what, SETTINGS[what](**changed), members, mode, "fp32", device, rows)
+                case.labels |= {"axis": axis, "value": value}
+                cases.append(case)
+            yield from measure(cases, device, repeats, 0.3)
+
+
+def _width(what: str, value: int) -> dict:
+    return {"hidden": [value, value]} if what == "critic" else {"width": value}
+
+
+DEFAULT = ("critic", "diffuse", "sample")
+TABLES = {
+    "critic": lambda *how: train_table("critic", *how),
+    "diffuse": lambda *how: train_table("diffuse", *how),
+    "sample": sample_table,
+    "scaling": scaling_table,
+    "inference": lambda seeds, device, repeats: inference.table(repeats, device),
+}
+
+
+LABELS = ("what", "axis", "value", "mode", "precision", "seeds", "batch", "cells")
+COLUMNS = {  # title: field, its unit, form
+    "steps/s": ("steps_per_s", 1, ",.1f"),
+    "seed-steps/s": ("seed_steps_per_s", 1, ",.1f"),
+    "GFLOP a step": ("flop_per_step", 1e9, ",.2f"),
+    "GFLOP/s": ("flop_per_s", 1e9, ",.0f"),
+    "limit": ("limit_flop_per_s", 1e9, ",.0f"),
+    "share": ("share_of_limit", 1, ".0%"),
+    "peak MB": ("peak_bytes", 1e6, ",.0f"),
+    "parameters": ("parameters", 1, ","),
+    "ms": ("seconds_mean", 1e-3, ",.2f"),
+    "2 sd": ("seconds_sd", 0.5e-3, ",.2f"),
+    "runs": ("runs", 1, ","),
+}
+
+
+def report(names: list[str], seeds: int, repeats: int, device: str, as_json: bool) -> None:
+    """A table a name on stderr, or with `as_json` one object a row on stdout, as it is measured.  Raises UsageError."""
+    for name in names:
+        if name not in TABLES:
+            raise UsageError(
+                f"nothing called '{name}' to measure{nearest(name, TABLES)}", f"one of {', '.join(TABLES)}"
+            )
+    for name in names or DEFAULT:
+        say(f"bench: measuring {name}")
+        rows = []
+        for row in TABLES[name](seeds, torch.device(device), repeats):
+            rows.append(row)
+            if as_json:
+                print(json.dumps(row), flush=True)
+        if not as_json:
+            _print(name, rows)
+
+
+def _print(name: str, rows: list[dict]) -> None:
+    """The labels and the numbers that these rows have."""
+    labels = [label for label in LABELS if label in rows[0]]
+    columns = {title: column for title, column in COLUMNS.items() if column[0] in rows[0]}
+    lines = [
+        [*(str(row[label]) for label in labels), *(_text(row[field], *how) for field, *how in columns.values())]
+        for row in rows
+    ]
+    console.table(f"{name} on {rows[0]['device']}", [*labels, *columns], lines)
+
+
+def _text(value: float, unit: float, form: str) -> str:
+    return format(value if unit == 1 else value / unit, form)

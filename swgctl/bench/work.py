@@ -1,0 +1,44 @@
+"""How much work a step is: floating-point operations of its matrix products, counted by hand."""
+
+import itertools
+
+from swgctl.config import CriticSettings, DiffuseSettings
+from swgctl.models.denoiser import FOURIER, STEP_WIDTH
+
+OBSERVATIONS, ACTIONS = 17, 6  # dimensions of HalfCheetah's
+
+
+def critic_flop(s: CriticSettings) -> int:
+    """Of one seed's step: the twins, their targets, V of both states; the twins' and V's gradients."""
+    q, v = _mlp([OBSERVATIONS + ACTIONS, *s.hidden, 1]), _mlp([OBSERVATIONS, *s.hidden, 1])
+    forward = 2 * q + 2 * q + 2 * v
+    into_inputs = 2 * (q - (OBSERVATIONS + ACTIONS) * s.hidden[0]) + v - OBSERVATIONS * s.hidden[0]
+    return 2 * s.batch * (forward + (2 * q + v) + into_inputs)
+
+
+def diffuse_flop(s: DiffuseSettings) -> int:
+    """Of one seed's step: the denoiser, and the gradients of all but its inputs."""
+    entry = (ACTIONS + 1 + OBSERVATIONS + s.K) * s.width  # K one-hot columns pick the step's row of the table
+    return 2 * (s.batch * (2 * entry + 3 * _blocks(s, s.blocks, ACTIONS)) + 3 * _step_table(s))
+
+
+def sample_flop(s: DiffuseSettings, rows: int, guided: bool) -> int:
+    """Of one seed's walk for `rows` candidates: K times the denoiser and, guided, z's gradient of the weight alone."""
+    entry = (ACTIONS + 1) * s.width
+    forward = entry + _blocks(s, s.blocks, ACTIONS)
+    backward = entry + _blocks(s, s.weight_block, 0)
+    once = rows * OBSERVATIONS * s.width + _step_table(s)
+    return 2 * (s.K * rows * (forward + guided * backward) + once)
+
+
+def _blocks(s: DiffuseSettings, blocks: int, actions: int) -> int:
+    """Multiplications for one row: residual blocks, the weight's head, the actions' layer."""
+    return blocks * 8 * s.width**2 + s.width**2 + s.width + actions * s.width
+
+
+def _step_table(s: DiffuseSettings) -> int:
+    return s.K * (2 * FOURIER * STEP_WIDTH + STEP_WIDTH**2 + STEP_WIDTH * s.width)
+
+
+def _mlp(widths: list[int]) -> int:
+    return sum(a * b for a, b in itertools.pairwise(widths))

@@ -1,0 +1,202 @@
+"""Evaluations brought together by task and protocol: which seeds may be pooled.
+
+Evaluations of one task and one protocol are a group.  A protocol is everything that an evaluation's numbers come from
+but its seeds and its cells (rho, M): the settings of all four stages, the environment, the data.  What differs in any
+of that is another group, and groups are never averaged with each other.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from swgctl import scores
+from swgctl.errors import InputError, nearest
+from swgctl.store import CHAIN, Artifact, Store
+from swgctl.tasks import Task, quoted
+
+STATISTICS = ("mean", "ci95", "iqm", "sd")
+CELLS = ("eval.rho", "eval.resample")
+WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # columns of episodes.csv; the others are real
+
+
+def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> list[Artifact]:
+    """The evaluations that REFs name, or all of the store; of a task only, where one is named; oldest first.
+
+    Raises InputError where a REF is no evaluation, or none is left.
+    """
+    found = [store.resolve(ref) for ref in refs]
+    for artifact in found:
+        if artifact.stage != "eval":
+            from swgctl.lineage import a  # here, since it costs the import of pydantic
+
+            raise InputError(
+                f"{artifact.id} is {a(artifact.stage)}, and a report is made of evaluations",
+                f"swgctl eval --from {artifact.id}" if artifact.stage == "diffuse" else "swgctl ls --stage eval",
+            )
+    found = [one for one in found or store.artifacts("eval", task) if task in (None, one.task)]
+    if not found:
+        known = {path.parent.name for path in store.directories("eval")}
+        of = f" of '{task}'{nearest(task, known)}" if task else ""
+        raise InputError(f"{store.root} has no evaluation{of}", f"swgctl run {task or 'demo'}   # or name a --store")
+    distinct = {(one.task, one.key, one.digest): one for one in found}  # of one file under two names all but the task
+    return sorted(distinct.values(), key=lambda one: (one.meta["made"]["at"], one.key))
+
+
+def protocol(evaluation: Artifact) -> dict:
+    """Everything that an evaluation's numbers come from but seeds and cells, by dotted name.
+
+    A parent that is not in the store is named by its key: nothing else is known of it.  `ranking.` are the settings of
+    another critic than the policy's own, where one chose among the candidates.
+    """
+    found = {name: value for name, value in _settings(evaluation).items() if name not in CELLS}
+    node = evaluation
+    ranking = evaluation.meta["inputs"].get("critic")
+    for stage in reversed(CHAIN[:-1]):
+        try:
+            node = node.parent(stage)
+        except InputError:
+            return found | {stage: f"{node.meta['inputs'][stage]['key'][:16]}, which is gone"}
+        found |= _settings(node)
+    if ranking and ranking["digest"] != node.digest:
+        try:
+            other = _settings(evaluation.parent("critic"), "ranking")
+            own = _settings(node, "ranking")
+            found |= {name: value for name, value in other.items() if value != own.get(name)}
+        except InputError:
+            found["ranking"] = f"{ranking['key'][:16]}, which is gone"
+    return found | {"data": node.meta["source"]["sha256"]}
+
+
+def _settings(artifact: Artifact, name: str | None = None) -> dict:
+    given = artifact.params | {"revision": artifact.meta["revision"]}
+    return {f"{name or artifact.stage}.{key}": value for key, value in given.items()}
+
+
+def episodes(evaluation: Artifact) -> list[dict]:
+    """The rows of episodes.csv; `score` is None where the task has no references.  Raises CorruptError."""
+    with open(evaluation.file("episodes.csv"), newline="") as file:
+        return [
+            {name: WHOLE.get(name, float)(text) if text else None for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+@dataclass(eq=False)
+class Group:
+    """Evaluations of one task and one protocol, their seeds pooled.
+
+    number   of the group, in the order of the report
+    rows     (rho, M, seed) -> the rows of its episodes
+    policies seed -> digest of the policy that was evaluated
+    differs  the settings in which the task's groups are not all alike; empty where it is the only one
+    again    whether a group before it has the same settings: then a seed was evaluated twice, with two results
+    """
+
+    task: Task
+    settings: dict
+    number: int = 0
+    evaluations: list[Artifact] = field(default_factory=list)
+    rows: dict[tuple[float, int, int], list[dict]] = field(default_factory=dict)
+    policies: dict[int, str] = field(default_factory=dict)
+    differs: dict = field(default_factory=dict)
+    again: bool = False
+
+    def add(self, evaluation: Artifact, rows: dict, policies: dict[int, str]) -> bool:
+        """Takes an evaluation; False where it has another policy or another result for a seed that is here already."""
+        if any(self.policies.get(seed, digest) != digest for seed, digest in policies.items()):
+            return False
+        if any(self.rows.get(place, found) != found for place, found in rows.items()):
+            return False
+        self.evaluations.append(evaluation)
+        self.policies |= policies
+        self.rows |= rows
+        return True
+
+    @property
+    def measure(self) -> str:
+        return "return" if self.task.references is None else "score"
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.policies)
+
+    @cached_property
+    def cells(self) -> list[dict]:
+        """Every (rho, M) that any of its rho and any of its M make, with the rho of the paper: as `scores.cells`, with
+        `policy`, `paper_rho` (whether it is the paper's) and, where nothing was measured, 0 seeds and None."""
+        paper_rho = quoted.guidance_scale(self.task.name)
+        scales = {rho for rho, _, _ in self.rows} | ({float(paper_rho)} if paper_rho is not None else set())
+        measured: dict[tuple, list[dict]] = {}
+        for rho, m, seed in sorted(self.rows):
+            measured.setdefault((rho, m), []).extend(self.rows[rho, m, seed])
+        how = self.settings["eval.sampler"], self.settings["eval.temperature"], STATISTICS
+        made = {place: scores.cells(rows, *how)[0] for place, rows in measured.items()}
+        none = dict.fromkeys(next(iter(made.values()))) | {"seeds": 0}
+        found = []
+        for m, rho in itertools.product(sorted({m for _, m, _ in self.rows}), sorted(scales)):
+            cell = made.get((rho, m), none) | {"rho": rho, "candidates": m}
+            found.append(cell | {"policy": scores.label(cell), "paper_rho": rho == paper_rho})
+        return found
+
+    def cell(self, rho: float | None, m: int) -> dict | None:
+        """A cell that was measured."""
+        return next((c for c in self.cells if (c["rho"], c["candidates"]) == (rho, m) and c["seeds"]), None)
+
+    def at_paper_rho(self, m: int) -> dict | None:
+        """The cell of the paper's rho, where it was measured."""
+        return self.cell(quoted.guidance_scale(self.task.name), m)
+
+    def selected(self, policy: str) -> dict | None:
+        """The best cell of SWG or SWG-R, chosen by the very episodes that it is shown with; None without a choice."""
+        found = [cell for cell in self.cells if cell["policy"] == policy and cell["seeds"]]
+        best = max(found, key=lambda cell: cell[f"{self.measure}_mean"], default=None)
+        return best and {**best, "choices": len(found)}
+
+    def choices(self) -> list[dict]:
+        """What was selected online, of SWG and of SWG-R, where there was more than one cell to choose from."""
+        return [best for p in ("SWG", "SWG-R") if (best := self.selected(p)) and best["choices"] > 1]
+
+    def runs(self, cell: dict) -> list[np.ndarray]:
+        """The scores of a cell's episodes, an array for each seed."""
+        place = (cell["rho"], cell["candidates"])
+        found = (self.rows.get((*place, seed)) for seed in self.seeds)
+        return [np.array([row["score"] for row in rows]) for rows in found if rows]
+
+
+def gather(evaluations: list[Artifact]) -> list[Group]:
+    """The groups, tasks in the papers' order, then those of no paper.  Raises CorruptError."""
+    groups: list[Group] = []
+    for evaluation in evaluations:
+        settings, task = protocol(evaluation), Task.from_json(evaluation.meta["task"])
+        rows: dict[tuple, list[dict]] = {}
+        for row in episodes(evaluation):
+            rows.setdefault((row["rho"], row["candidates"], row["seed"]), []).append(row)
+        policies = dict.fromkeys(evaluation.seeds, evaluation.meta["inputs"]["diffuse"]["digest"])
+        alike = [group for group in groups if (group.task.name, group.settings) == (task.name, settings)]
+        if not any(group.add(evaluation, rows, policies) for group in alike):
+            groups.append(Group(task, settings, again=bool(alike)))
+            groups[-1].add(evaluation, rows, policies)
+    groups.sort(key=lambda group: quoted.position(group.task.name))
+    for number, group in enumerate(groups, 1):
+        group.number = number
+    for name in {group.task.name for group in groups}:
+        tell_apart([group for group in groups if group.task.name == name])
+    return groups
+
+
+def tell_apart(groups: list) -> None:
+    """Sets `differs` of each: the settings in which those that know of them are not alike, and what has gone."""
+    settings = [group.settings for group in groups]
+    for name in sorted({name for one in settings for name in one}):
+        stage, dot, _ = name.partition(".")
+        known, absent = f"{stage}.revision", "default"  # of the version that made it
+        if stage == "ranking":
+            known, absent = "eval.revision", "that of the policy's critic"
+        told = {i: one.get(name, absent) for i, one in enumerate(settings) if name in one or (dot and known in one)}
+        if name in (*CHAIN, "ranking") or any(value != next(iter(told.values())) for value in told.values()):
+            for i, value in told.items():
+                groups[i].differs[name] = value

@@ -1,0 +1,87 @@
+"""How steps run on a device: operation by operation, compiled or captured, and with how exact matrix products."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+MODES = ("eager", "graph", "compiled")
+
+Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+
+# The names of `torch.set_float32_matmul_precision`.  Where a processor has no faster products, they are fp32: bf16
+# takes AMX or AVX-512 BF16 on a CPU, and is TF32 to PyTorch on CUDA; tf32 is CUDA's alone.
+PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
+
+
+@contextlib.contextmanager
+def products(precision: str) -> Iterator[None]:
+    """While inside, the factors of matrix products are rounded to `precision`; what is stored and summed is fp32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(PRECISIONS[precision])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:
+    """A step as it runs in a mode.  Each mode gives the same bytes every time, and not those of another mode.
+
+    eager     operation by operation
+    graph     CUDA only: captured once, replayed for every step, so that the host launches one thing and not hundreds
+    compiled  by torch.compile, which fuses what lies between the matrix products; on CUDA captured as well
+    """
+    if mode == "compiled":
+        step = torch.compile(step, dynamic=False)
+    return step if mode == "eager" or device.type != "cuda" else Replay(step, state, capture)
+
+
+class Replay:
+    """A step that is recorded at its first call, and from then on replayed with what was drawn for each call.
+
+    step     reads its argument's tensors and changes the state in place; nothing else of it may depend on the call
+    state    the tensors that it changes, by name; they are put back after the trials that a recording needs
+    capture  calls a function of no arguments as often as it needs, and returns what replays it
+    """
+
+    def __init__(self, step: Step, state: Callable[[], dict[str, Tensor]], capture: Capture):
+        self.step, self.state, self.capture = step, state, capture
+        self.slots: dict[str, Tensor] = {}
+        self.info: dict[str, Tensor] = {}
+        self.replay: Callable[[], None] | None = None
+
+    def __call__(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The step's answer, in tensors that the next call writes over."""
+        if self.replay is None:
+            self.slots = {name: value.clone() for name, value in drawn.items()}
+            before = {name: value.clone() for name, value in self.state().items()}
+            self.replay = self.capture(self._fill)
+            for name, value in self.state().items():
+                value.copy_(before[name])
+        for name, value in drawn.items():
+            self.slots[name].copy_(value)
+        self.replay()
+        return self.info
+
+    def _fill(self) -> None:
+        self.info = self.step(self.slots)
+
+
+def capture(function: Callable[[], None]) -> Callable[[], None]:
+    """What replays the CUDA work of `function`, whose tensors all stay where they are.
+
+    It is run three times before, on a stream of its own, for what happens at first calls only.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay

@@ -1,0 +1,130 @@
+"""Pictures of one artifact: its scores, its weights, its training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from swgctl.errors import InputError
+from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish, short
+from swgctl.report import ancestor
+from swgctl.store import STAGES, Artifact, Store
+
+METRICS = "metrics.jsonl"
+
+
+def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
+    """Draws a picture of an artifact, or of what it was made from; returns the picture's path.
+
+    kind  rho, of an evaluation; weights, of an augmented data set; training, of whatever was trained
+    ref   None: the artifact that this shell made last
+    """
+    stages, draw = {
+        "rho": (["eval"], draw_rho),
+        "weights": (["augment"], draw_weights),
+        "training": (["diffuse", "critic", "toy"], draw_training),
+    }[kind]
+    artifact = store.resolve(ref) if ref is not None else next(filter(None, map(store.current, stages)), None)
+    if artifact is None:
+        raise InputError(f"this shell has made no {' or '.join(stages)} artifact", f"swgctl plot {kind} REF")
+    older = (ancestor(artifact, stage) for stage in stages)
+    found = artifact if artifact.stage in stages else next(filter(None, older), None)
+    if found is None:
+        raise InputError(
+            f"{artifact.id} is a {artifact.stage} artifact, made from no {stages[0]}", f"swgctl ls --stage {stages[0]}"
+        )
+    given = artifact if kind == "training" else found
+    return publish(store, f"{kind}-{given.task}-{given.id}", out, lambda: draw(given))
+
+
+def draw_rho(evaluation: Artifact) -> Picture:
+    """Return (and score, where there is one) against the guidance scale, a line for each number of candidates."""
+    found, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
+    figure, (axes,) = panels(1, 1, 6, 4)
+    for i, m in enumerate(sorted({cell["candidates"] for cell in found})):
+        line = sorted((cell for cell in found if cell["candidates"] == m), key=lambda cell: cell["rho"])
+        rho = [cell["rho"] for cell in line]
+        low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
+        name = "SWG, M = 1" if m == 1 else f"SWG-R, M = {m}"
+        axes.plot(rho, [cell["return_mean"] for cell in line], marker=MARKERS[i % len(MARKERS)], label=name)
+        axes.fill_between(rho, low, high, alpha=0.18, linewidth=0)
+    if critic := ancestor(evaluation, "critic"):
+        data = critic.meta["metrics"]["data"]
+        axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label="data, mean episode")
+        axes.axhline(data["return_best"], color=GREY, linewidth=1.2, linestyle="--", label="data, best episode")
+    axes.set(xlabel=r"guidance scale $\rho$", ylabel="return")
+    axes.set_title(f"{evaluation.task}\nmean and 95 % interval over {found[0]['interval_over']}")
+    axes.yaxis.set_major_formatter("{x:,.6g}")
+    if len(scales := {cell["rho"] for cell in found}) <= 12:
+        axes.set_xticks(sorted(scales), [f"{rho:g}" for rho in sorted(scales)])
+    if task["references"]:
+        random, expert = task["references"]
+        to_score = (lambda r: 100 * (r - random) / (expert - random), lambda s: random + s * (expert - random) / 100)
+        axes.secondary_yaxis("right", functions=to_score).set_ylabel("normalised score")
+    figure.legend(loc="outside lower left", ncols=4)
+    names = ("rho", "candidates", "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over")
+    return figure, [{name: cell[name] for name in (*names, "seeds", "episodes")} for cell in found]
+
+
+def draw_weights(augmented: Artifact) -> Picture:
+    """Histogram of the weights, a line for each seed."""
+    import h5py
+
+    with h5py.File(augmented.file("data.hdf5")) as file:
+        weights = file["weights"][()]
+    figure, (axes,) = panels(1, 1, 6, 4)
+    low, high = np.quantile(weights, [0, 1])
+    edges = np.linspace(low, high if high > low else low + 1, 61)
+    numbers = []
+    for seed, row in zip(augmented.seeds, weights, strict=True):
+        share = np.histogram(row, edges)[0] / row.size
+        axes.stairs(share, edges, label=f"seed {seed}", fill=False, linewidth=1.5)
+        bars = zip(edges[:-1].tolist(), edges[1:].tolist(), share.tolist(), strict=True)
+        numbers += [{"seed": seed, "from": a, "to": b, "share": value} for a, b, value in bars]
+    metrics = augmented.meta["metrics"]
+    axes.axvline(metrics["mean"], color=GREY, linewidth=1.2, linestyle=":", label="mean")
+    axes.set(xlabel="weight w(s, a)", ylabel="share of rows")
+    told = f"{augmented.params['weight']} weights, effective sample size {metrics['ess']:.1%}"
+    axes.set_title(f"{augmented.task}\n{told}")
+    axes.legend(ncols=1 + len(weights) // 8)
+    return figure, numbers
+
+
+def draw_training(artifact: Artifact) -> Picture:
+    """What was logged while training, against steps: a panel for each quantity, of the artifact or of all that it was
+    made from; the mean over the seeds, and the range that they span."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    made = {artifact.stage: artifact} if METRICS in artifact.meta["files"] else artifact.ancestors()
+    trained = [made[stage] for stage in STAGES if stage in made and METRICS in made[stage].meta["files"]]
+    logs = {one: [json.loads(line) for line in one.file(METRICS).open()] for one in trained}
+    names = {one: [name for name, value in rows[0].items() if isinstance(value, list)] for one, rows in logs.items()}
+    columns = max(map(len, names.values()))
+    figure, axes = panels(columns * len(logs), columns, 3.1, 2.6)
+    places, numbers = iter(axes), []
+    for i, (one, rows) in enumerate(logs.items()):
+        steps = [row["step"] for row in rows]
+        for j in range(columns):
+            place = next(places)
+            if j >= len(names[one]):
+                place.set_axis_off()
+                continue
+            name = names[one][j]
+            values = np.array([row[name] for row in rows])
+            place.plot(steps, values.mean(1), color=COLOURS[i], linewidth=1.2)
+            place.fill_between(steps, values.min(1), values.max(1), color=COLOURS[i], alpha=0.18, linewidth=0)
+            if "loss" in name and values.min() > 0:
+                place.set_yscale("log")
+                place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                place.yaxis.set_major_formatter(short)
+                place.yaxis.set_minor_locator(NullLocator())
+            place.set_title(f"{one.stage}: {name}")
+            place.set_xlabel("gradient steps")
+            place.xaxis.set_major_formatter(short)
+            place.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            for step, row in zip(steps, values.tolist(), strict=True):
+                found = zip(one.seeds, row, strict=True)
+                numbers += [{"stage": one.stage, "name": name, "step": step, "seed": s, "value": v} for s, v in found]
+    over = f", mean and range of {len(artifact.seeds)} seeds" if len(artifact.seeds) > 1 else ""
+    figure.suptitle(f"{artifact.task}{over}", x=0.01, ha="left", fontsize="large")
+    return figure, numbers

@@ -1,0 +1,102 @@
+"""Evaluations side by side."""
+
+import textwrap
+from pathlib import Path
+
+from swgctl.evaluations import Group, gather, select
+from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish
+from swgctl.sheets import differences
+from swgctl.store import Store
+from swgctl.tasks import quoted
+
+COLUMNS = 3
+LINE = 0.24  # inches
+
+
+def compare(store: Store, refs: list[str], task: str | None, out: str | None) -> Path:
+    """Draws the cells of evaluations side by side, a panel for each task, with what the paper prints."""
+    groups = gather(select(store, refs, task))
+    tasks = {group.task.name: group for group in groups}
+    name = "-".join(["compare", *tasks]) if len(tasks) == 1 else f"compare-{len(tasks)}-tasks"
+    return publish(store, name, out, lambda: draw_comparison(groups))
+
+
+def draw_comparison(groups: list[Group]) -> Picture:
+    """A panel for each task: its cells as dots with their intervals, a colour for each group; quoted ones hollow."""
+    tasks: dict[str, list[Group]] = {}
+    for group in groups:
+        tasks.setdefault(group.task.name, []).append(group)
+    lines = [len(_cells(of_task)) + len(_quoted(name)) for name, of_task in tasks.items()]
+    tallest = [max(lines[i : i + COLUMNS]) for i in range(0, len(lines), COLUMNS)]
+    figure, axes = panels(len(tasks), COLUMNS, 4.8, [1.1 + LINE * tall for tall in tallest])
+    numbers: list[dict] = []
+    for i, (place, (name, of_task)) in enumerate(zip(axes, tasks.items(), strict=True)):
+        numbers += _draw(place, name, of_task)
+        place.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
+    told = "filled: mean and 95 % interval, over seeds where there are several"
+    hollow = "\nhollow: as printed, ± standard deviation" * any(map(_quoted, tasks))
+    figure.supxlabel(told + hollow, x=0.01, ha="left", fontsize="small")
+    return figure, numbers
+
+
+def _cells(groups: list[Group]) -> list[tuple[int, float]]:
+    """(M, rho) of all that were measured."""
+    return sorted({(cell["candidates"], cell["rho"]) for g in groups for cell in g.cells if cell["seeds"]})
+
+
+def _quoted(task: str) -> dict[str, tuple[float, float | None]]:
+    place = quoted.home(task)
+    return quoted.scores(task, place[0]) if place else {}
+
+
+def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
+    """Fills a panel; returns what it shows."""
+    from matplotlib.transforms import ScaledTranslation
+
+    measure, places, printed = groups[0].measure, _cells(groups), _quoted(task)
+    labels, numbers = [], []
+    for y, (m, rho) in enumerate(places):
+        cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(rho, m))]
+        labels.append(_label(cells[0][2]))
+        for i, group, cell in cells:
+            at = y + 0.22 * (i - (len(groups) - 1) / 2) * min(1, 3 / len(groups))
+            mean, (low, high) = cell[f"{measure}_mean"], cell[f"{measure}_ci95"]
+            axes.plot([low, high], [at, at], color=_colour(i), linewidth=2.2, solid_capstyle="butt", alpha=0.55)
+            axes.plot(mean, at, marker=_marker(i), color=_colour(i), linestyle="")
+            shown = {"task": task, "group": group.number, "policy": cell["policy"], "rho": rho, "candidates": m}
+            numbers.append(shown | {"quoted": False, "measure": measure, "mean": mean, "ci95": [low, high], "sd": None})
+    for y, (method, (score, sd)) in enumerate(printed.items(), len(places)):
+        labels.append(f"{method}, quoted")
+        if sd is not None:
+            axes.plot([score - sd, score + sd], [y, y], color=GREY, linewidth=1)
+        axes.plot(score, y, marker="o", markerfacecolor="white", markeredgecolor=GREY, linestyle="")
+        shown = {"task": task, "group": None, "policy": method, "rho": None, "candidates": None}
+        numbers.append(shown | {"quoted": True, "measure": "score", "mean": score, "ci95": None, "sd": sd})
+    if printed:
+        axes.axhline(len(places) - 0.5, color="#c4c8ce", linewidth=0.8)
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set(title=task, xlabel="normalised score" if measure == "score" else "return")
+    if len(groups) > 1:
+        for i, group in enumerate(groups):
+            told = "; ".join(line.partition(": ")[2] or "evaluated again" for line in differences(group))
+            axes.plot([], [], marker=_marker(i), color=_colour(i), label=textwrap.fill(told, 40))
+        below = axes.transAxes + ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0)
+    return numbers
+
+
+def _label(cell: dict) -> str:
+    name = "behaviour model" if cell["rho"] == 0 else cell["policy"]
+    rho = f", rho {cell['rho']:g}" if cell["rho"] else ""
+    among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
+    return f"{name}{rho}{among}" + " (the paper's)" * cell["paper_rho"]
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _marker(i: int) -> str:
+    return MARKERS[i % len(MARKERS)]

@@ -1,0 +1,58 @@
+"""Samplers with exact denoisers: how far their samples are from the target as the steps grow in number."""
+
+from pathlib import Path
+
+from swgctl import console
+from swgctl.diffusion import SAMPLERS, exact
+from swgctl.errors import UsageError
+from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish, short
+from swgctl.store import Store
+
+
+def convergence(store: Store, beta: float, samples: int, seed: int, out: str | None) -> Path:
+    """Draws what `diffusion.exact.convergence` finds, and prints it as a table.  Raises UsageError."""
+    if not 0 <= beta <= 100:
+        raise UsageError(f"beta {beta:g} must lie in [0, 100]", "swgctl plot convergence --beta 3")
+    rows = exact.convergence(beta, samples=samples, seed=seed)
+    names = [
+        "schedule",
+        "K",
+        *(f"{what}, {sampler}" for what in ("TV", "distance") for sampler in SAMPLERS),
+        "TV floor",
+    ]
+    cells = {}
+    for row in rows:
+        cells.setdefault((row["schedule"], row["K"]), []).append(row)
+    lines = [
+        [schedule, str(K)]
+        + [f"{row[what]:.4f}" for what in ("total_variation", "distance") for row in line]
+        + [f"{line[0]['floor']:.4f}"]
+        for (schedule, K), line in cells.items()
+    ]
+    console.table(f"a ring of eight modes, beta = {beta:g}, {samples:,} samples of exact denoisers", names, lines)
+    return publish(store, f"convergence-beta-{beta:g}", out, lambda: draw_convergence(rows))
+
+
+def draw_convergence(rows: list[dict]) -> Picture:
+    """Total variation and distance from the modes against K, a column for each schedule."""
+    from matplotlib.ticker import NullLocator
+
+    schedules = list(dict.fromkeys(row["schedule"] for row in rows))
+    steps = sorted({row["K"] for row in rows})
+    measures = {"total_variation": "total variation over modes", "distance": "distance from modes, rms"}
+    figure, axes = panels(2 * len(schedules), len(schedules))
+    for place, (what, schedule) in zip(axes, [(w, s) for w in measures for s in schedules], strict=True):
+        own = [row for row in rows if row["schedule"] == schedule]
+        for i, sampler in enumerate(SAMPLERS):
+            line = [row[what] for row in own if row["sampler"] == sampler]
+            place.plot(steps, line, label=sampler, marker=MARKERS[i], color=COLOURS[i])
+        if what == "total_variation":
+            floor = [row["floor"] for row in own if row["sampler"] == own[0]["sampler"]]
+            place.plot(steps, floor, color=GREY, linestyle="--", label="exact draws")
+            place.set_title(f"{schedule} schedule")
+            place.legend()
+        place.set(xscale="log", xlabel="diffusion steps K", ylabel=measures[what])
+        place.set_ylim(bottom=0)
+        place.set_xticks(steps, map(short, steps))
+        place.xaxis.set_minor_locator(NullLocator())
+    return figure, rows

@@ -1,0 +1,82 @@
+"""Pictures of one artifact: what they show is what the artifact holds."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from harness import flip, swgctl
+
+from swgctl.plots.artifacts import draw_training
+from swgctl.store import Artifact
+
+
+def numbers(answer) -> list[dict]:
+    return list(csv.DictReader(answer.path.with_suffix(".csv").open()))
+
+
+def test_rho_shows_the_evaluations_cells(chain):
+    found = numbers(swgctl("plot", "rho", chain.made("eval")))
+    cells = json.loads((chain.made("eval") / "summary.json").read_text())["cells"]
+    assert [(float(row["rho"]), float(row["return_mean"])) for row in found] == [
+        (cell["rho"], cell["return_mean"]) for cell in cells
+    ]
+    assert [float(row["return_ci95_low"]) for row in found] == [cell["return_ci95"][0] for cell in cells]
+
+
+def test_weights_are_shares_of_all_rows(chain):
+    found = numbers(swgctl("plot", "weights", chain.made("eval")))
+    with h5py.File(chain.made("augment") / "data.hdf5") as file:
+        weights = file["weights"][0]
+    assert sum(float(row["share"]) for row in found) == pytest.approx(1)
+    middle = np.mean([float(row["share"]) * (float(row["from"]) + float(row["to"])) / 2 for row in found]) * len(found)
+    assert middle == pytest.approx(weights.mean(), abs=float(found[0]["to"]) - float(found[0]["from"]))
+
+
+@pytest.mark.parametrize(
+    ("ref", "stages"),
+    [("eval", ["critic", "diffuse"]), ("augment", ["critic"]), ("diffuse", ["diffuse"]), ("critic", ["critic"])],
+)
+def test_training_shows_every_logged_number(chain, ref, stages):
+    found = numbers(swgctl("plot", "training", chain.made(ref)))
+    logged = []
+    for stage in stages:
+        rows = [json.loads(line) for line in (chain.made(stage) / "metrics.jsonl").read_text().splitlines()]
+        names = [name for name, value in rows[0].items() if isinstance(value, list)]
+        logged += [(stage, name, row["step"], row[name][0]) for name in names for row in rows]
+    assert [(r["stage"], r["name"], int(r["step"]), float(r["value"])) for r in found] == logged
+
+
+def test_losses_are_on_a_log_scale_and_values_are_not(chain):
+    figure, _ = draw_training(Artifact(chain.made("critic")))
+    scales = {axes.get_title(): axes.get_yscale() for axes in figure.axes}
+    assert scales == {
+        "critic: v_loss": "log",
+        "critic: q_loss": "log",
+        "critic: v": "linear",
+        "critic: q": "linear",
+    }
+    assert {axes.get_xlabel() for axes in figure.axes} == {"gradient steps"}
+
+
+def test_the_mean_over_the_seeds_is_the_line(chain):
+    two = Artifact(chain.critic("--seeds", "0-1").path)
+    figure, shown = draw_training(two)
+    line = figure.axes[0].lines[0].get_ydata()
+    values = [row["value"] for row in shown if row["name"] == "v_loss"]
+    assert line == pytest.approx(np.array(values).reshape(-1, 2).mean(1))
+    assert "2 seeds" in figure.get_suptitle()
+
+
+def test_this_shells_last_artifact_is_taken(chain):
+    made = chain.critic("--seeds", "3").path
+    assert made.name in swgctl("plot", "training").path.name
+
+
+def test_what_has_no_such_picture_is_refused(chain):
+    swgctl("plot", "training").refused(3, "diffuse or critic or toy")
+    swgctl("plot", "weights", chain.made("critic")).refused(3, "made from no augment")
+    swgctl("plot", "training", "0123").refused(3, "0123")
+    flip(chain.made("critic") / "metrics.jsonl")
+    swgctl("plot", "training", chain.made("critic")).refused(4, "metrics.jsonl")

@@ -1,0 +1,77 @@
+"""Evaluations side by side: a panel a task, what is measured filled, what is quoted hollow."""
+
+import pytest
+from harness import swgctl
+from made_up import evaluation, normal, several
+
+from swgctl.evaluations import gather, select
+from swgctl.plots.comparison import draw_comparison
+from swgctl.store import Store
+from swgctl.tasks import quoted
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return several(tmp_path_factory.mktemp("several") / "store")
+
+
+def draw(store, task=None):
+    groups = gather(select(Store(store), task=task))
+    figure, numbers = draw_comparison(groups)
+    return groups, [axes for axes in figure.axes if axes.axison], numbers
+
+
+def test_there_is_a_panel_for_each_task(store):
+    groups, panels, _ = draw(store)
+    assert [p.get_title() for p in panels] == list(dict.fromkeys(group.task.name for group in groups))
+
+
+def test_dots_are_at_the_means_with_their_intervals(store):
+    groups, (panel,), numbers = draw(store, "hopper-medium-v2")
+    marks = [line for line in panel.lines if len(line.get_xdata()) == 1]
+    dots = {(round(float(line.get_xdata()[0]), 9), line.get_markerfacecolor() == "white") for line in marks}
+    measured = [cell for group in groups for cell in group.cells if cell["seeds"]]
+    assert len([row for row in numbers if not row["quoted"]]) == len(measured) == 6
+    for cell in measured:
+        assert (round(cell["score_mean"], 9), False) in dots
+        assert [list(line.get_xdata()) for line in panel.lines].count(cell["score_ci95"]) == 1
+    for method, (score, _) in quoted.scores("hopper-medium-v2").items():
+        assert (score, True) in dots, method
+
+
+def test_quoted_numbers_say_so(store):
+    _, (panel,), numbers = draw(store, "hopper-medium-v2")
+    labels = [label.get_text() for label in panel.get_yticklabels()]
+    assert labels[:3] == ["behaviour model", "SWG, rho 5", "SWG, rho 20 (the paper's)"]
+    assert labels[5:7] == ["SWG, quoted", "SWG-R, quoted"]
+    assert len([row for row in numbers if row["quoted"]]) == len(quoted.scores("hopper-medium-v2"))
+
+
+def test_groups_of_a_task_are_told_apart_by_what_differs(store):
+    _, (panel,), _ = draw(store, "hopper-medium-v2")
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "diffuse.lr = 0.0003",
+        "diffuse.lr = 0.0001",
+    ]
+    _, (panel,), _ = draw(store, "demo")
+    assert panel.get_legend() is None
+
+
+def test_a_task_without_scores_has_returns(store):
+    _, (panel,), numbers = draw(store, "mine_100%")
+    assert panel.get_xlabel() == "return"
+    assert [row["measure"] for row in numbers] == ["return"]
+
+
+def test_refusals_are_those_of_the_report(store, tmp_path):
+    (critic,) = store.glob("objects/critic/demo/*")
+    swgctl("plot", "compare", critic, "--store", store).refused(3, "a critic")
+    swgctl("plot", "compare", "--store", tmp_path / "empty").refused(3, "no evaluation")
+
+
+def test_many_groups_keep_to_their_line(tmp_path):
+    for i in range(8):
+        evaluation(tmp_path / "store", "demo", normal([(0.0, 1), (5.0, 1)], [0]), diffuse_K=10 + i)
+    _, (panel,), _ = draw(tmp_path / "store")
+    heights = [line.get_ydata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
+    assert max(heights[:8]) < 0.5 < min(heights[8:16])

@@ -1,0 +1,64 @@
+"""How pictures are written: formats, bytes, the numbers beside them, and refusals that leave nothing behind."""
+
+import csv
+
+import pytest
+from harness import swgctl
+from made_up import several
+
+from swgctl.plots.figures import short
+
+PLOTS = ("rho", "training", "compare")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return several(tmp_path_factory.mktemp("several") / "store")
+
+
+@pytest.fixture
+def plot(store):
+    """plot(kind, *args) of that store's demo."""
+    (demo,) = store.glob("objects/eval/demo/*")
+    return lambda kind, *args: swgctl("plot", kind, demo, "--store", store, *args)
+
+
+@pytest.mark.parametrize("kind", PLOTS)
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_the_same_numbers_give_the_same_bytes(plot, kind, form, tmp_path, monkeypatch):
+    first, second = tmp_path / f"a.{form}", tmp_path / "b" / f"a.{form}"
+    assert plot(kind, "--out", first).path == first
+    monkeypatch.setenv("MPLBACKEND", "svg")
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    assert plot(kind, "--out", second).path == second
+    assert first.read_bytes() == second.read_bytes()
+    assert first.with_suffix(".csv").read_bytes() == second.with_suffix(".csv").read_bytes()
+    assert first.read_bytes()[:8] == (b"\x89PNG\r\n\x1a\n" if form == "png" else b"<?xml ve")
+
+
+@pytest.mark.parametrize("kind", PLOTS)
+def test_the_store_keeps_what_is_not_sent_elsewhere(plot, kind, store):
+    answer = plot(kind)
+    assert answer.path.parent == store / "plots"
+    assert answer.path.suffix == ".png"
+    numbers = answer.path.with_suffix(".csv")
+    assert str(numbers) in answer.err
+    assert len(list(csv.DictReader(numbers.open()))) > 2
+
+
+@pytest.mark.parametrize("kind", PLOTS)
+def test_another_format_is_refused_before_anything_is_written(plot, kind, tmp_path):
+    plot(kind, "--out", tmp_path / "picture.pdf").refused(2, "picture.pdf", ".png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_nothing_is(plot):
+    plot("rho", "--out", "/proc/nowhere/picture.png").refused(1, "/proc/nowhere/picture.png")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (1024, "1024"), (9999, "9999"), (10_000, "10k"), (250_000, "250k"), (1.5e6, "1.5M")]
+)
+def test_labels_of_ticks(value, text):
+    assert short(value) == text

@@ -1,0 +1,38 @@
+"""Where the papers have a task, in which order, and whose methods they quote."""
+
+import pytest
+
+from swgctl.tasks import names, quoted
+
+
+def test_a_task_is_at_home_in_swg_before_the_others():
+    assert quoted.home("hopper-medium-v2") == ("swg", "locomotion")
+    assert quoted.home("hopper-medium-v2", "aepo") == ("aepo", "locomotion")
+    assert quoted.home("maze2d-large-v1") == ("aepo", "maze2d")
+    assert quoted.home("maze2d-large-v1", "swg") is None
+    assert quoted.home("demo") is None
+
+
+def test_a_papers_own_methods_come_first():
+    methods = quoted.methods("swg", "antmaze")
+    assert methods[:3] == ["SWG", "SWG-R", "CQL"]
+    assert sorted(methods) == sorted(quoted.paper("swg")["scores"]["antmaze"]["methods"])
+    assert list(quoted.scores("antmaze-umaze-v0")) == methods
+
+
+def test_tasks_are_in_the_papers_order():
+    ordered = sorted(names(), key=quoted.position)
+    tables = [section["tasks"] for section in quoted.paper("swg")["scores"].values()]
+    swg = [task for tasks in tables for task in tasks]
+    assert ordered[: len(swg)] == swg
+    unknown = [task for task in ordered if quoted.home(task) is None]
+    assert ordered[-len(unknown) :] == sorted(unknown)
+
+
+@pytest.mark.parametrize("paper", quoted.papers())
+def test_citations_are_of_quoted_methods(paper):
+    tables = quoted.paper(paper)
+    methods = {method for section in tables["scores"].values() for method in section["methods"]}
+    assert set(tables["citations"]) <= methods
+    if paper == "swg":
+        assert set(tables["citations"]) == methods

@@ -1,0 +1,97 @@
+"""Bytes on disk: JSON read and written quickly, and HDF5 written where a disk may fill up."""
+
+import errno
+import io
+import json
+import resource
+
+import h5py
+import numpy as np
+import pytest
+
+from swgctl.errors import Interrupted
+from swgctl.files import line, new_hdf5, parse
+
+VALUES = [
+    {"a": [1, -2.5, 1e-7, 1e300, 5e-324, 0.1 + 0.2, -0.0, 10**30], "b": {"c": None, "d": [True, False, ""]}},
+    {"é": '\u2028 \U0001f600 " \\ \n \x00'},
+    {"path": "/data/\udcff.hdf5"},  # a name that is no UTF-8, as Python has it
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_line_of_json_is_what_pythons_own_reads(value):
+    text = line(value)
+    assert text.isascii()
+    assert "\n" not in text
+    assert json.loads(text) == value
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_parse_reads_what_pythons_own_wrote(value):
+    for options in ({}, {"indent": 1}, {"ensure_ascii": False}):
+        text = json.dumps(value, **options).encode(errors="surrogatepass")
+        assert parse(text) == json.loads(text) == value
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"a": 1} {}', b"\xff\xfe", b'{"a": 01}'])
+def test_damaged_json_is_a_value_error(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - of either reader
+        parse(text)
+
+
+# -- HDF5 --------------------------------------------------------------------------------------------------------------
+
+ARRAYS = {
+    "observations": np.arange(30_000, dtype=np.float32).reshape(-1, 3),
+    "terminals": np.arange(10_000) % 7 == 0,
+    "infos/q": np.ones((2, 10_000), np.float32),
+}
+
+
+def write(path) -> None:
+    with new_hdf5(path) as file:
+        file.attrs["swg"] = "about"
+        for name, array in ARRAYS.items():
+            dataset = file.create_dataset(name, array.shape, array.dtype)
+            for start in range(0, len(array), 999):
+                dataset[start : start + 999] = array[start : start + 999]
+            dataset.attrs["units"] = "1"
+
+
+def test_an_hdf5_file_in_blocks_has_the_bytes_of_one_written_at_once(tmp_path):
+    write(tmp_path / "blocks.hdf5")
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        file.attrs["swg"] = "about"
+        for name, array in ARRAYS.items():
+            file.create_dataset(name, data=array).attrs["units"] = "1"
+    assert (tmp_path / "blocks.hdf5").read_bytes() == image.getvalue()
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.3, 0.5, 0.9, 1])
+def test_wherever_the_disk_fills_up_it_is_an_error_of_the_system(tmp_path, share):
+    """Up to the last byte but one; with all of them, it is none."""
+    write(tmp_path / "whole.hdf5")
+    size = (tmp_path / "whole.hdf5").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int((size - 1) * share), limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - its number follows
+            write(tmp_path / "cut.hdf5")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        write(tmp_path / "fits.hdf5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert (tmp_path / "fits.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
+
+
+def test_what_stops_the_writing_comes_through(tmp_path):
+    def stopped() -> None:
+        with new_hdf5(tmp_path / "data.hdf5") as file:
+            file["rewards"] = np.ones(1000)
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        stopped()
