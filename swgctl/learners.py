@@ -153,10 +153,10 @@ class ToyLearner:
         }
         if s.draws == "focused":
             # Details of a density are learnt at the least noisy steps, and without a weight's help near beta = 0:
-            # a quarter of k is drawn from the first eighth, and a quarter of beta as a cube.
-            near = [torch.rand(2, *size, generator=g, device=g.device) < 0.25 for g in streams("near")]
+            # half of k is drawn from the first eighth, and half of beta as a square.
+            near = [torch.rand(2, *size, generator=g, device=g.device) < 0.5 for g in streams("near")]
             drawn["k"] = [torch.where(fine, k // 8, k) for (fine, _), k in zip(near, drawn["k"], strict=True)]
-            drawn["beta"] = [torch.where(low, b**3, b) for (_, low), b in zip(near, drawn["beta"], strict=True)]
+            drawn["beta"] = [torch.where(low, b**2, b) for (_, low), b in zip(near, drawn["beta"], strict=True)]
         stacked = {name: torch.stack(values, 1) for name, values in drawn.items()}
         return stacked | {"beta": s.beta_max * stacked["beta"]}
 

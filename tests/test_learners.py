@@ -324,12 +324,12 @@ def toy_draws(draws: str) -> dict:
 
 
 def test_uniform_draws_are_uniform_and_focused_ones_dwell_on_small_noise_and_small_beta():
-    """P(k < 13) = 1/4 + 39/400 where a quarter is k // 8; P(beta < 20 x) = (3 x + x^(1/3)) / 4 with a quarter cubes."""
+    """P(k < 13) = 1/2 + 13/200 where half of k is k // 8; P(beta < 20 x) = (x + x^(1/2)) / 2 where half is a square."""
     uniform, focused = toy_draws("uniform"), toy_draws("focused")
-    for drawn, share in ((uniform, 0.13), (focused, 0.3475)):
+    for drawn, share in ((uniform, 0.13), (focused, 0.565)):
         assert (drawn["k"] < 13).double().mean().item() == pytest.approx(share, abs=0.005)
         assert (drawn["k"].min(), drawn["k"].max()) == (0, 99)
     for x in (0.01, 0.2, 0.8):
         assert (uniform["beta"] < 20 * x).double().mean().item() == pytest.approx(x, abs=0.005)
-        expected = (3 * x + x ** (1 / 3)) / 4
+        expected = (x + x**0.5) / 2
         assert (focused["beta"] < 20 * x).double().mean().item() == pytest.approx(expected, abs=0.005)

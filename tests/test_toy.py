@@ -106,4 +106,4 @@ def test_all_prints_a_line_each_and_one_picture(tmp_path):
 def test_recipes_resolve(recipe):
     lines = swgctl("recipe", "show", "moons", "--recipe", recipe).lines
     assert lines[0] == "# swgctl toy moons"
-    assert any(line.startswith("  steps: " + {"toy": "8000", "paper": "200000"}[recipe]) for line in lines)
+    assert any(line.startswith("  steps: " + {"toy": "12000", "paper": "200000"}[recipe]) for line in lines)
