@@ -26,7 +26,7 @@ def test_an_artifact_like_any_other(tmp_path):
         *("denoiser.safetensors", "samples.hdf5", "summary.json", "picture.png"),
     }
     tensors = load_file(path / "denoiser.safetensors")
-    assert tensors["layers.0.weight"].shape == (1, 3 + 64, 32)
+    assert tensors["layers.0.weight"].shape == (1, 3 + 64 + 2 * 2 * 6, 32)
     assert {name.removeprefix("average.") for name in tensors} == {n for n in tensors if not n.startswith("average.")}
     with h5py.File(path / "samples.hdf5") as file:
         assert set(file) == {"beta=0", "beta=5"}
@@ -106,4 +106,6 @@ def test_all_prints_a_line_each_and_one_picture(tmp_path):
 def test_recipes_resolve(recipe):
     lines = swgctl("recipe", "show", "moons", "--recipe", recipe).lines
     assert lines[0] == "# swgctl toy moons"
-    assert any(line.startswith("  steps: " + {"toy": "12000", "paper": "200000"}[recipe]) for line in lines)
+    expected = {"toy": ("12000", "6", "focused"), "paper": ("200000", "0", "uniform")}[recipe]
+    for name, value in zip(("steps", "octaves", "draws"), expected, strict=True):
+        assert any(line.startswith(f"  {name}: {value} ") for line in lines)
