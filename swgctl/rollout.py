@@ -2,19 +2,22 @@
 
 import hashlib
 import itertools
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from swgctl import signals
-from swgctl.console import progress
+from swgctl.console import progress, say
 from swgctl.errors import SwgError
 from swgctl.policy import Policy
-from swgctl.tasks import Task, environments
+from swgctl.tasks import Task, fleet
 from swgctl.training import generator
 
 NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; part of what an evaluation means
+SHRINK = 3 / 4  # once no more than this share of the batch's rows still run, the others leave it
 
 
 @dataclass(frozen=True)
@@ -42,63 +45,46 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
     size of the batch and which chaotic dynamics amplify.
     """
     cells = plan.cells()
-    rows = len(cells) * plan.episodes
-    rho = torch.tensor([rho for rho, _ in cells]).repeat_interleave(plan.episodes).to(policy.device)
-    counts = torch.tensor([m for _, m in cells]).repeat_interleave(plan.episodes)
-    noise = _Noise(policy, plan, counts)
-    counts = counts.to(policy.device)
-
-    members = len(policy.seeds)
-    worlds = [environments.make(task.environment) for _ in range(members * rows)]
-    low, high = worlds[0].action_space.low, worlds[0].action_space.high
-    state = np.stack(
-        [
-            world.reset(seed=_reset_seed(plan.seed, seed, row % plan.episodes))[0]
-            for world, (seed, row) in zip(worlds, ((s, r) for s in policy.seeds for r in range(rows)), strict=True)
-        ]
-    ).astype(np.float32)
-    total, length = np.zeros(len(worlds)), np.zeros(len(worlds), int)
-    clamped = np.zeros(len(worlds))
-    running, step = list(range(len(worlds))), 0
-    with signals.deferred(), progress("eval", task.horizon, "environment steps") as bar:
-        while running:
-            observations = torch.from_numpy(state).view(members, rows, -1).to(policy.device)
-            actions, share = policy.propose(
-                observations,
-                rho,
-                counts,
-                plan.temperature,
-                plan.sampler,
-                noise.at(step),
-                plan.w_min,
-                plan.clip,
-            )
-            share = share.flatten().cpu().numpy()
-            actions = environments.rescale(actions.cpu().numpy().reshape(len(worlds), -1), low, high)
-            if not np.isfinite(actions).all():
+    members, rows = len(policy.seeds), len(cells) * plan.episodes
+    starts = [_reset_seed(plan.seed, seed, row % plan.episodes) for seed in policy.seeds for row in range(rows)]
+    total, length, clamped = np.zeros((members, rows)), np.zeros((members, rows), int), np.zeros((members, rows))
+    running, step = np.ones((members, rows), bool), 0
+    with ExitStack() as stack:
+        copies = stack.enter_context(fleet.launch(task.environment, starts, task.horizon))
+        if copies.processes > 1:
+            say(f"eval: {len(starts)} environments in {copies.processes} processes")
+        actions, observations, rewards, ended = (
+            array.reshape(members, rows, *array.shape[1:])
+            for array in (copies.actions, copies.observations, copies.rewards, copies.ended)
+        )
+        stack.enter_context(signals.deferred())
+        bar = stack.enter_context(progress("eval", task.horizon, "environment steps"))
+        batch = Batch(policy, plan, np.arange(rows))
+        while running.any():
+            alive = np.flatnonzero(running.any(0))
+            if len(alive) <= SHRINK * len(batch.rows):
+                batch = Batch(policy, plan, alive)
+            proposed, share = batch.propose(observations.take(batch.rows, 1), step)
+            if not np.isfinite(proposed).all():
                 raise SwgError("eval: the policy's actions are not finite", "a smaller --rho, or look at swgctl show")
-            still = []
-            for i in running:
-                state[i], reward, terminated, truncated, _ = worlds[i].step(actions[i])
-                total[i] += reward
-                length[i] += 1
-                clamped[i] += share[i]
-                if not (terminated or truncated):
-                    still.append(i)
-            running, step = still, step + 1
-            bar.update(step, f"{len(running)} of {len(worlds)} episodes")
+            actions[:, batch.rows] = proposed
+            copies.step()
+            clamped[:, batch.rows] += np.where(running[:, batch.rows], share, 0)
+            np.add(total, rewards, out=total, where=running)
+            length += running
+            running &= ~ended
+            step += 1
+            bar.update(step, f"{running.sum()} of {running.size} episodes")
             signals.check()
-    for world in worlds:
-        world.close()
     return [
         {
             "seed": seed,
             "rho": cells[row // plan.episodes][0],
             "candidates": cells[row // plan.episodes][1],
             "episode": row % plan.episodes,
-            "return": float(total[s * rows + row]),
-            "length": int(length[s * rows + row]),
-            "clamped": float(clamped[s * rows + row] / length[s * rows + row]),
+            "return": float(total[s, row]),
+            "length": int(length[s, row]),
+            "clamped": float(clamped[s, row] / length[s, row]),
         }
         for s, seed in enumerate(policy.seeds)
         for row in range(rows)
@@ -109,19 +95,40 @@ def _reset_seed(base: int, seed: int, episode: int) -> int:
     return int.from_bytes(hashlib.sha256(f"eval/{base}/{seed}/reset/{episode}".encode()).digest()[:4], "little")
 
 
-class _Noise:
-    """The sampler's noise: a generator for each member, candidate and episode, a draw for each environment step."""
+class Batch:
+    """Rows of the plan that go through the policy together, with their noise: a generator for each member, candidate
+    and episode, a draw for each environment step."""
 
-    def __init__(self, policy: Policy, plan: Plan, counts: torch.Tensor):
-        self.policy, self.plan = policy, plan
+    def __init__(self, policy: Policy, plan: Plan, rows: np.ndarray):
+        """rows (E,): row r is episode r % episodes of cell r // episodes."""
+        self.policy, self.plan, self.rows = policy, plan, rows
+        cells = plan.cells()
+        rho, counts = map(torch.tensor, zip(*(cells[row // plan.episodes] for row in rows), strict=True))
         row = torch.repeat_interleave(torch.arange(len(counts)), counts)
         first = counts.cumsum(0) - counts
+        self.episodes, episode = np.unique(rows % plan.episodes, return_inverse=True)
+        self.rho, self.counts = rho.to(policy.device), counts.to(policy.device)
         self.candidate = (torch.arange(len(row)) - first[row]).to(policy.device)
-        self.episode = (row % plan.episodes).to(policy.device)
+        self.episode = torch.from_numpy(episode)[row].to(policy.device)
         self.most = int(counts.max())
         self.block = None
 
-    def at(self, step: int):
+    def propose(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Actions (S, E, A) in [-1, 1] at an environment step and the clamped shares (S, E): `Policy.propose`."""
+        policy, plan = self.policy, self.plan
+        actions, clamped = policy.propose(
+            torch.from_numpy(observations).to(policy.device),
+            self.rho,
+            self.counts,
+            plan.temperature,
+            plan.sampler,
+            self._noise(step),
+            plan.w_min,
+            plan.clip,
+        )
+        return actions.cpu().numpy(), clamped.cpu().numpy()
+
+    def _noise(self, step: int) -> Callable[[tuple[int, ...]], torch.Tensor]:
         """The noise of one environment step, as a function from a shape to the next draw of the walk."""
         block, i = divmod(step, NOISE_BLOCK)
         if i == 0 or self.block is None:
@@ -141,6 +148,6 @@ class _Noise:
             torch.randn(
                 shape, generator=generator(seed, f"eval/{plan.seed}/{m}/{episode}", block, device), device=device
             )
-            for seed, m, episode in itertools.product(policy.seeds, range(self.most), range(plan.episodes))
+            for seed, m, episode in itertools.product(policy.seeds, range(self.most), self.episodes)
         ]
-        return torch.stack(drawn).view(len(policy.seeds), self.most, plan.episodes, *shape)
+        return torch.stack(drawn).view(len(policy.seeds), self.most, len(self.episodes), *shape)

@@ -1,10 +1,13 @@
 """Roll-outs: a cell is the same whichever others it is evaluated with, and is what one environment by hand gives."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
+from swgctl import rollout
 from swgctl.diffusion import Schedule
 from swgctl.models import Critic, Denoiser, reset
 from swgctl.policy import Policy
@@ -79,6 +82,28 @@ def test_the_clamped_share_of_a_guided_cell_is_the_same_too():
     assert_same(run(rho=[2.0], candidates=[3]), together)
 
 
+@pytest.fixture
+def whole(monkeypatch):
+    """No row leaves the batch before the last episode has ended."""
+    monkeypatch.setattr(rollout, "SHRINK", 0)
+
+
+def test_a_batch_without_its_ended_rows_gives_the_same_episodes(monkeypatch):
+    """Poles fall one after another; the policy sees fewer and fewer rows, and their noise stays their own."""
+    policy, sizes = make([0, 3], CARTPOLE), []
+    propose = policy.propose
+    policy.propose = lambda x, *rest: (sizes.append(x.shape[1]), propose(x, *rest))[1]
+    plan = Plan(**FIXED | {"rho": [0.0, 2.0], "candidates": [1, 3], "episodes": 4})
+    shrunk = roll_out(policy, CARTPOLE, plan)
+    assert sizes[0] == 16
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(few <= 0.75 * many for many, few in itertools.pairwise(dict.fromkeys(sizes)))
+    assert sizes[-1] < 8
+    monkeypatch.setattr(rollout, "SHRINK", 0)
+    assert_same(roll_out(make([0, 3], CARTPOLE), CARTPOLE, plan), shrunk)
+
+
+@pytest.mark.usefixtures("whole")
 def test_the_clamped_share_of_an_episode_is_the_mean_over_its_own_steps():
     policy, shares = make([0], CARTPOLE), []
     propose = policy.propose
@@ -102,6 +127,7 @@ def test_equal_plans_give_equal_tables_and_another_seed_another():
 # -- what an episode is ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_row_is_the_episode_that_one_environment_plays():
     """The policy's actions, played again by hand from the same start, give the returns and lengths."""
     policy, played = make([0], CARTPOLE), []

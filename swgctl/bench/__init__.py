@@ -6,13 +6,15 @@ A rate is the median of several repeats, which take turns, so that a noisy machi
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import torch
 
 from swgctl import console
 from swgctl.bench import inference
-from swgctl.bench.cases import ROWS, SETTINGS, sampling_case, training_case
+from swgctl.bench.cases import ROWS, SETTINGS, evaluation_case, sampling_case, training_case
 from swgctl.bench.measure import measure
+from swgctl.config import EvalSettings
 from swgctl.console import say
 from swgctl.errors import UsageError, nearest
 from swgctl.execution import MODES
@@ -45,37 +47,45 @@ def sample_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dic
     yield from measure(cases, device, repeats)
 
 
-AXES = {
-    "critic": {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)},
-    "diffuse": {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)},
-}
+SWEEP = [1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [1, 2, 4, 8, 16]  # the paper's rho and M
+
+
+def eval_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
+    """One cell with 1 candidate, one with 16, and the paper's sweep of 35; a step is one of all environments."""
+    precision = EvalSettings().precision
+    with ExitStack() as stack:
+        cells = [([10.0], [1]), ([10.0], [16]), SWEEP]
+        cases = [evaluation_case(*cell, seeds, precision, device, stack) for cell in cells]
+        yield from measure(cases, device, repeats)
+
+
+AXES = {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)}
 
 
 def scaling_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
     """How a training step's cost grows along one axis, the others at the paper's sizes."""
     mode = "graph" if device.type == "cuda" else "eager"
-    for what, axes in AXES.items():
-        for axis, values in (axes | {"seeds": list(dict.fromkeys([1, 2, seeds]))}).items():
-            cases = []
-            for value in values:
-                changed = {"batch": {"batch": value}, "width": _width(what, value)}.get(axis, {})
-                members = value if axis == "seeds" else 1
-                rows = value if axis == "rows" else ROWS
-                case = training_case(what, SETTINGS[what](**changed), members, mode, "fp32", device, rows)
-                case.labels |= {"axis": axis, "value": value}
-                cases.append(case)
-            yield from measure(cases, device, repeats, 0.3)
+    for what, (axis, values) in itertools.product(SETTINGS, (AXES | {"seeds": sorted({1, 2, seeds})}).items()):
+        cases = []
+        for value in values:
+            settings = SETTINGS[what](**{"batch": {"batch": value}, "width": _width(what, value)}.get(axis, {}))
+            members, rows = (value if axis == name else usual for name, usual in (("seeds", 1), ("rows", ROWS)))
+            case = training_case(what, settings, members, mode, settings.precision, device, rows)
+            case.labels |= {"axis": axis, "value": value}
+            cases.append(case)
+        yield from measure(cases, device, repeats, 0.3)
 
 
 def _width(what: str, value: int) -> dict:
     return {"hidden": [value, value]} if what == "critic" else {"width": value}
 
 
-DEFAULT = ("critic", "diffuse", "sample")
+DEFAULT = ("critic", "diffuse", "sample", "eval")
 TABLES = {
     "critic": lambda *how: train_table("critic", *how),
     "diffuse": lambda *how: train_table("diffuse", *how),
     "sample": sample_table,
+    "eval": eval_table,
     "scaling": scaling_table,
     "inference": lambda seeds, device, repeats: inference.table(repeats, device),
 }

@@ -1,4 +1,7 @@
-"""What is measured: training and sampling at the paper's sizes, on noise in the shape of HalfCheetah's data."""
+"""What is measured: training, sampling and evaluation at the paper's sizes, on noise of HalfCheetah's dimensions."""
+
+import itertools
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -6,12 +9,14 @@ import torch
 from swgctl import training
 from swgctl.bench.measure import Case
 from swgctl.bench.work import ACTIONS, OBSERVATIONS, critic_flop, diffuse_flop, sample_flop
-from swgctl.config import CriticSettings, DiffuseSettings, Settings
+from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings, Settings
 from swgctl.diffusion import Schedule
 from swgctl.execution import runner
 from swgctl.learners import CriticLearner, DiffuseLearner
 from swgctl.models import ARCHITECTURE, Denoiser, reset
 from swgctl.policy import Policy
+from swgctl.rollout import Batch, Plan
+from swgctl.tasks import fleet
 from swgctl.tasks.transitions import Transitions
 
 ROWS = 100_000
@@ -94,3 +99,29 @@ def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device
 
     labels = {"what": "sample", "mode": "guided" if guided else "unguided", "batch": rows}
     return Case(labels, seeds, precision, seeds * sample_flop(settings, rows, guided), run)
+
+
+def evaluation_case(
+    rho: list[float], candidates: list[int], seeds: int, precision: str, device: torch.device, stack: ExitStack
+) -> Case:
+    """Environment steps of all cells of rho x M at once in HalfCheetah-v4, whose copies the stack closes."""
+    actor, settings = policy(DiffuseSettings(), seeds, device), EvalSettings()
+    plan = Plan(rho, candidates, EPISODES, 1.0, settings.sampler, settings.w_min, settings.clip, 0)
+    rows = len(plan.cells()) * EPISODES
+    copies = stack.enter_context(fleet.launch("HalfCheetah-v4", list(range(seeds * rows)), 1000))
+    observations, actions = (x.reshape(seeds, rows, -1) for x in (copies.observations, copies.actions))
+    batch, steps = Batch(actor, plan, np.arange(rows)), itertools.count()
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            actions[:], _ = batch.propose(observations, next(steps))
+            copies.step()
+
+    work = sum(sample_flop(DiffuseSettings(), EPISODES * m, True) for _, m in plan.cells())
+    labels = {
+        "what": "eval",
+        "mode": "guided",
+        "cells": len(plan.cells()),
+        "batch": EPISODES * sum(m for _, m in plan.cells()),
+    }
+    return Case(labels, seeds, precision, seeds * work, run)

@@ -33,23 +33,16 @@ def measure(cases: list[Case], device: torch.device, repeats: int, seconds: floa
     """
     counts, times = [], [[] for _ in cases]
     for case in cases:
-        with products(case.precision):
-            case.run(3)  # whatever happens the first times only
-            wait(device)
-            started = time.perf_counter()
-            case.run(3)
-            wait(device)
-        counts.append(max(3, round(3 * seconds / (time.perf_counter() - started))))
+        taken = [_time(case, 1, device) for _ in range(2)]  # the first steps compile, allocate and page in
+        while len(taken) < 5 and sum(taken) < 10:
+            taken.append(_time(case, 1, device))
+        counts.append(max(1, round(seconds / min(taken[1:]))))
     peaks = [0] * len(cases)
     for _ in range(repeats):
         for i, (case, n) in enumerate(zip(cases, counts, strict=True)):
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            with products(case.precision):
-                started = time.perf_counter()
-                case.run(n)
-                wait(device)
-                times[i].append((time.perf_counter() - started) / n)
+            times[i].append(_time(case, n, device) / n)
             peaks[i] = max(peaks[i], _peak(device))
     limits = {precision: limit(device, precision) for precision in dict.fromkeys(case.precision for case in cases)}
     for case, taken, peak in zip(cases, times, peaks, strict=True):
@@ -67,6 +60,14 @@ def measure(cases: list[Case], device: torch.device, repeats: int, seconds: floa
             "share_of_limit": case.flop * rate / limits[case.precision],
             "peak_bytes": peak,
         }
+
+
+def _time(case: Case, steps: int, device: torch.device) -> float:
+    with products(case.precision):
+        started = time.perf_counter()
+        case.run(steps)
+        wait(device)
+        return time.perf_counter() - started
 
 
 def limit(device: torch.device, precision: str) -> float:

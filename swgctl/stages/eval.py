@@ -14,7 +14,7 @@ from swgctl.lineage import check_ranking
 from swgctl.stages import Job
 from swgctl.tasks import Task
 
-REVISION = 1
+REVISION = 2
 
 
 def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
@@ -42,6 +42,7 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
 
 
 def build(job: Job, directory: Path, work: Path) -> dict:
+    from swgctl.execution import products
     from swgctl.policy import assemble, weigher
     from swgctl.rollout import Plan, roll_out
 
@@ -49,7 +50,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     critic = job.inputs.get("critic")
     policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"].params), job.device)
     plan = Plan(s.rho, s.resample, s.episodes, s.temperature, s.sampler, s.w_min, s.clip, s.seed)
-    episodes = roll_out(policy, job.task, plan)
+    with products(s.precision):
+        episodes = roll_out(policy, job.task, plan)
     scores.add_scores(episodes, job.task)
     with open(directory / "episodes.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")

@@ -1,0 +1,275 @@
+"""Copies of one environment, stepped side by side: in this process, or in several where that is faster.
+
+Each copy has its own seed and nothing in common with the others, so that an episode is the same to the last bit
+whichever process plays it.
+"""
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, Pipe
+
+import gymnasium
+import numpy as np
+
+from swgctl.console import say
+from swgctl.errors import SwgError, UsageError
+from swgctl.tasks import environments
+
+WAKE = 15e-6  # seconds that each worker adds to a step: a message to it and one back
+START = 1.0  # seconds until workers have imported a simulator and can begin
+GRACE = 2.0  # seconds that they have to end by themselves
+
+# What a worker runs: an interpreter of its own, since a fork is not safe where PyTorch or CUDA have begun threads.
+WORKER = "import sys; sys.path[:] = sys.argv[3:]; from swgctl.tasks import fleet; fleet.work(*map(int, sys.argv[1:3]))"
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+
+
+@contextlib.contextmanager
+def launch(environment: str, seeds: list[int], steps: int) -> Iterator["Copies | Workers"]:
+    """A copy for each seed, reset by it, to play one episode of at most so many steps.
+
+    $SWGCTL_WORKERS says in how many processes; where it does not, as many as `fastest` says, of what `cores` allows.
+    Raises UsageError where that is no number, and what `environments.make` raises; SwgError where an environment fails
+    or a process dies, then and in every step.
+    """
+    with _named(environment), contextlib.closing(environments.make(environment)) as one:
+        sizes = [math.prod(space.shape) for space in (one.action_space, one.observation_space)]
+        most = min(_asked() or cores(), len(seeds))
+        processes = most if _asked() or most == 1 else fastest(len(seeds), steps, step_seconds(one), most)
+    copies = None
+    if processes > 1:
+        try:
+            copies = Workers(environment, seeds, sizes, processes)
+        except _Unmade as error:  # such as one that was registered by a script or a notebook
+            say(f"stepping {environment} in one process, since another cannot make it: {error}")
+    copies = copies or Copies(environment, seeds, np.zeros(len(seeds), _row(*sizes)))
+    with contextlib.closing(copies):
+        yield copies
+
+
+class Copies:
+    """N copies, which this process steps one after another.
+
+    actions       (N, A) in [-1, 1]: what the next step takes
+    observations  (N, O) float32, rewards (N,) float64, ended (N,) bool: what the last one gave, or the reset
+    An episode that has ended is stepped no further, and what its last step gave stays.
+    """
+
+    processes = 1
+
+    def __init__(self, environment: str, seeds: list[int], rows: np.ndarray):
+        """rows (N,), of `_row`, hold the arrays.  Raises SwgError where a copy cannot be made or reset."""
+        self.environment, self._running = environment, range(len(seeds))
+        self.actions, self.observations, self.rewards, self.ended = (rows[name] for name in rows.dtype.names)
+        with _named(environment):
+            self._worlds = [environments.make(environment) for _ in seeds]
+            for i, seed in enumerate(seeds):
+                self.observations[i], _ = self._worlds[i].reset(seed=seed)
+
+    def step(self) -> None:
+        """Raises SwgError where an environment fails."""
+        space = self._worlds[0].action_space
+        actions = environments.rescale(self.actions, space.low, space.high)
+        with _named(self.environment):
+            for i in self._running:
+                self.observations[i], self.rewards[i], terminated, truncated, _ = self._worlds[i].step(actions[i])
+                self.ended[i] = terminated or truncated
+        self._running = [i for i in self._running if not self.ended[i]]
+
+    def close(self) -> None:
+        for world in self._worlds:
+            with contextlib.suppress(Exception):  # nothing more is wanted of it
+                world.close()
+
+
+class Workers:
+    """`Copies` in W processes, the w-th of which has every W-th copy from w on, since neighbours tend to end together.
+
+    They share the arrays; a step is one message to each and one back.  A worker ends when its connection does, so that
+    none outlives this process, however that ends.
+    """
+
+    def __init__(self, environment: str, seeds: list[int], sizes: list[int], processes: int):
+        """sizes: A and O.  Raises SwgError where a worker cannot be started or dies, _Unmade where it makes none."""
+        self.processes, self._workers = processes, []
+        row = _row(*sizes)
+        memory = os.memfd_create("swgctl")
+        try:
+            os.ftruncate(memory, len(seeds) * row.itemsize)
+            rows = np.ndarray(len(seeds), row, mmap.mmap(memory, 0))
+            self.actions, self.observations, self.rewards, self.ended = (rows[name] for name in row.names)
+            for first in range(processes):
+                self._workers.append(_Worker(memory))
+                self._workers[-1].send(json.dumps([environment, seeds, sizes, first, processes]).encode())
+            failures = [worker.answer() for worker in self._workers]
+            for failure in filter(None, failures):
+                raise _Unmade(*failure)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(memory)
+
+    def step(self) -> None:
+        """Raises SwgError where an environment fails or a worker has died."""
+        for worker in self._workers:
+            worker.send()
+        for worker in self._workers:
+            if failure := worker.answer():
+                raise SwgError(*failure)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+        until = time.monotonic() + GRACE
+        for worker in self._workers:
+            worker.exit_code(until)
+
+
+class _Unmade(SwgError):
+    """A worker cannot make the environment."""
+
+
+class _Worker:
+    """This process' end of one that runs `work`."""
+
+    def __init__(self, memory: int):
+        self.connection, theirs = Pipe()
+        # A terminal and most schedulers signal all processes of a job.  It is this one that answers: workers are born
+        # with those signals blocked.  What an environment prints goes to stderr, as stdout belongs to paths.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(theirs.fileno()), str(memory), *sys.path],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=(theirs.fileno(), memory),
+                env=os.environ | ONE_THREAD,
+            )
+        except OSError as error:
+            raise SwgError(f"no process to step environments in: {error.strerror}", "SWGCTL_WORKERS=1") from None
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def send(self, message: bytes = b"") -> None:
+        with self._alive():
+            self.connection.send_bytes(message)
+
+    def answer(self) -> list[str] | None:
+        """None, or the message and the help of what failed there."""
+        with self._alive():
+            return json.loads(self.connection.recv_bytes() or b"null")
+
+    def exit_code(self, until: float) -> int:
+        """It is killed if it has none by then."""
+        try:
+            return self.process.wait(max(0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):
+            code = self.exit_code(time.monotonic() + GRACE)
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise SwgError(
+                f"a process that steps environments {how}",
+                "fewer episodes or SWGCTL_WORKERS=1, which take less memory",
+            ) from None
+
+
+def work(connection: int, memory: int) -> None:
+    """What a worker does, until there is nobody at the other end of its connection."""
+    with Connection(connection) as parent, contextlib.suppress(EOFError, ConnectionError):
+        environment, seeds, sizes, first, processes = json.loads(parent.recv_bytes())
+        rows = np.ndarray(len(seeds), _row(*sizes), mmap.mmap(memory, 0))[first::processes]
+        try:
+            # Whatever an environment says when it is made was said by the parent's.
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+                copies = Copies(environment, seeds[first::processes], rows)
+            with contextlib.closing(copies):
+                while True:
+                    parent.send_bytes(b"")
+                    parent.recv_bytes()
+                    copies.step()
+        except SwgError as error:
+            if os.environ.get("SWGCTL_DEBUG") == "1":
+                traceback.print_exc()
+            parent.send_bytes(json.dumps([str(error), error.help]).encode())
+
+
+def _row(actions: int, observations: int) -> np.dtype:
+    """What is kept of one copy: action, observation, reward, and whether its episode has ended."""
+    return np.dtype(f"({actions},)f4, ({observations},)f4, f8, ?", align=True)
+
+
+@contextlib.contextmanager
+def _named(environment: str) -> Iterator[None]:
+    """An environment's own exceptions, as one that names it."""
+    try:
+        yield
+    except SwgError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SwgError(f"environment {environment} failed: {what}", "SWGCTL_DEBUG=1 shows where") from error
+
+
+# ---- how many processes
+
+
+def fastest(copies: int, steps: int, seconds: float, most: int) -> int:
+    """The number of processes, up to `most`, in which so many steps of so many copies take the least time.
+
+    seconds  of one step of one copy.  In W processes a step of all takes copies seconds / W + W WAKE.
+    """
+
+    def total(processes: int) -> float:
+        if processes == 1:
+            return steps * copies * seconds
+        return START + steps * (copies * seconds / processes + processes * WAKE)
+
+    return min(range(1, most + 1), key=total)
+
+
+def cores() -> int:
+    """How many this process may use.  $OMP_NUM_THREADS counts, since that is how people share a machine."""
+    if sys.platform != "linux":
+        return 1  # memory is shared in a way of Linux'
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    here = len(os.sched_getaffinity(0))
+    return min(here, int(threads)) if threads.isdecimal() and int(threads) else here
+
+
+def _asked() -> int | None:
+    text = os.environ.get("SWGCTL_WORKERS")
+    if text and not (text.isdecimal() and int(text)):
+        raise UsageError(f"SWGCTL_WORKERS '{text}' is no number of processes", f"SWGCTL_WORKERS={cores()}")
+    return int(text) if text else None
+
+
+def step_seconds(world: gymnasium.Env) -> float:
+    """What a step of it takes: the median of the first ten of an episode, actions in the middle of their bounds."""
+    world.reset(seed=0)
+    space, taken = world.action_space, []
+    while len(taken) < 10:
+        before = time.perf_counter()
+        _, _, terminated, truncated, _ = world.step((space.low + space.high) / 2)
+        taken.append(time.perf_counter() - before)
+        if terminated or truncated:
+            break
+    return statistics.median(taken)
