@@ -140,6 +140,17 @@ def _child(args: list[str], env: dict, out: str, err: str, setup) -> None:
     main()
 
 
+def workers_of(pid: int) -> list[int]:
+    """The processes that step environments for another one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may end while it is read
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"fleet.work" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
 # -- data and stores ---------------------------------------------------------------------------------------------------
 
 

@@ -250,7 +250,7 @@ def cores() -> int:
     """How many this process may use.  $OMP_NUM_THREADS counts, since that is how people share a machine."""
     if sys.platform != "linux":
         return 1  # memory is shared in a way of Linux'
-    threads = os.environ.get("OMP_NUM_THREADS", "")
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     here = len(os.sched_getaffinity(0))
     return min(here, int(threads)) if threads.isdecimal() and int(threads) else here
 

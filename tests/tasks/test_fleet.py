@@ -1,200 +1,235 @@
-"""Copies of a real simulator in one process and in several: the same to the bit, and nothing is left behind."""
+"""Copies of an environment: the same numbers in one process and in several, and nothing left of those."""
 
+import math
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
+from harness import workers_of
 
 from swgctl.errors import SwgError, UsageError
-from swgctl.tasks import fleet
+from swgctl.tasks import environments, fleet
 
-CHEETAH = "HalfCheetah-v4"
-FAILING = '''
-import gymnasium
-from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
-
-class Failing(HalfCheetahEnv):
-    """Fails at its third step."""
-    steps = 0
-
-    def step(self, action):
-        self.steps += 1
-        if self.steps == 3:
-            raise RuntimeError("the motor is hot")
-        return super().step(action)
-
-gymnasium.register("Failing-v0", Failing, max_episode_steps=50)
-'''
-
-
-def children() -> set[int]:
-    """Processes of this one, zombies too."""
-    return {int(n) for task in Path("/proc/self/task").iterdir() for n in (task / "children").read_text().split()}
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    before = children()
-    yield
-    assert children() <= before
+SEEDS = [11, 3, 5, 8, 4, 9, 7]
+DEEDS = "unruly:{}-v0".format
 
 
 @pytest.fixture
-def processes(monkeypatch):
-    return lambda n: monkeypatch.setenv("SWGCTL_WORKERS", str(n))
+def launch(monkeypatch):
+    """launch(environment, processes, seeds) -> what `fleet.launch` does where $SWGCTL_WORKERS says so."""
+
+    def launch(environment: str, processes: int, seeds: list[int] = SEEDS):
+        monkeypatch.setenv("SWGCTL_WORKERS", str(processes))
+        return fleet.launch(environment, seeds, 1000)
+
+    return launch
 
 
-def play(environment: str, copies: int, steps: int) -> list[np.ndarray]:
-    """Observations, rewards and ends of every step."""
-    source, seen = np.random.default_rng(0), []
-    with fleet.launch(environment, list(range(copies)), 1000) as fleeted:
-        seen.append(fleeted.observations.copy())
-        for _ in range(steps):
-            fleeted.actions[:] = source.uniform(-1, 1, fleeted.actions.shape)
-            fleeted.step()
-            seen += [fleeted.observations.copy(), fleeted.rewards.copy(), fleeted.ended.copy()]
+def play(copies, steps: int) -> list[np.ndarray]:
+    """Everything that is known of the copies after each step, from the reset on."""
+    random, seen = np.random.default_rng(0), []
+    for _ in range(steps):
+        seen.append(np.column_stack([copies.observations, copies.rewards, copies.ended]))
+        copies.actions[:] = random.uniform(-1, 1, copies.actions.shape)
+        copies.step()
     return seen
 
 
-# -- the same everywhere -----------------------------------------------------------------------------------------------
+# -- the same numbers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("environment", [CHEETAH, "swgctl/Hopper-v4"])
-def test_three_processes_play_what_one_plays_to_the_bit(environment, processes):
-    """Seven copies, 30 steps; Hoppers fall meanwhile, some sooner than others."""
-    processes(1)
-    alone = play(environment, 7, 30)
-    processes(3)
-    together = play(environment, 7, 30)
-    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert len(np.unique(together[0], axis=0)) == 7
-    assert together[-1].any() == (environment != CHEETAH)
+@pytest.mark.parametrize(
+    "environment", ["HalfCheetah-v4", "swgctl/Hopper-v4", "swgctl/AntMazeMedium-v2", "swgctl/AdroitPen-v1"]
+)
+def test_which_process_has_a_copy_changes_no_bit(environment, launch):
+    with launch(environment, 1) as alone:
+        expected = play(alone, 40)
+    assert len(np.unique(np.stack(expected).sum(2))) > 5 * len(SEEDS), "different copies, which move, are needed here"
+    with launch(environment, 3) as copies:
+        assert copies.processes == 3
+        np.testing.assert_array_equal(play(copies, 40), expected)
 
 
-def test_a_copy_is_the_environment_of_its_seed(processes):
-    processes(2)
-    world = gymnasium.make(CHEETAH)
-    with fleet.launch(CHEETAH, [5, 8, 13], 1000) as copies:
-        for i, seed in enumerate((5, 8, 13)):
-            start, _ = world.reset(seed=seed)
-            np.testing.assert_array_equal(copies.observations[i], start.astype(np.float32))
-        copies.actions[:] = 0.3
-        copies.step()
-    _, reward, *_ = world.step(np.full(6, 0.3, np.float32))
-    assert copies.rewards[2] == pytest.approx(reward, rel=1e-6)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_copy_is_the_environment_that_one_makes_by_hand(processes, launch):
+    """Until it ends, and then it stays as it was."""
+    with launch("InvertedPendulum-v4", processes) as copies:
+        seen, ends = np.stack(play(copies, 60)), []
+    for copy, seed in enumerate(SEEDS):
+        world, random, ended = environments.make("InvertedPendulum-v4"), np.random.default_rng(0), False
+        expected = [*world.reset(seed=seed)[0].astype(np.float32), 0, False]
+        for step in range(60):
+            np.testing.assert_array_equal(seen[step, copy], expected)
+            action = np.float32(random.uniform(-1, 1, (len(SEEDS), 1)))[copy]
+            if not ended:
+                observation, reward, ended, _, _ = world.step(environments.rescale(action, -3, 3))
+                expected = [*observation.astype(np.float32), reward, ended]
+                ends.append(step)
+    assert max(ends) < 59, "all should have ended before the last step"
 
 
-def test_an_episode_that_has_ended_is_stepped_no_further(processes):
-    processes(1)
-    with fleet.launch("swgctl/Hopper-v4", [0, 1], 1000) as copies:
-        while not copies.ended.any():
-            copies.actions[:] = 1
-            copies.step()
-        over = int(np.flatnonzero(copies.ended)[0])
-        last = copies.observations[over].copy()
-        copies.step()
-        np.testing.assert_array_equal(copies.observations[over], last)
+def test_there_are_no_more_processes_than_copies(launch):
+    with launch("Pendulum-v1", 9, [1, 2]) as copies:
+        assert copies.processes == len(workers_of(os.getpid())) == 2
+
+
+def test_an_environment_that_only_this_process_knows_stays_in_it(launch, capsys):
+    import gymnasium
+
+    gymnasium.register("OnlyHere-v0", "unruly:Unruly", max_episode_steps=10, kwargs={"deed": "raises"})
+    with launch("OnlyHere-v0", 2, [1, 2]) as copies:
+        assert copies.processes == 1
+        np.testing.assert_array_equal(copies.observations, [[1, 0], [2, 0]])
+    assert "OnlyHere-v0 in one process" in capsys.readouterr().err
+    assert workers_of(os.getpid()) == []
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
-def steps(copies, count: int) -> None:
-    for _ in range(count):
-        copies.step()
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_environment_that_raises_is_one_line(processes, launch):
+    with pytest.raises(SwgError) as raised, launch(DEEDS("Raises"), processes) as copies:
+        play(copies, 3)
+    assert str(raised.value) == "environment unruly:Raises-v0 failed: ValueError: the robot fell off the table"
+    assert raised.value.code == 1
+    assert copies.observations[:, 1].tolist().count(3) < len(SEEDS), "it fails at the third step"
+    assert copies.observations[:, 1].min() == 2
+    assert workers_of(os.getpid()) == []
 
 
-def test_a_killed_worker_is_one_line(processes):
-    processes(2)
-    before = children()
-    with fleet.launch(CHEETAH, [0, 1], 1000) as copies:
-        os.kill(min(children() - before), signal.SIGKILL)
-        with pytest.raises(SwgError, match="was killed by SIGKILL") as raised:
-            steps(copies, 2)
+@pytest.mark.parametrize(("deed", "how"), [("IsKilled", "killed by SIGKILL"), ("Leaves", "ended with exit code 3")])
+def test_a_worker_that_dies_is_one_line(deed, how, launch):
+    with pytest.raises(SwgError, match=how) as raised, launch(DEEDS(deed), 3) as copies:
+        play(copies, 3)
+    assert raised.value.code == 1
     assert "SWGCTL_WORKERS=1" in raised.value.help
+    assert workers_of(os.getpid()) == []
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_an_environment_that_fails_in_the_middle_is_one_line(count, processes, tmp_path, monkeypatch):
-    (tmp_path / "hot_motors.py").write_text(FAILING)
-    monkeypatch.syspath_prepend(tmp_path)
-    processes(count)
-    with fleet.launch("hot_motors:Failing-v0", [0, 1], 1000) as copies:
-        steps(copies, 2)
-        with pytest.raises(SwgError, match="hot_motors:Failing-v0 failed: RuntimeError: the motor is hot"):
-            steps(copies, 1)
+def test_a_worker_that_hangs_is_killed_in_the_end(launch, monkeypatch):
+    monkeypatch.setattr(fleet, "GRACE", 0.2)
 
+    def stop(*_):
+        raise KeyboardInterrupt
 
-def test_what_only_this_process_can_make_is_stepped_here(processes, capfd):
-    gymnasium.register("Registered-by-this-test-v0", "gymnasium.envs.mujoco.half_cheetah_v4:HalfCheetahEnv", None, 9)
-    processes(2)
-    with fleet.launch("Registered-by-this-test-v0", [0, 1], 9) as copies:
-        assert copies.processes == 1
-    assert "in one process, since another cannot make it" in capfd.readouterr().err
-
-
-def test_workers_end_with_the_process_that_started_them(processes, start, chain):
-    """SIGKILL of a real evaluation: within seconds there are no orphans; SIGTERM: none at all when it answers."""
-    processes(2)
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        arguments = ("eval", "--from", chain.made("diffuse"), "--recipe", chain.recipe, "--episodes", "40", "--force")
-        process = start(*arguments)
-        process.wait_for(lambda started=process: "environments in 2 processes" in started.said())
-        workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        assert len(workers) == 2
-        process.send(number)
-        if number == signal.SIGTERM:
-            process.answer().refused(75, "stopped by SIGTERM")
-        until = time.monotonic() + 10
-        while any(alive(pid) for pid in workers):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs; one that has ended and was not waited for by its new parent does not."""
+    before = signal.signal(signal.SIGALRM, stop)
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        with pytest.raises(KeyboardInterrupt), launch(DEEDS("Hangs"), 2) as copies:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            play(copies, 3)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert workers_of(os.getpid()) == []
+
+
+def test_what_an_environment_prints_is_not_on_stdout(launch, capfd):
+    with launch(DEEDS("Prints"), 2) as copies:
+        play(copies, 3)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "how do you do\n")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5"])
+def test_another_number_of_processes_is_refused(text, monkeypatch):
+    monkeypatch.setenv("SWGCTL_WORKERS", text)
+    with pytest.raises(UsageError, match=f"SWGCTL_WORKERS '{text}'"), fleet.launch("Pendulum-v1", [1], 10):
+        pass
+
+
+# -- what workers are --------------------------------------------------------------------------------------------------
+
+
+def test_signals_to_all_processes_of_a_job_are_not_for_workers(launch):
+    with launch("Pendulum-v1", 2) as copies:
+        for pid in workers_of(os.getpid()):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(pid, number)
+        time.sleep(0.05)
+        assert len(play(copies, 3)) == 3
+
+
+def test_workers_have_no_pytorch(launch):
+    with launch("HalfCheetah-v4", 2):
+        libraries = [Path(f"/proc/{pid}/maps").read_text() for pid in workers_of(os.getpid())]
+    assert len(libraries) == 2
+    assert all("mujoco" in text and "torch" not in text for text in libraries)
+
+
+def test_neither_processes_nor_memory_nor_files_are_left(launch):
+    files = os.listdir("/proc/self/fd")
+    with launch("Pendulum-v1", 2) as copies:
+        assert "memfd:swgctl" in Path("/proc/self/maps").read_text()
+        play(copies, 2)
+    del copies
+    assert workers_of(os.getpid()) == []
+    assert "memfd:swgctl" not in Path("/proc/self/maps").read_text()
+    assert os.listdir("/proc/self/fd") == files
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_process_that_started_them(number, start, chain, monkeypatch):
+    """However a real evaluation ends."""
+    monkeypatch.setenv("SWGCTL_WORKERS", "2")
+    process = start("eval", "--from", chain.made("diffuse"), "--recipe", chain.recipe, "--episodes", "40", "--force")
+    process.wait_for(lambda: "environments in 2 processes" in process.said())
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.send(number)
+    if number == signal.SIGTERM:
+        process.answer().refused(75, "stopped by SIGTERM")
+    until = time.monotonic() + 10
+    while any(b"fleet.work" in command(pid) for pid in workers):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def command(pid: int) -> bytes:
+    """Its command line: nothing where it has ended, even if no one has waited for it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 # -- how many ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("copies", "steps", "seconds", "most", "expected"),
-    [
-        (1, 1000, 45e-6, 16, 1),  # nothing to share
-        (100, 1000, 45e-6, 16, 16),  # 4.5 s in one process; 0.28 + 0.24 s in sixteen, and a second to start them
-        (100, 20, 45e-6, 16, 1),  # over before workers would have started
-        (3500, 1000, 45e-6, 64, 64),
-        (3500, 1000, 45e-6, 1, 1),
-    ],
-)
-def test_as_many_processes_as_take_the_least_time(copies, steps, seconds, most, expected):
-    assert fleet.fastest(copies, steps, seconds, most) == expected
+@pytest.mark.parametrize("copies", [100, 350, 3500])
+def test_a_step_is_the_fastest_where_stepping_and_waking_take_as_long(copies):
+    """The least of n c / W + W wake is at W = sqrt(n c / wake)."""
+    best = math.sqrt(copies * 45e-6 / fleet.WAKE)
+    assert fleet.fastest(copies, 10**6, 45e-6, 10**3) == pytest.approx(best, abs=1)
+    assert fleet.fastest(copies, 10**6, 45e-6, 8) == 8
 
 
-def test_more_processes_are_no_gain_where_messages_cost_more_than_steps():
-    """W = sqrt(copies seconds / WAKE) is the least of copies seconds / W + W WAKE."""
-    best = fleet.fastest(20, 100_000, 45e-6, 64)
-    assert best == pytest.approx((20 * 45e-6 / fleet.WAKE) ** 0.5, abs=1)
+def test_workers_are_not_started_for_less_than_starting_takes():
+    """What two processes save is half of the time, less the start and the messages."""
+    steps, seconds, copies = 1000, 50e-6, 36
+    assert steps * seconds * copies / 2 < fleet.START
+    assert fleet.fastest(copies, steps, seconds, 2) == 1
+    assert fleet.fastest(2 * copies, steps, seconds, 2) == 2
 
 
-@pytest.mark.parametrize("text", ["0", "two", "-1"])
-def test_a_number_of_processes_that_is_none_is_refused(text, monkeypatch):
-    monkeypatch.setenv("SWGCTL_WORKERS", text)
-    with pytest.raises(UsageError, match=f"SWGCTL_WORKERS '{text}'"), fleet.launch(CHEETAH, [0], 10):
-        pass
+def test_the_number_is_chosen_by_what_a_step_costs(monkeypatch):
+    monkeypatch.delenv("SWGCTL_WORKERS", raising=False)
+    monkeypatch.setattr(fleet, "cores", lambda: 2)
+    with fleet.launch("Pendulum-v1", SEEDS, 200) as copies:
+        assert copies.processes == 1
+    with fleet.launch("Pendulum-v1", SEEDS, 10**6) as copies:
+        assert copies.processes == 2
 
 
-def test_threads_that_were_limited_limit_processes_too(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert fleet.cores() == 1
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    here = len(os.sched_getaffinity(0))
+    for text, expected in (("1", 1), (str(here + 1), here), ("0", here), ("1,2", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert fleet.cores() == expected
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert fleet.cores() == len(os.sched_getaffinity(0))
+    assert fleet.cores() == here
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert fleet.cores() == 1
