@@ -35,6 +35,8 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
     compiled  by torch.compile, which fuses what lies between the matrix products; on CUDA captured as well
     """
     if mode == "compiled":
+        # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
         step = torch.compile(step, dynamic=False)
     return step if mode == "eager" or device.type != "cuda" else Replay(step, state, capture)
 

@@ -1,11 +1,13 @@
-"""IQL's critic as single-file implementations write it: a network a function, a tensor a parameter, eager PyTorch.
+"""The two learners as single-file implementations write them: one seed, torch.nn's layers, eager PyTorch.
 
-An oracle for the learner's numbers, and what its speed is measured beside.
+Oracles for the learners' numbers, and what their speed is measured beside.
 """
 
 import copy
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -57,3 +59,72 @@ class PlainCritic:
         with torch.no_grad():
             for old, new in zip(self.target.parameters(), self.q.parameters(), strict=True):
                 old.copy_((1 - self.rate) * old + self.rate * new)
+
+
+class PlainDenoiser(nn.Module):
+    """IDQL's LN-ResNet with a weight head after its second block."""
+
+    def __init__(self, observations: int, actions: int, width=256, blocks=3, dropout=0.1):
+        super().__init__()
+        self.frequency = nn.Parameter(torch.randn(1, 64) * 0.2)
+        self.step = nn.Sequential(nn.Linear(128, 256), nn.SiLU(), nn.Linear(256, 256))
+        self.entry = nn.Linear(actions + 1 + observations + 256, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Dropout(dropout),
+                nn.LayerNorm(width, eps=1e-6),  # flax' eps, as in IDQL
+                nn.Linear(width, 4 * width),
+                nn.SiLU(),
+                nn.Linear(4 * width, width),
+            )
+            for _ in range(blocks)
+        )
+        self.weight_head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.action_head = nn.Sequential(nn.SiLU(), nn.Linear(width, actions))
+
+    def forward(self, z, k, observations):
+        phase = 2 * math.pi * k.float().unsqueeze(1) * self.frequency
+        step = self.step(torch.cat([phase.cos(), phase.sin()], 1))
+        h = self.entry(torch.cat([z, observations, step], 1))
+        for i, block in enumerate(self.blocks):
+            h = h + block(h)
+            if i == 1:
+                weight = self.weight_head(h)
+        return torch.cat([self.action_head(h), weight], 1)
+
+
+class PlainDiffusion:
+    """One seed of the denoiser's training: K = 15 of the variance-preserving schedule, Adam, a running average."""
+
+    def __init__(self, observations, actions, weights, alpha, sigma, dropout=0.1, lr=3e-4, ema=0.001):
+        self.data, self.alpha, self.sigma, self.ema = (observations, actions, weights), alpha, sigma, ema
+        self.net = PlainDenoiser(observations.shape[1], actions.shape[1], dropout=dropout)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+        self.adam = torch.optim.Adam(self.net.parameters(), lr=lr)
+
+    def take(self, learner) -> None:
+        """The parameters of a learner's only member."""
+        theirs = learner.denoiser
+        pairs = [(self.net.step[0], theirs.step_in), (self.net.step[2], theirs.step_out)]
+        pairs += [(self.net.entry, theirs.entry), (self.net.action_head[1], theirs.action_out)]
+        pairs += [(self.net.weight_head[0], theirs.weight_in), (self.net.weight_head[2], theirs.weight_out)]
+        for block, layer in zip(self.net.blocks, theirs.blocks, strict=True):
+            pairs += [(block[2], layer.up), (block[4], layer.down)]
+        with torch.no_grad():
+            self.net.frequency.copy_(theirs.fourier.frequency[0])
+            for linear, layer in pairs:
+                linear.weight.copy_(layer.weight[0].T)
+                linear.bias.copy_(layer.bias[0, 0])
+        self.average.load_state_dict(self.net.state_dict())
+
+    def step(self, rows, k, eps) -> None:
+        observations, actions, weights = (column[rows] for column in self.data)
+        z0 = torch.cat([actions, weights], 1)
+        z = self.alpha[k].unsqueeze(1) * z0 + self.sigma[k].unsqueeze(1) * eps
+        loss = F.mse_loss(self.net(z, k, observations), eps, reduction="none").sum(1).mean()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        with torch.no_grad():
+            for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                old.copy_((1 - self.ema) * old + self.ema * new)

@@ -1,4 +1,4 @@
-"""What `swgctl bench scaling --json` measured."""
+"""What `swgctl bench scaling` and `swgctl bench inference` measured, as --json has it."""
 
 import json
 import sys
@@ -10,11 +10,17 @@ from swgctl.store import Store
 
 HELP = "swgctl bench scaling --json > FILE"
 SPAN = 8.0  # of the rates, at least: a log scale makes much of small differences
-UNITS = {"batch": "rows a step", "width": "units of a layer", "seeds": "seeds trained as one", "rows": "rows of data"}
+UNITS = {
+    "batch": "rows a step",
+    "width": "units of a layer",
+    "seeds": "seeds trained as one",
+    "rows": "rows of data",
+    "depth": "hidden layers",
+}
 
 
 def scaling(store: Store, files: list[str], out: str | None) -> Path:
-    """Draws what `swgctl bench scaling --json` measured, from the files that hold it (`-`: standard input)."""
+    """Draws what `swgctl bench scaling --json`, or `inference`, measured; it is in the files (`-`: standard input)."""
     rows = [row for file in files for row in read_measurements(file)]
     if not rows:
         raise InputError(f"nothing was measured in {', '.join(files)}", HELP)
@@ -22,7 +28,7 @@ def scaling(store: Store, files: list[str], out: str | None) -> Path:
 
 
 def read_measurements(file: str) -> list[dict]:
-    """The lines of `swgctl bench scaling --json`, each with what, axis, value and steps_per_s.  Raises InputError."""
+    """Their lines, each with what, axis, value and steps_per_s.  Raises InputError."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -52,10 +58,10 @@ def draw_scaling(rows: list[dict]) -> Picture:
 
     axes_of = list(dict.fromkeys(row["axis"] for row in rows))
     figure, axes = panels(len(axes_of), 2)
-    told = [name for name in ("mode", "precision", "device") if len({row.get(name) for row in rows}) > 1]
+    told = [name for name in ("what", "mode", "precision", "device") if len({row.get(name) for row in rows}) > 1]
 
     def label(row: dict) -> str:
-        return ", ".join([row["what"], *(str(row.get(name)) for name in told)])
+        return ", ".join(str(row.get(name)) for name in told or ["what"])
 
     lines = list(dict.fromkeys(map(label, rows)))
     for place, axis in zip(axes, axes_of, strict=True):

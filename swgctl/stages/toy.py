@@ -13,7 +13,7 @@ from swgctl.files import canonical, new_hdf5, save_tensors
 from swgctl.stages import Job
 from swgctl.tasks import Task
 
-REVISION = 2
+REVISION = 3
 NAMES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
 
 
@@ -35,6 +35,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl import toys, training
+    from swgctl.execution import products
     from swgctl.learners import ToyLearner
     from swgctl.plots.toys import plot_toys
 
@@ -50,7 +51,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
     save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage, job.task, job.seeds)
 
-    samples = toys.draw_all(learner.average, learner.weigh, density, frame, s, job.seeds, device)
+    with products(s.precision):
+        samples = toys.draw_all(learner.average, learner.weigh, density, frame, s, job.seeds, device)
     cells = toys.compare(samples, density, s)
     (directory / "summary.json").write_text(json.dumps({"cells": cells}, indent=1, sort_keys=True) + "\n")
     _write(directory / "samples.hdf5", samples, job)

@@ -1,7 +1,6 @@
 """The toy experiments of section 6.1 and appendix B.1: 2-D densities, an energy on each, and how near samples come."""
 
 from swgctl.toys.densities import DENSITIES, Density, reweighted, weigher
-from swgctl.toys.distances import energy_distance, sliced_wasserstein
 from swgctl.toys.experiment import Frame, compare, draw_all
 
 __all__ = [
@@ -10,8 +9,6 @@ __all__ = [
     "Frame",
     "compare",
     "draw_all",
-    "energy_distance",
     "reweighted",
-    "sliced_wasserstein",
     "weigher",
 ]

@@ -1,22 +1,40 @@
-"""How far two samples of the plane are from each other."""
+"""How far samples of the plane are from each other."""
+
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, generator: Generator, directions: int = 256) -> float:
-    """Mean over random directions of the 1-Wasserstein distance of the projections; x and y (n, 2), as many points."""
-    angle = torch.pi * torch.rand(directions, generator=generator, dtype=torch.float64)
-    onto = torch.stack([angle.cos(), angle.sin()])
-    apart = (x.double() @ onto).sort(0).values - (y.double() @ onto).sort(0).values
-    return apart.abs().mean().item()
+class Cloud:
+    """Points of the plane (n, 2), with what distances from them to others need, computed once."""
+
+    def __init__(self, points: Tensor, onto: Tensor):
+        """onto (2, D): the directions of `sliced_wasserstein`."""
+        self.points, self.onto = points.double(), onto
+
+    @cached_property
+    def projections(self) -> Tensor:
+        """Along each direction, in order (D, n)."""
+        return (self.points @ self.onto).T.sort(1).values
+
+    @cached_property
+    def spread(self) -> float:
+        """The mean distance of two of the points."""
+        return torch.pdist(self.points).mean().item()
 
 
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, unbiased, so that it may fall below 0; x (n, 2), y (m, 2)."""
+def directions(generator: Generator, count: int = 256) -> Tensor:
+    """Random unit vectors (2, count)."""
+    angle = torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
+    return torch.stack([angle.cos(), angle.sin()])
 
-    def within(points: Tensor) -> Tensor:
-        return torch.cdist(points, points).sum() / (len(points) * (len(points) - 1))
 
-    x, y = x.double(), y.double()
-    return (2 * torch.cdist(x, y).mean() - within(x) - within(y)).item()
+def sliced_wasserstein(x: Cloud, y: Cloud) -> float:
+    """Mean over the directions of the 1-Wasserstein distance of the projections; as many points in both."""
+    return (x.projections - y.projections).abs().mean().item()
+
+
+def energy_distance(x: Cloud, y: Cloud) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, unbiased, so that it may fall below 0."""
+    return 2 * torch.cdist(x.points, y.points).mean().item() - x.spread - y.spread

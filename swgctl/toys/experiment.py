@@ -1,5 +1,6 @@
 """Samples of a trained toy, beside what they should be: guidance, none, exact reweighting, and the ground truth."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from swgctl.config import ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.exact import sampling_floor, shares, total_variation
 from swgctl.toys.densities import Density, reweighted
-from swgctl.toys.distances import energy_distance, sliced_wasserstein
+from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
 from swgctl.training import generator
 
 TRUTHS = 5  # independent draws of the ground truth: one to compare with for each, and the pairs between them
@@ -87,26 +88,22 @@ def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:
     floor is the same distance between independent ground truths; ratio the sliced Wasserstein distance over its floor.
     """
     cells = []
+    onto = directions(generator(s.seed, "toy/directions", 0))
     for beta, arrays in samples.items():
-        truths = arrays["truth"]
-        directions = generator(s.seed, "toy/directions", 0).initial_seed()
-
-        def wasserstein(x: Tensor, y: Tensor, seed: int = directions) -> float:
-            return sliced_wasserstein(x, y, torch.Generator().manual_seed(seed))
-
-        pairs = [(truths[i], truths[(i + 1) % TRUTHS]) for i in range(TRUTHS)]
-        floor = sum(wasserstein(x, y) for x, y in pairs) / TRUTHS
-        energy_floor = sum(abs(energy_distance(x, y)) for x, y in pairs) / TRUTHS
+        truths = [Cloud(points, onto) for points in arrays["truth"]]
+        pairs = [(truths[i - 1], truths[i]) for i in range(TRUTHS)]
+        floor = sum(sliced_wasserstein(*pair) for pair in pairs) / TRUTHS
+        energy_floor = sum(abs(energy_distance(*pair)) for pair in pairs) / TRUTHS
         for method in ("unguided", "reweighted", "guided"):
-            against = [(x, truths[i]) for x in arrays[method] for i in range(TRUTHS)]
-            near = sum(wasserstein(x, y) for x, y in against) / len(against)
+            pairs = list(itertools.product([Cloud(points, onto) for points in arrays[method]], truths))
+            near = sum(sliced_wasserstein(*pair) for pair in pairs) / len(pairs)
             cell = {
                 "beta": beta,
                 "method": method,
                 "sliced_wasserstein": near,
                 "floor": floor,
                 "ratio": near / floor,
-                "energy_distance": sum(energy_distance(x, y) for x, y in against) / len(against),
+                "energy_distance": sum(energy_distance(*pair) for pair in pairs) / len(pairs),
                 "energy_floor": energy_floor,
             }
             if density.modes is not None:

@@ -31,7 +31,7 @@ def file(tmp_path):
 def test_a_panel_for_each_axis_a_line_for_each_way(file):
     figure, _ = draw_scaling(read_measurements(str(file)))
     batch, seeds = figure.axes
-    assert [line.get_label() for line in batch.lines] == ["critic, compiled", "critic, eager"]
+    assert [line.get_label() for line in batch.lines] == ["compiled", "eager"]
     assert list(batch.lines[0].get_xdata()) == [256, 1024]  # sorted
     assert list(batch.lines[0].get_ydata()) == [400, 100]
     assert list(seeds.lines[0].get_ydata()) == [501, 505]  # of all seeds together

@@ -1,5 +1,6 @@
 """Copies of an environment: the same numbers in one process and in several, and nothing left of those."""
 
+import gc
 import math
 import os
 import signal
@@ -117,11 +118,14 @@ def test_a_worker_that_hangs_is_killed_in_the_end(launch, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
+    def be_stopped(copies):
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        play(copies, 3)
+
     before = signal.signal(signal.SIGALRM, stop)
     try:
         with pytest.raises(KeyboardInterrupt), launch(DEEDS("Hangs"), 2) as copies:
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-            play(copies, 3)
+            be_stopped(copies)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert workers_of(os.getpid()) == []
@@ -161,6 +165,7 @@ def test_workers_have_no_pytorch(launch):
 
 
 def test_neither_processes_nor_memory_nor_files_are_left(launch):
+    gc.collect()  # what exceptions of other tests still hold
     files = os.listdir("/proc/self/fd")
     with launch("Pendulum-v1", 2) as copies:
         assert "memfd:swgctl" in Path("/proc/self/maps").read_text()

@@ -5,35 +5,36 @@ import math
 import pytest
 import torch
 
-from swgctl.toys import energy_distance, sliced_wasserstein
+from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
 
 
-def normal(n, seed, mean=0.0):
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + mean
+def cloud(points, count=256):
+    return Cloud(points, directions(torch.Generator().manual_seed(0), count))
+
+
+def normal(n, seed):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_a_shift_has_its_mean_projection():
     """E|cos| of a uniform angle is 2 / pi."""
     x = normal(500, 0)
-    far = sliced_wasserstein(x, x + torch.tensor([3.0, 0.0]), torch.Generator().manual_seed(0), 20_000)
+    far = sliced_wasserstein(cloud(x, 20_000), cloud(x + torch.tensor([3.0, 0.0]), 20_000))
     assert far == pytest.approx(3 * 2 / math.pi, rel=0.01)
-    assert sliced_wasserstein(x, x[torch.randperm(500)], torch.Generator().manual_seed(0)) == pytest.approx(
-        0, abs=1e-12
-    )
+    assert sliced_wasserstein(cloud(x), cloud(x[torch.randperm(500)])) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_scaling_has_the_mean_of_the_half_normal():
     x = normal(50_000, 1)
-    far = sliced_wasserstein(x, 2 * x, torch.Generator().manual_seed(0))
-    assert far == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
+    assert sliced_wasserstein(cloud(x), cloud(2 * x)) == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
 
 
 def test_the_energy_distance_of_two_points_is_twice_theirs():
     x = torch.zeros(2, 2)
-    assert energy_distance(x, x + torch.tensor([3.0, 4.0])) == pytest.approx(10)
+    assert energy_distance(cloud(x), cloud(x + torch.tensor([3.0, 4.0]))) == pytest.approx(10)
 
 
 def test_the_energy_distance_is_unbiased_about_zero():
-    found = [energy_distance(normal(400, i), normal(400, 1000 + i)) for i in range(40)]
+    found = [energy_distance(cloud(normal(400, i)), cloud(normal(400, 1000 + i))) for i in range(40)]
     assert abs(sum(found) / 40) < 3 * torch.tensor(found).std().item() / math.sqrt(40)
     assert min(found) < 0 < max(found)
