@@ -1,9 +1,11 @@
 """What each stage may be told, and how the layers merge: defaults < recipe < --recipe FILE < --set < named flag."""
 
 import difflib
+import math
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from swgctl import seeds
 from swgctl.errors import UsageError, nearest
+from swgctl.tasks import names as task_names
 
 
 class Settings(BaseModel):
@@ -22,7 +25,7 @@ class Settings(BaseModel):
     `Field(default, json_schema_extra={"neutral": default})`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
     def keyed(self) -> dict[str, Any]:
         """The parameters as they enter a key: without those at their neutral value."""
@@ -120,7 +123,7 @@ class DiffuseSettings(Settings):
     @classmethod
     def _weight_block(cls, value: int, info) -> int:
         if value > info.data.get("blocks", value):
-            raise ValueError(f"must be one of the {info.data['blocks']} blocks")
+            raise ValueError(f"must be at most diffuse.blocks = {info.data['blocks']}")
         return value
 
 
@@ -169,7 +172,7 @@ class ToySettings(Settings):
     """The toy experiments (SWG, section 6.1 and appendix B.1)."""
 
     rows: int = Field(1_000_000, ge=1)  # points of the data set
-    beta_max: float = Field(20.0, gt=0)  # trained for every beta from 0 to this
+    beta_max: float = Field(20.0, gt=0, le=100)  # trained for every beta up to it; the Swiss roll's target ends at 112
     K: int = Field(100, ge=2)  # diffusion steps
     schedule: Literal["cosine", "vp"] = "cosine"
     width: int = Field(512, ge=1)
@@ -186,9 +189,10 @@ class ToySettings(Settings):
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
     beta: list[float] = [0.0, 1.0, 5.0, 10.0, 15.0, 20.0]  # sampled
     rho: float = Field(1.0, ge=0)  # guidance scale; 1 targets the weighted density itself
-    samples: int = Field(4000, ge=2)  # for each beta
+    samples: int = Field(4000, ge=2, le=20_000)  # for each beta; the energy distance has as many squared of distances
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the mean weight
+    clip: bool = Field(True, json_schema_extra={"neutral": True})  # every predicted z_0, w at 95 % of the target's
     seed: int = Field(0, ge=0)  # of the data, the sampling noise and the distances
 
     @field_validator("beta", mode="before")
@@ -199,10 +203,13 @@ class ToySettings(Settings):
     @field_validator("beta")
     @classmethod
     def _trained(cls, value: list[float], info) -> list[float]:
-        most = info.data.get("beta_max")
-        if not value or min(value) < 0 or (most is not None and max(value) > most):
+        most = info.data.get("beta_max", math.inf)
+        if not value or min(value) < 0 or max(value) > most:
             raise ValueError(f"must lie in [0, {most:g}], which is trained (toy.beta_max)")
-        return sorted(set(value))
+        found = sorted(set(value))
+        if len({f"{beta:g}" for beta in found}) < len(found):
+            raise ValueError("has values that are alike to six digits")
+        return found
 
 
 STAGES: dict[str, type[Settings]] = {
@@ -252,6 +259,7 @@ _Loader.add_implicit_resolver(
 )
 
 
+@cache  # the same recipe is read for every run of a plan
 def read_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
@@ -333,7 +341,7 @@ def resolve(
     """
     resolved, problems = merge(task, family, recipe, assignments, flags)
     if problems:
-        example = "moons" if family == "toy" else "demo"
+        example = task if family == "toy" or task in task_names() else "demo"
         raise UsageError("; ".join(problems), f"swgctl recipe show {example}   # lists every key")
     return resolved
 

@@ -45,9 +45,14 @@ class Interrupted(SwgError):
     code = 75
 
 
-def nearest(name: str, names) -> str:
-    """ " (did you mean 'x'?)" for the closest of `names`, or an empty string."""
+def closest(name: str, names) -> str | None:
+    """The one of `names` that was probably meant."""
     import difflib
 
-    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f" (did you mean '{match[0]}'?)" if match else ""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)), None)
+
+
+def nearest(name: str, names) -> str:
+    """ " (did you mean 'x'?)" for the closest of `names`, or an empty string."""
+    match = closest(name, names)
+    return f" (did you mean '{match}'?)" if match else ""

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from swgctl import scores
-from swgctl.errors import InputError, nearest
+from swgctl.errors import InputError, closest, nearest
 from swgctl.store import CHAIN, Artifact, Store
-from swgctl.tasks import Task, quoted
+from swgctl.tasks import Task, names, quoted
 
 STATISTICS = ("mean", "ci95", "iqm", "sd")
 CELLS = ("eval.rho", "eval.resample")
@@ -37,12 +37,17 @@ def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> l
                 f"{artifact.id} is {a(artifact.stage)}, and a report is made of evaluations",
                 f"swgctl eval --from {artifact.id}" if artifact.stage == "diffuse" else "swgctl ls --stage eval",
             )
-    found = [one for one in found or store.artifacts("eval", task) if task in (None, one.task)]
-    if not found:
-        known = {path.parent.name for path in store.directories("eval")}
+    chosen = [one for one in found or store.artifacts("eval", task) if task in (None, one.task)]
+    if found and not chosen:
+        theirs = ", ".join(dict.fromkeys(one.task for one in found))
+        raise InputError(f"the REFs are of {theirs}, not of '{task}'", f"leave out --task {task}")
+    if not chosen:
+        known = () if task in names() else {path.parent.name for path in store.directories("eval")}
         of = f" of '{task}'{nearest(task, known)}" if task else ""
-        raise InputError(f"{store.root} has no evaluation{of}", f"swgctl run {task or 'demo'}   # or name a --store")
-    distinct = {(one.task, one.key, one.digest): one for one in found}  # of one file under two names all but the task
+        meant = task and closest(task, known)
+        way = f"--task {meant}" if meant else f"swgctl run {task or 'demo'}   # or name a --store"
+        raise InputError(f"{store.root} has no evaluation{of}", way)
+    distinct = {(one.task, one.key, one.digest): one for one in chosen}  # of one file under two names all but the task
     return sorted(distinct.values(), key=lambda one: (one.meta["made"]["at"], one.key))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +28,13 @@ def products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def effective(precision: str, device: str) -> str:
+    """What factors are rounded to in truth: a processor without such products takes the next finer ones."""
+    if device.startswith("cuda"):
+        return "fp32" if precision == "fp32" else "tf32"
+    return "bf16" if precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
 def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:
     """A step as it runs in a mode.  Each mode gives the same bytes every time, and not those of another mode.
 
@@ -38,7 +46,7 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
         # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
         torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
         step = torch.compile(step, dynamic=False)
-    return step if mode == "eager" or device.type != "cuda" else Replay(step, state, capture)
+    return step if mode == "eager" or device.type != "cuda" else Replay(step, state, partial(capture, device=device))
 
 
 class Replay:
@@ -72,18 +80,19 @@ class Replay:
         self.info = self.step(self.slots)
 
 
-def capture(function: Callable[[], None]) -> Callable[[], None]:
-    """What replays the CUDA work of `function`, whose tensors all stay where they are.
+def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """What replays the work of `function` on a CUDA device, whose tensors all stay where they are.
 
     It is run three times before, on a stream of its own, for what happens at first calls only.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
+    with torch.cuda.device(device):  # streams and graphs are of the current one
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             function()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
     return graph.replay

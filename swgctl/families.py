@@ -34,6 +34,11 @@ class Average:
         """In how many there is a cell."""
         return sum(cell is not None for cell in self.cells)
 
+    @property
+    def runs(self) -> int:
+        """The seeds of all its cells."""
+        return sum(cell["seeds"] for cell in self.cells if cell)
+
 
 @dataclass(eq=False)
 class Family:
@@ -87,12 +92,15 @@ class Family:
 
 
 def families(groups: list[Group], paper: str | None = None) -> list[Family]:
-    """The families of the papers that the groups' tasks are in: of SWG's, else of the first that has a task."""
+    """The families of the papers that the groups' tasks are in: of SWG's, else of the first that has a task.
+
+    Where several groups of a task have the settings of one family, those with most seeds make the first.
+    """
     places = [place for group in groups if (place := quoted.home(group.task.name, paper))]
     found: list[Family] = []
     for place in dict.fromkeys(places):
         here: list[Family] = []
-        for group in groups:
+        for group in sorted(groups, key=lambda group: -len(group.seeds)):
             shared = {name: value for name, value in group.settings.items() if name not in OF_TASK}
             if group.task.name not in quoted.paper(place[0])["scores"][place[1]]["tasks"]:
                 continue

@@ -1,6 +1,6 @@
 """Sheets as LaTeX: tabulars for booktabs."""
 
-from swgctl.sheets import CONVENTIONS, Sheet
+from swgctl.sheets import CONVENTIONS, Sheet, differences
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
@@ -8,7 +8,7 @@ BREAK = "\\\\"
 
 
 def page(sheets: list[Sheet]) -> str:
-    """A tabular for each sheet, to be put into a document; what they mean stands above them as comments."""
+    """A tabular for each sheet, whose first lines name it; what it means stands above it as comments."""
     lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in CONVENTIONS)]
     for sheet in sheets:
         lines += ["", *(f"% {line}" for line in (sheet.title, *sheet.notes)), *_tabular(sheet)]
@@ -24,6 +24,8 @@ def _tabular(sheet: Sheet) -> list[str]:
     n = len(sheet.columns)
     ours = n - sheet.quoted
     lines = [rf"\begin{{tabular}}{{l{'r' * (n - 1)}}}", r"\toprule"]
+    told = differences(sheet.group) if sheet.group else []
+    lines += [rf"\multicolumn{{{n}}}{{l}}{{{escape(text)}}} {BREAK}" for text in (sheet.title, *told)]
     if sheet.quoted:
         above = rf"\multicolumn{{{sheet.quoted}}}{{c}}{{quoted from {escape(sheet.source)}}}"
         lines += [f"{'& ' * ours}{above} {BREAK}", rf"\cmidrule(l){{{ours + 1}-{n}}}"]

@@ -12,7 +12,7 @@ from swgctl.config import CriticSettings, DiffuseSettings, ToySettings
 from swgctl.diffusion import Schedule
 from swgctl.models import ARCHITECTURE, TOY_ARCHITECTURE, Critic, Denoiser, ToyDenoiser, reset
 from swgctl.optimisers import Adam
-from swgctl.toys.densities import weigher
+from swgctl.toys.densities import EnergyWeights
 
 
 class CriticLearner:
@@ -131,9 +131,8 @@ class ToyLearner:
     def __init__(self, points: Tensor, labels: Tensor, settings: ToySettings, seeds: list[int], device: torch.device):
         """points (N, 2) in [-1, 1]; labels (N,)."""
         self.settings = settings
-        self.points, self.labels = points.float().to(device), labels.double()
-        self.weigh = weigher(self.labels, settings.beta_max, settings.weight_scale)
-        self.labels = self.labels.to(device)
+        self.points, self.labels = points.float().to(device), labels.double().to(device)
+        self.weigh = EnergyWeights(self.labels, settings.beta_max, settings.weight_scale)
         self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
         self.denoiser = ToyDenoiser(len(seeds), 3, **settings.model_dump(include=set(TOY_ARCHITECTURE)))
         reset(self.denoiser, [training.generator(seed, "toy/init", 0) for seed in seeds])

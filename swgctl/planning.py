@@ -12,10 +12,12 @@ import yaml
 
 from swgctl import config, seeds, stages, tasks
 from swgctl.console import say
-from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.errors import SwgError, UsageError, closest, nearest
 from swgctl.files import canonical
 from swgctl.stages import toy
 from swgctl.store import CHAIN, Artifact, Store
+
+FORMATS = ("table", "commands", "json")
 
 
 def recipe_text(task: str, environment: str | None, recipe: str | None, assignments: tuple[str, ...]) -> str:
@@ -40,22 +42,42 @@ def _line(name: str, value, origin: str, indent: str) -> str:
 
 
 def validate(files: list[str], every: bool) -> list[Path]:
-    """The paths of sound recipes, each resolved for every task that takes or names it.  Raises UsageError."""
+    """The paths of sound recipes: `swgctl run` would take them.  Raises UsageError.
+
+    A recipe has to be sound for every task that takes or names it; one that none does, on top of some family's own.
+    """
     if not files and not every:
         raise UsageError("which recipes?", "swgctl recipe validate --all")
     paths = [config.recipe_path(name) for name in [*files, *(config.recipe_names() if every else [])]]
-    known = {name: tasks.get(name) for name in tasks.names()}
+    known = {name: tasks.get(name).recipe for name in tasks.names()}
+    one_of = {"demo": "demo", "default": None} | {family: name for name, family in known.items()}
+    families = {name: family for family, name in one_of.items()}
     for path in paths:
-        special = config.task_sections(config.read_recipe(path))
-        problems = [f"unknown task '{name}'{nearest(str(name), known)}" for name in special if name not in known]
-        takers = [name for name, task in known.items() if task.recipe == path.stem or name in special]
-        for name in takers or [None]:
-            problems += config.merge(name, "", str(path))[1]
-        if problems:
-            raise UsageError(
-                f"{path}: {'; '.join(dict.fromkeys(problems))}", "swgctl recipe show demo   # lists every key"
-            )
+        content = config.read_recipe(path)
+        special = config.task_sections(content)
+        unknown = [f"unknown task '{name}'{nearest(str(name), known)}" for name in special if name not in known]
+        takers = {name: family for name, family in known.items() if family == path.stem or name in special}
+        others = {toy.NAMES[0]: "toy"} if "toy" in content and not content.keys() & set(CHAIN) else families
+        found = {name: _problems(name, family, path) for name, family in (takers or others).items()}
+        wrong = {name: problems for name, problems in found.items() if problems}
+        if unknown or (wrong if takers else len(wrong) == len(found)):
+            problems = dict.fromkeys([*unknown, *itertools.chain(*wrong.values())])
+            name = next(filter(None, wrong), "demo")
+            raise UsageError(f"{path}: {'; '.join(problems)}", f"swgctl recipe show {name}   # lists every key")
+        for name, problems in wrong.items():
+            say(f"{path}: not on top of the recipe {others[name]}: {'; '.join(problems)}")
     return paths
+
+
+def _problems(task: str | None, family: str, path: Path) -> list[str]:
+    """What `swgctl run` would refuse a recipe for, on top of a family's own."""
+    resolved, problems = config.merge(task, family, str(path))
+    try:
+        if resolved:
+            stages.check(resolved)
+    except UsageError as error:
+        problems.append(str(error))
+    return problems
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,9 @@ class Run:
         """Raises UsageError for a setting that cannot be, of whichever stage."""
         task = tasks.get(self.task, self.environment)
         layers = {"recipe": self.recipe, "assignments": self.assignments, "flags": {"seeds": self.seeds}}
-        return task, config.resolve(task.name, task.recipe, **layers)
+        resolved = config.resolve(task.name, task.recipe, **layers)
+        stages.check(resolved)
+        return task, resolved
 
     def identity(self, stage: str) -> str:
         """The same for two runs whose artifacts of a stage are the same, however they are written."""
@@ -111,7 +135,7 @@ def expand(names, seed_lists, grid, assignments, recipe, environment, store=None
     axes = []
     for text in grid:
         name, equals, values = text.partition("=")
-        if not equals or not values:
+        if not (name.strip() and equals and values):
             raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
         axes.append([f"{name.strip()}={value.strip()}" for value in _COMMA.split(values)])
     distinct: dict[str, Run] = {}
@@ -131,8 +155,10 @@ def _absolute(task: str, environment: str | None) -> str:
 
 
 def report(runs: list[Run], store: Store, form: str) -> None:
-    if form not in ("table", "commands", "json"):
-        raise UsageError(f"unknown format '{form}'{nearest(form, ('table', 'commands'))}", "--format commands")
+    if form not in FORMATS:
+        raise UsageError(
+            f"unknown format '{form}'{nearest(form, FORMATS)}", f"--format {closest(form, FORMATS) or 'commands'}"
+        )
     if form == "commands":
         for run in runs:
             print(run.command())

@@ -1,5 +1,6 @@
 """A trained policy: observations in, actions out (SWG, Algorithm 2; SWG-R, section 5)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,8 +54,12 @@ class Policy:
         rho          guidance scale: a number, or one a row (E,)
         candidates   M, of which the one of greatest weight is kept: a number, or one a row (E,)
         generator    as for `diffusion.sample`, for noise (S, sum of candidates, A + 1); None: fresh noise
-        NumPy arrays in give NumPy arrays out.
+        NumPy arrays in give NumPy arrays out.  Raises ValueError for what none of these can be.
         """
+        if int(torch.as_tensor(candidates).min()) < 1:
+            raise ValueError(f"candidates must be 1 or more, not {candidates}")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature must be a number >= 0, not {temperature}")
         if temperature == 0 and int(torch.as_tensor(candidates).max()) > 1:
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         array = isinstance(observations, np.ndarray)
@@ -83,7 +88,7 @@ class Policy:
         counts = torch.as_tensor(candidates, device=self.device).expand(rows)
         row = torch.repeat_interleave(torch.arange(rows, device=self.device), counts)  # of each candidate
         rho = torch.as_tensor(rho, dtype=torch.float32, device=self.device).expand(rows)[row].unsqueeze(-1)
-        guidance = self_weighted(rho, w_min) if bool((rho > 0).any()) else None
+        guidance = self_weighted(rho, w_min) if bool((rho != 0).any()) else None
         if generator is None:
             generator = torch.Generator(self.device)
             generator.seed()

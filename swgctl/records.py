@@ -10,7 +10,7 @@ from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
 
 NUMBERS = [f"{measure}_{name}" for measure in ("score", "return") for name in STATISTICS]
-CELL = ("rho", "candidates", "paper_rho", *NUMBERS, "seeds", "episodes", "interval_over")
+CELL = ("rho", "candidates", "paper_rho", *NUMBERS, "seeds", "episodes", "interval_over", "choices")
 FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "source")
 
 
@@ -19,6 +19,8 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
 
     row    cell, missing, selected online, quoted; of a family: average, "average, selected online", quoted average
     group  the number of the group, or of the family
+    seeds  of an average, those of all its tasks together
+    choices  among how many cells it was selected; of an average, at most
     tasks  of how many of the family's tasks (`of`) there is a cell; there is no mean unless of all
     """
     found: list[dict] = []
@@ -36,6 +38,8 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
             one = {"row": "average" if average.candidates else "average, selected online", "policy": average.policy}
             one |= {"rho": average.rho, "candidates": average.candidates, "paper_rho": average.paper_rho}
             one |= {f"score_{name}": value for name, value in (average.statistics or {}).items()}
+            one |= {"seeds": average.runs if average.statistics else None}
+            one |= {"choices": max((cell.get("choices", 0) for cell in average.cells if cell), default=0) or None}
             found.append(one | own | {"tasks": average.tasks, "of": len(family.tasks)})
         for method, score in quoted.paper(family.paper)["scores"][family.name]["averages"].items():
             found.append({"row": "quoted average"} | own | _quoted(family.paper, method, score))
@@ -43,7 +47,7 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
 
 
 def _part(cell: dict) -> dict:
-    return {name: cell[name] for name in ("policy", *CELL)}
+    return {name: cell.get(name) for name in ("policy", *CELL)}
 
 
 def _quoted(paper: str, method: str, score: float, sd: float | None = None) -> dict:

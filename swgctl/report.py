@@ -6,6 +6,7 @@ from swgctl import console
 from swgctl.errors import InputError, SwgError, UsageError, nearest
 from swgctl.files import write_text
 from swgctl.scores import label
+from swgctl.sheets import interval, number
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, normalized_score, quoted
 
@@ -28,20 +29,14 @@ def print_evaluation(evaluation: Artifact, critic: Artifact | None) -> None:
     if critic:
         data = critic.meta["metrics"]["data"]
         for name, value in (("data, mean episode", "return_mean"), ("data, best episode", "return_best")):
-            rows.append([name, "", "", f"{data[value]:,.0f}", "", *_score(normalized_score(task, data[value]), None)])
+            score = number(normalized_score(task, data[value]))
+            rows.append([name, "", "", number(data[value], "return"), "", score, ""])
     found = evaluation.meta["metrics"]["cells"]
     for cell in found:
-        low, high = cell["return_ci95"]
-        rows.append(
-            [
-                label(cell),
-                f"{cell['rho']:g}",
-                str(cell["candidates"]),
-                f"{cell['return_mean']:,.0f}",
-                f"[{low:,.0f}, {high:,.0f}]",
-                *_score(cell["score_mean"], cell["score_ci95"]),
-            ]
-        )
+        row = [label(cell), f"{cell['rho']:g}", str(cell["candidates"])]
+        for measure in ("return", "score"):
+            row += [number(cell[f"{measure}_mean"], measure), interval(cell[f"{measure}_ci95"], measure)]
+        rows.append(row)
     cell = found[0]
     title = (
         f"{task.name} in {task.environment}: {cell['seeds']} seed(s) x {cell['episodes']} episodes, "
@@ -72,13 +67,8 @@ def print_toy(artifact: Artifact) -> None:
         row += [f"{cell['total_variation']:.4f}", f"{cell['total_variation_floor']:.4f}"] if modes else []
         rows.append(row)
     columns = ["beta", "samples", "sliced W1", "floor", "ratio", "energy distance", "floor"]
-    console.table(f"{artifact.task}: distance from the ground truth", columns + ["modes' TV", "floor"] * modes, rows)
-
-
-def _score(mean: float | None, bounds: list[float] | None) -> list[str]:
-    if mean is None:
-        return ["", ""]
-    return [f"{mean:.1f}", f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""]
+    title = f"{artifact.task}: distance from the ground truth; guidance scale {artifact.params['rho']:g}"
+    console.table(title, columns + ["modes' TV", "floor"] * modes, rows)
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------
@@ -142,7 +132,9 @@ def _form(form: str | None, out: str | None, as_json: bool) -> str:
         return form or "table"
     known = {suffix: name for name, suffix in SUFFIXES.items()}
     named = known.get(Path(out).suffix)
-    if form == "table" or not (form or named):
+    if form == "table":
+        raise UsageError(f"a table is shown, and not written to '{out}'", "leave out --format or --out")
+    if not (form or named):
         raise UsageError(f"'{out}' is none of {', '.join(known)}", "--out report.html")
     if form and named and form != named:
         raise UsageError(f"'{out}' is no name for {form}", f"--out {Path(out).with_suffix(SUFFIXES[form])}")

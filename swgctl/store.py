@@ -193,7 +193,7 @@ class Store:
             lines = sys.stdin.read().split("\n")
             ref = next((line for line in reversed(lines) if line.strip()), "").strip()
             if not ref:
-                raise InputError("standard input named no artifact", "swgctl critic TASK | swgctl augment --from -")
+                raise InputError("standard input named no artifact", "swgctl ls")
         if not ref:
             raise InputError("an empty REF names no artifact", "swgctl ls")
         if Path(ref).is_dir():

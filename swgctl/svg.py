@@ -15,7 +15,7 @@ COLOURS = 5  # --c0, --c1 ... of the page
 
 
 def figure(group: Group) -> str:
-    """A line and its interval for each M, and the paper's SWG as a ring; empty where there is a single rho."""
+    """A line and its interval for each M, and the score of SWG's own paper as a ring; empty where there is one rho."""
     measure, cells = group.measure, [cell for cell in group.cells if cell["seeds"]]
     scales = sorted({cell["rho"] for cell in cells})
     if len(scales) < 2:
@@ -42,7 +42,8 @@ def figure(group: Group) -> str:
         legend.append(f'<span><i style="background:{colour}"></i>M = {m}</span>')
     for rho, value in ring:
         drawn.append(f'<circle class="ring" cx="{x(rho)}" cy="{y(value)}" r="5"/>')
-        legend.append(f'<span><i class="ring"></i>quoted: SWG, {number(value)} at rho = {rho:g}</span>')
+        told = f"quoted: SWG ({quoted.paper('swg')['source']}), {number(value)} at rho = {rho:g}"
+        legend.append(f'<span><i class="ring"></i>{escape(told)}</span>')
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(group.task.name)}: {name} against rho">'
     below = f'<figcaption class="legend">{"".join(legend)}</figcaption>'
     return "\n".join(["<figure>", head, *drawn, "</svg>", below, "</figure>", ""])

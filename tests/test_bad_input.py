@@ -144,7 +144,8 @@ def test_an_unknown_environment(pendulum):
         (["eval", "--temperature", "-1"], ["eval.temperature"]),
         (["eval", "--sampler", "dppm"], ["eval.sampler", "'ddpm'"]),
         (["eval", "--select", "best"], ["eval.select", "'critic'"]),
-        (["diffuse", "--set", "diffuse.weight_block=9"], ["diffuse.weight_block", "3 blocks"]),
+        (["diffuse", "--set", "diffuse.weight_block=9"], ["diffuse.weight_block", "blocks = 3"]),
+        (["diffuse", "--set", "diffuse.blocks=1"], ["diffuse.weight_block", "blocks = 1"]),
     ],
 )
 def test_a_value_that_means_nothing(chain, args, words):

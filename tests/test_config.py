@@ -183,16 +183,15 @@ OFFICIAL = {"augment.weight", "augment.scale", "eval.rho", "eval.resample", "eva
 
 @pytest.mark.parametrize("name", tasks.names())
 def test_the_official_recipe_goes_on_top_of_any(name):
-    """It changes what it should and nothing else; the tasks of both have the code's one rate and number of steps."""
+    """It changes what it should and nothing else; all tasks have the code's one rate and number of steps."""
     plain, official = resolved(name), resolved(name, "official")
     changed = {key for key in plain if plain[key] != official[key]}
     assert changed - OFFICIAL - {"diffuse.lr", "diffuse.steps"} == set()
     assert (official["eval.temperature"], official["eval.resample"]) == (0, [1])
     assert official["eval.rho"] == [0, *PAPER["scales"]["rho"]]
     assert (official["augment.weight"], official["augment.scale"]) == ("hard_expectile", 3)
-    if quoted.guidance_scale(name):
-        assert (official["diffuse.lr"], official["diffuse.steps"]) == (3e-4, 1_000_000)
-        assert official["critic.tau"] == plain["critic.tau"]
+    assert (official["diffuse.lr"], official["diffuse.steps"]) == (3e-4, 1_000_000)
+    assert official["critic.tau"] == plain["critic.tau"]
 
 
 VALUE = re.compile(r"^ *[\w-]+:(?! *[|>&*{]) *\S")

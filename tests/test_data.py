@@ -65,7 +65,7 @@ def test_task_show_is_yaml_with_the_papers_scores():
     assert found["rows"] == 1_000_000
     assert found["references"] == {"random": -20.272305, "expert": 3234.3}
     assert found["scores"]["SWG, arXiv 2505.18345 v2"]["SWG-R"] == "74.6 ± 5.2"
-    assert found["scores"]["AEPO, arXiv 2505.01822"]["AEPO"] == 100.2
+    assert found["scores"]["AEPO, arXiv 2505.01822"]["AEPO"] == "100.2 ± 0.5"
     assert found["rho"] == 20
     assert found["recipe"] == "locomotion"
 

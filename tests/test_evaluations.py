@@ -176,8 +176,27 @@ def test_what_is_no_evaluation_is_refused_with_the_way_to_one(made, tmp_path):
     assert caught.value.help == f"swgctl eval --from {one.parent('diffuse').id}"
     with pytest.raises(InputError, match="no evaluation"):
         select(Store(tmp_path / "empty"))
-    with pytest.raises(InputError, match=f"did you mean '{HOPPER}'"):
+    with pytest.raises(InputError, match=f"did you mean '{HOPPER}'") as caught:
         select(one.store, task="hopper-medum-v2")
+    assert caught.value.help == f"--task {HOPPER}"
+    with pytest.raises(InputError, match="no evaluation of 'kitchen") as caught:
+        select(one.store, task="kitchen-mixed-v0")
+    assert caught.value.help.startswith("swgctl run kitchen-mixed-v0 ")
+
+
+def test_refs_of_another_task_are_told_from_a_store_without_it(made):
+    one, two = made(HOPPER, normal(CELLS, [0])), made("demo", normal(CELLS, [0]))
+    assert select(one.store, [one.id, two.id], HOPPER) == [one]
+    with pytest.raises(InputError, match=f"the REFs are of demo, not of '{HOPPER}'") as caught:
+        select(one.store, [two.id], HOPPER)
+    assert caught.value.help == f"leave out --task {HOPPER}"
+
+
+@pytest.mark.parametrize("command", ["report -", "plot compare -", "show -", "export - --policy p", "augment --from -"])
+def test_nothing_on_standard_input(command, tmp_path):
+    answer = swgctl(*command.split(), stdin="\n")
+    answer.refused(3, "standard input named no artifact")
+    assert answer.helps == ["swgctl ls"]
 
 
 def test_an_evaluation_without_references_is_told_by_its_returns(made):

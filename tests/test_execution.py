@@ -1,5 +1,6 @@
 """How steps run: precision of products, compiled steps, and steps that are recorded once and replayed."""
 
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -9,7 +10,7 @@ from test_learners import CPU, critic_learner, diffuse_learner
 
 from swgctl.config import ToySettings
 from swgctl.errors import InputError, Interrupted, UsageError
-from swgctl.execution import Replay, products, runner
+from swgctl.execution import Replay, capture, effective, products, runner
 from swgctl.learners import ToyLearner
 from swgctl.stages import pick_mode
 from swgctl.training import draws, train
@@ -17,9 +18,9 @@ from swgctl.training import draws, train
 TOY = ToySettings(width=16, layers=2, K=8, batch=16, steps=30, decay="cosine", ema=0.01, octaves=2, draws="focused")
 
 
-def toy_learner(seeds):
+def toy_learner(seeds, device=CPU):
     points = torch.rand(100, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return ToyLearner(points, points[:, 0].abs(), TOY, seeds, CPU)
+    return ToyLearner(points, points[:, 0].abs(), TOY, seeds, device)
 
 
 MAKE = {"critic": critic_learner, "diffuse": diffuse_learner, "toy": toy_learner}
@@ -37,15 +38,26 @@ def recorder(function):
     return function
 
 
-# -- recorded steps ----------------------------------------------------------------------------------------------------
+# -- recorded steps: by a stand-in for a graph, and where there is a GPU by a real one ---------------------------------
+
+CUDA = torch.device("cuda", max(torch.cuda.device_count(), 1) - 1)
+GRAPHS = [
+    (CPU, recorder),
+    pytest.param(
+        CUDA,
+        partial(capture, device=CUDA),
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+    ),
+]
 
 
+@pytest.mark.parametrize(("device", "graph"), GRAPHS)
 @pytest.mark.parametrize("name", MAKE)
-def test_a_replayed_step_reads_fresh_draws_and_leaves_no_trace_of_its_trials(name):
+def test_a_replayed_step_reads_fresh_draws_and_leaves_no_trace_of_its_trials(name, device, graph):
     """Twelve steps, replayed and plain: every parameter, average and moment, and every loss, to the bit."""
-    plain, replayed = MAKE[name](SEEDS), MAKE[name](SEEDS)
-    step = Replay(replayed.step, replayed.state, recorder)
-    for drawn in islice(draws(plain, name, SEEDS, CPU), 12):
+    plain, replayed = MAKE[name](SEEDS, device), MAKE[name](SEEDS, device)
+    step = Replay(replayed.step, replayed.state, graph)
+    for drawn in islice(draws(plain, name, SEEDS, device), 12):
         expected, found = plain.step(drawn), step(drawn)
         assert all(torch.equal(expected[key], found[key]) for key in expected)
         assert equal(plain, replayed)
@@ -138,6 +150,18 @@ def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_runs_is_what_the_processor_has():
+    """bf16 products are coarser than fp32's exactly where `effective` says so."""
+    x = torch.rand(512, 512, generator=torch.Generator().manual_seed(0))
+    exact, errors = x.double() @ x.double(), {}
+    for precision in ("fp32", "tf32", "bf16"):
+        with products(precision):
+            errors[precision] = (x @ x - exact).abs().max().item() / exact.max().item()
+    for precision, error in errors.items():
+        assert (error > 1e-5) == (effective(precision, "cpu") == "bf16")
+    assert [effective(precision, "cuda:1") for precision in errors] == ["fp32", "tf32", "tf32"]
 
 
 def test_the_mode_is_the_devices():

@@ -115,6 +115,44 @@ def test_guidance_and_ranking_change_the_actions(cheetah, tmp_path):
     assert (act(0.0, 4) - ranked).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("rho", [0.0, 5.0])
+def test_it_acts_where_gradients_are_off(cheetah, tmp_path, caller, rho):
+    act, x = example(export(cheetah.policy, tmp_path / "p"))["act"], torch.randn(4, 17, generator=noise(2))
+    wanted = act(x, rho, temperature=0.0)
+    with caller():
+        actual = act(x.clone(), rho, temperature=0.0)  # of inference mode itself
+    assert torch.equal(actual, wanted)
+    assert not wanted.requires_grad
+
+
+def test_without_guidance_there_is_no_gradient(cheetah, tmp_path, monkeypatch):
+    act = example(export(cheetah.policy, tmp_path / "p"))["act"]
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    assert act(torch.zeros(4, 17), rho=0.0).isfinite().all()
+    with pytest.raises(TypeError):
+        act(torch.zeros(4, 17), rho=5.0)
+
+
+def test_observations_of_any_kind(cheetah, tmp_path):
+    """Arrays and lists, of double precision or with a gradient; one alone is a batch of one."""
+    act, x = example(export(cheetah.policy, tmp_path / "p"))["act"], torch.randn(4, 17, generator=noise(2))
+    wanted = act(x, 5.0, temperature=0.0)
+    for given in (
+        x.numpy(),
+        x.double(),
+        x.numpy().astype(float),
+        x.tolist(),
+        x.clone().requires_grad_(),
+        x.expand(3, -1, -1),
+    ):
+        assert torch.equal(act(given, 5.0, temperature=0.0), wanted)
+    for one in (x[1], x[1].numpy()):
+        actual = act(one, 5.0, temperature=0.0)
+        assert actual.shape == (3, 1, 6)
+        same(actual, wanted[:, 1:2])
+
+
 PROGRAM = """
 import sys
 try:

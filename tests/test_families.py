@@ -47,6 +47,18 @@ def test_a_part_of_a_family_has_no_average(made):
     assert (average.tasks, average.statistics, family.missing) == (8, None, LOCOMOTION[8:])
 
 
+def test_the_fullest_groups_of_its_tasks_make_the_first_family(made):
+    """A pilot of one seed, which came first in one task and last in the others, is averaged with pilots alone."""
+    places = {task: [(float(quoted.guidance_scale(task)), 1)] for task in LOCOMOTION}
+    pilots = [made(task, normal(place, [0], stream=1), policy="pilot") for task, place in places.items()]
+    whole = [made(task, normal(place, range(5))) for task, place in places.items()]
+    groups = gather([pilots[4], *whole, *pilots[:4], *pilots[5:]])
+    first, second = families(groups)
+    for family, seeds in ((first, 5), (second, 1)):
+        assert [len(group.seeds) for group in family.groups.values()] == [seeds] * 9
+        assert family.averages()[0].runs == 9 * seeds
+
+
 def test_tasks_of_different_protocols_are_different_families(made):
     returns = {task: normal([(float(quoted.guidance_scale(task)), 1)], [0]) for task in LOCOMOTION}
     changed = {LOCOMOTION[3]: {"diffuse_lr": 1e-4}}

@@ -36,6 +36,7 @@ def test_every_row_has_the_columns_of_its_tabular(page):
         rows = [line.removesuffix(" \\\\") for line in tabular.splitlines() if line.endswith(" \\\\")]
         assert len(rows) > 1
         assert {columns(row) for row in rows} == {len(spec)}
+        assert rows[0].startswith(rf"\multicolumn{{{len(spec)}}}{{l}}{{")  # what it is of, in print
         others = [line for line in tabular.splitlines()[1:-1] if not line.endswith(" \\\\")]
         assert all(re.fullmatch(r"\\(top|mid|bottom)rule|\\cmidrule\(l\)\{\d+-\d+\}", line) for line in others)
 

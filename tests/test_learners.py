@@ -38,14 +38,14 @@ def transitions(n=200) -> Transitions:
     )
 
 
-def critic_learner(seeds, settings=CRITIC):
-    return CriticLearner(transitions(), settings, "none", seeds, CPU)
+def critic_learner(seeds, device=CPU, settings=CRITIC):
+    return CriticLearner(transitions(), settings, "none", seeds, device)
 
 
-def diffuse_learner(seeds, settings=DIFFUSE):
+def diffuse_learner(seeds, device=CPU, settings=DIFFUSE):
     data = transitions()
     weights = torch.stack([torch.rand(len(data), generator=generator(s, "weights", 0)) for s in seeds])
-    return DiffuseLearner(*map(torch.from_numpy, (data.observations, data.actions)), weights, settings, seeds, CPU)
+    return DiffuseLearner(*map(torch.from_numpy, (data.observations, data.actions)), weights, settings, seeds, device)
 
 
 MAKE = {"critic": critic_learner, "diffuse": diffuse_learner}
@@ -116,7 +116,7 @@ def test_cut_and_resumed_is_bit_for_bit_one_run(name, at, tmp_path):
 
 def test_the_average_trails_the_parameters_by_its_rate(tmp_path):
     """ema' = (1 - 0.25) ema + 0.25 theta, after each step."""
-    learner = diffuse_learner([0], DIFFUSE.model_copy(update={"ema": 0.25}))
+    learner = diffuse_learner([0], settings=DIFFUSE.model_copy(update={"ema": 0.25}))
     expected = [p.detach().clone() for p in learner.parameters]
     step = learner.step
 
@@ -132,7 +132,7 @@ def test_the_average_trails_the_parameters_by_its_rate(tmp_path):
 
 
 def test_the_targets_trail_q_by_their_rate(tmp_path):
-    learner = critic_learner([0], CRITIC.model_copy(update={"target_rate": 0.25}))
+    learner = critic_learner([0], settings=CRITIC.model_copy(update={"target_rate": 0.25}))
     expected = [p.detach().clone() for p in learner.q]
     step = learner.step
 
@@ -177,7 +177,9 @@ def test_the_denoiser_sees_alpha_z0_plus_sigma_eps():
 
 
 def test_unit_weights_have_mean_one_for_each_member():
-    raw, unit = (diffuse_learner(SEEDS, DIFFUSE.model_copy(update={"weight_scale": x})) for x in ("raw", "unit"))
+    raw, unit = (
+        diffuse_learner(SEEDS, settings=DIFFUSE.model_copy(update={"weight_scale": x})) for x in ("raw", "unit")
+    )
     torch.testing.assert_close(unit.weights.mean(1), torch.ones(3))
     torch.testing.assert_close(unit.weights, raw.weights / raw.weights.mean(1, keepdim=True))
 

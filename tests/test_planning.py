@@ -189,6 +189,7 @@ def test_a_grid_over_lists(chain):
     ("more", "words"),
     [
         (["--grid", "diffuse.lr"], ["diffuse.lr", "NAME=VALUE"]),
+        (["--grid", "=1,2"], ["--grid '=1,2'", "NAME=VALUE"]),
         (["--grid", "diffuse.lrr=1,2"], ["diffuse.lrr", "did you mean 'diffuse.lr'"]),
         (["--grid", "diffuse.lr=1e-4,fast"], ["diffuse.lr", "fast"]),
         (["--seeds", "a"], ["'a'"]),
@@ -198,6 +199,76 @@ def test_a_plan_that_cannot_be(chain, more, words):
     plan(chain, *more).refused(2, *words)
     swgctl("plan").refused(2, "tasks")
     swgctl("plan", "demoo").refused(2, "did you mean 'demo'")
+
+
+def test_a_plan_refuses_what_its_lines_would_be_refused_for(chain):
+    linex = chain.run("--set", "augment.weight=linex")
+    linex.refused(2, "'linex' needs V trained with the linex loss")
+    planned = plan(chain, "--grid", "augment.weight=expectile,linex", "--format", "commands")
+    assert (planned.code, planned.out, planned.err) == (linex.code, linex.out, linex.err)
+    assert "4 to build" in plan(chain, "--set", "critic.loss=linex", "--grid", "augment.weight=linex").err
+
+
+def test_a_format_that_is_none_has_the_nearest_to_paste(chain):
+    for told, meant in (("jsn", "json"), ("tabel", "table"), ("command", "commands"), ("x", "commands")):
+        answer = plan(chain, "--format", told)
+        answer.refused(2, f"'{told}'")
+        assert answer.helps == [f"--format {meant}"]
+    assert plan(chain, "--format", "json").lines == plan(chain, "--json").lines
+    assert "table, json, or commands" in " ".join(swgctl("plan", "--help").out.split())
+
+
+# -- sound recipes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def validate(tmp_path):
+    """validate(text): what `recipe validate` says of it."""
+    path = tmp_path / "mine.yaml"
+    return lambda text: path.write_text(text) and swgctl("recipe", "validate", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "task"),
+    [
+        ("eval: {temperature: 0}", "eval.temperature = 0", "demo"),
+        ("diffuse: {blocks: 1}", "diffuse.weight_block = 2", "demo"),
+        ("augment: {weight: linex}", "needs V trained with the linex loss", "demo"),
+        ("tasks: {hopper-medium-v2: {eval: {temperature: 0}}}", "eval.temperature = 0", "hopper-medium-v2"),
+        ("tasks: {demo: {seeds: 1}, pen-cloned-v0: {diffuse: {blocks: 1}}}", "weight_block = 2", "pen-cloned-v0"),
+        ("toy: {beta_max: 5}", "toy.beta = [0", "8gaussians"),
+    ],
+)
+def test_a_recipe_that_no_run_takes_is_not_sound(validate, text, word, task):
+    answer = validate(text)
+    answer.refused(2, "mine.yaml", word)
+    assert answer.helps == [f"swgctl recipe show {task}   # lists every key"]
+    assert swgctl("recipe", "show", task).code == 0
+
+
+def test_what_is_sound_with_the_rest_of_it_is(validate):
+    sound = "eval: {temperature: 0, resample: 1}", "diffuse: {blocks: 1, weight_block: 1}", "seeds: 0-4", "# nothing"
+    for text in (*sound, "toy: {beta_max: 5, beta: 5}", "{critic: {loss: linex}, augment: {weight: linex}}"):
+        assert validate(text).path.name == "mine.yaml"
+
+
+def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, monkeypatch):
+    shipped = shutil.copytree(config.recipes_folder(), tmp_path / "recipes")
+    (shipped / "kitchen.yaml").write_text("eval: {resample: 1}")
+    monkeypatch.setattr(config, "recipes_folder", lambda: shipped)
+    answer = validate("eval: {temperature: 0}")
+    assert answer.path.name == "mine.yaml"
+    told = [line.partition("not on top of the recipe ")[2].partition(":")[0] for line in answer.err.splitlines()]
+    families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d"}
+    assert (set(told), len(told)) == (families, len(families))
+
+
+def test_what_is_wrong_with_a_task_points_to_that_task(chain):
+    """With a file to the demo, since its name is no task's."""
+    for args, meant in ((["hopper-medium-v2"], "hopper-medium-v2"), ([chain.data, "--env", "Pendulum-v1"], "demo")):
+        answer = swgctl("recipe", "show", *args, "--set", "eval.temperature=0")
+        answer.refused(2, "eval.temperature")
+        assert answer.helps == [f"swgctl recipe show {meant}   # lists every key"]
 
 
 # -- recipes as text ---------------------------------------------------------------------------------------------------

@@ -211,6 +211,20 @@ def test_act_takes_one_observation_many_or_one_set_a_seed():
     np.testing.assert_allclose(array, full[0].numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        *(({"rho": rho}, "rho") for rho in (-5, math.nan, math.inf)),
+        ({"candidates": 0}, "candidates"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": 0, "candidates": 2}, "temperature"),
+    ],
+)
+def test_act_refuses_what_cannot_be(how, word):
+    with pytest.raises(ValueError, match=word):
+        make([0]).act(observations(1), **how)
+
+
 def test_act_of_many_seeds_refuses_observations_without_their_axis():
     with pytest.raises(ValueError, match="3 seeds takes observations"):
         make(SEEDS).act(torch.zeros(E, O))

@@ -35,6 +35,14 @@ def test_two_seeds_span_their_interval():
     assert interval([np.array([0.0]), np.array([1.0])]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(("seeds", "share"), [(5, 0.83), (10, 0.91)])
+def test_how_often_it_holds_the_mean_is_what_reports_say(seeds, share):
+    """Of normal seeds.  Few of them give an interval that is too narrow, as any percentile bootstrap's."""
+    random = np.random.default_rng(0)
+    found = [interval(list(random.normal(size=(seeds, 1)))) for _ in range(600)]
+    assert np.mean([low <= 0 <= high for low, high in found]) == pytest.approx(share, abs=0.035)
+
+
 def test_of_five_seeds_one_of_which_is_off():
     """The number of picks of the one is binomial(5, 1/5): 0 has 33 %, 3 and more 5.8 %, 4 and more 0.7 %."""
     groups = [np.array([x]) for x in (0.0, 0.0, 0.0, 0.0, 1.0)]

@@ -71,6 +71,11 @@ def test_a_family_stands_beside_its_paper(groups):
     columns += ["SWG, selected online", "SWG-R, selected online"]
     assert sheet.columns == [*columns, *quoted.methods("swg", "kitchen")]
     assert by_task["kitchen-complete-v0"][-3:] == ["77.9", "84.0", "-"]
+    assert by_task["n, tasks x seeds"][2:6] == ["15"] * 4
+    best = next(g for g in groups if g.task.name == "kitchen-complete-v0").selected("SWG-R")
+    chosen = f"{best['score_mean']:.1f} (rho {best['rho']:g}, M 8, of {best['choices']})"
+    assert by_task["kitchen-complete-v0"][5] == chosen
+    assert any("Table 3" in note for note in sheets.families(families(groups))[0].notes)
     assert by_task["average"][6:] == ["67.4", "70.2", "48.2", "53.3", "57.1", "69.0", "-"]
     assert [row[1:3] for row in fixed.rows] == [[r, m] for m in ("1", "8") for r in ("0", "10", "15")]
     # the column of the paper's rho is the cells of the tasks' own sheets

@@ -61,7 +61,7 @@ def test_the_papers_score_is_a_ring(tmp_path):
     found = figure(group(tmp_path, {(r, 1, 0): [1000.0, 1500.0] for r in (0.0, 5.0)}, "hopper-medium-v2"))
     (ring,) = re.findall(r'<circle class="ring" cx="([\d.]+)"', found)
     assert float(ring) > max(float(x) for x in re.findall(r'<circle cx="([\d.]+)"', found))  # 20 is beyond 5
-    assert "quoted: SWG, 68.6 at rho = 20" in found
+    assert "quoted: SWG (arXiv 2505.18345 v2), 68.6 at rho = 20" in found
 
 
 def test_there_is_no_line_of_a_single_rho(tmp_path):

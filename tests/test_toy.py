@@ -11,6 +11,8 @@ from harness import swgctl
 from safetensors.torch import load_file
 
 from swgctl.diffusion.exact import sampling_floor
+from swgctl.stages.toy import NAMES
+from swgctl.toys import DENSITIES
 
 SMALL = ("--set", "toy.width=32", "--set", "toy.layers=2", "--set", "toy.rows=5000", "--set", "toy.K=10")
 TINY = (*SMALL, "--steps", "60", "--samples", "100")
@@ -67,6 +69,20 @@ def test_equal_runs_are_equal_to_the_byte_and_members_are_the_runs_alone(tmp_pat
         np.testing.assert_array_equal(one["beta=5/truth"], other["beta=5/truth"])
 
 
+def test_the_densities_that_are_known_before_they_are_imported():
+    assert tuple(DENSITIES) == NAMES
+
+
+@pytest.mark.slow  # five minutes on two cores
+@pytest.mark.parametrize("density", ["8gaussians", "rings", "moons"])
+def test_the_shipped_recipe_is_near_the_truth(density):
+    """Within three times the distance of two ground truths up to beta = 10, and nearer than without guidance."""
+    cells = swgctl("toy", density, "--json").json["metrics"]["cells"]
+    ratio = {(cell["beta"], cell["method"]): cell["ratio"] for cell in cells}
+    assert all(ratio[beta, "guided"] < 3 for beta in (0, 1, 5, 10))
+    assert all(ratio[beta, "guided"] < ratio[beta, "unguided"] / 3 for beta in (5, 10, 15, 20))
+
+
 def test_guidance_finds_what_is_heavy():
     """A few seconds of training: guided samples are less than half as far as unguided ones."""
     small = ("--set", "toy.width=64", "--set", "toy.layers=3", "--set", "toy.K=20", "--set", "toy.batch=512")
@@ -82,6 +98,10 @@ def test_guidance_finds_what_is_heavy():
         (["moons", "--beta", "25"], ["toy.beta", "[0, 20]"]),
         (["moons", "--beta", "-1"], ["toy.beta", "[0, 20]"]),
         (["moons", "--beta", "five"], ["--beta 'five'"]),
+        (["moons", "--beta", "1,1.0000001"], ["toy.beta", "alike"]),
+        (["moons", "--set", "toy.beta_max=10"], ["toy.beta", "[0, 10]"]),
+        (["moons", "--set", "toy.beta_max=-1", "--beta", "-1"], ["toy.beta_max", "toy.beta"]),
+        (["moons", "--samples", "60000"], ["toy.samples", "20000"]),
         (["moons", "--rho", "-1"], ["toy.rho", "greater than or equal to 0"]),
         (["moons", "--rho", "nan"], ["toy.rho", "finite"]),
         (["moons", "--set", "toy.K=1"], ["toy.K", "2"]),
@@ -97,9 +117,10 @@ def test_bad_input(args, words, tmp_path):
 def test_all_prints_a_line_each_and_one_picture(tmp_path):
     answer = swgctl("toy", "all", *TINY, "--beta", "0,20")
     assert len(answer.lines) == 6
-    picture = tmp_path / "store" / "plots" / "toys.png"
+    (picture,) = tmp_path.glob("store/plots/toys-*.png")
     assert str(picture) in answer.err
     assert matplotlib.image.imread(picture).std() > 0.02
+    assert len(picture.with_suffix(".csv").read_text().splitlines()) == 1 + 6 * 2 * 3  # densities, beta, methods
 
 
 @pytest.mark.parametrize("recipe", ["toy", "paper"])

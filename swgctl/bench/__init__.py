@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 
@@ -31,20 +32,20 @@ def precisions(device: torch.device) -> list[str]:
 def train_table(what: str, seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
     """One member and all of them, in every mode and precision."""
     counts = list(dict.fromkeys([1, seeds]))
-    cases = [
-        training_case(what, SETTINGS[what](), n, mode, precision, device)
+    makers = [
+        partial(training_case, what, SETTINGS[what](), n, mode, precision, device)
         for n, mode, precision in itertools.product(counts, modes(device), precisions(device))
     ]
-    yield from measure(cases, device, repeats)
+    yield from measure(makers, device, repeats)
 
 
 def sample_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
     """Guided beside unguided; a step is what one environment step asks of the network."""
-    cases = [
-        sampling_case(guided, seeds, precision, device)
+    makers = [
+        partial(sampling_case, guided, seeds, precision, device)
         for precision, guided in itertools.product(precisions(device), (False, True))
     ]
-    yield from measure(cases, device, repeats)
+    yield from measure(makers, device, repeats)
 
 
 SWEEP = [1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [1, 2, 4, 8, 16]  # the paper's rho and M
@@ -55,8 +56,8 @@ def eval_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]
     precision = EvalSettings().precision
     with ExitStack() as stack:
         cells = [([10.0], [1]), ([10.0], [16]), SWEEP]
-        cases = [evaluation_case(*cell, seeds, precision, device, stack) for cell in cells]
-        yield from measure(cases, device, repeats)
+        makers = [partial(evaluation_case, *cell, seeds, precision, device, stack) for cell in cells]
+        yield from measure(makers, device, repeats)
 
 
 AXES = {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (10_000, 100_000, 1_000_000)}
@@ -66,14 +67,13 @@ def scaling_table(seeds: int, device: torch.device, repeats: int) -> Iterator[di
     """How a training step's cost grows along one axis, the others at the paper's sizes."""
     mode = "graph" if device.type == "cuda" else "eager"
     for what, (axis, values) in itertools.product(SETTINGS, (AXES | {"seeds": sorted({1, 2, seeds})}).items()):
-        cases = []
+        makers = []
         for value in values:
             settings = SETTINGS[what](**{"batch": {"batch": value}, "width": _width(what, value)}.get(axis, {}))
             members, rows = (value if axis == name else usual for name, usual in (("seeds", 1), ("rows", ROWS)))
-            case = training_case(what, settings, members, mode, settings.precision, device, rows)
-            case.labels |= {"axis": axis, "value": value}
-            cases.append(case)
-        yield from measure(cases, device, repeats, 0.3)
+            how = (mode, settings.precision, device, rows)
+            makers.append(partial(training_case, what, settings, members, *how, axis=axis, value=value))
+        yield from measure(makers, device, repeats, 0.3)
 
 
 def _width(what: str, value: int) -> dict:
@@ -91,7 +91,7 @@ TABLES = {
 }
 
 
-LABELS = ("what", "axis", "value", "mode", "precision", "seeds", "batch", "cells")
+LABELS = ("what", "axis", "value", "mode", "guidance", "precision", "seeds", "batch", "cells")
 COLUMNS = {  # title: field, its unit, form
     "steps/s": ("steps_per_s", 1, ",.1f"),
     "seed-steps/s": ("seed_steps_per_s", 1, ",.1f"),

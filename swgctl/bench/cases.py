@@ -8,29 +8,30 @@ import torch
 
 from swgctl import training
 from swgctl.bench.measure import Case
-from swgctl.bench.work import ACTIONS, OBSERVATIONS, critic_flop, diffuse_flop, sample_flop
+from swgctl.bench.work import CHEETAH_A, CHEETAH_O, critic_flop, diffuse_flop, rank_flop, sample_flop
 from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings, Settings
 from swgctl.diffusion import Schedule
 from swgctl.execution import runner
 from swgctl.learners import CriticLearner, DiffuseLearner
-from swgctl.models import ARCHITECTURE, Denoiser, reset
-from swgctl.policy import Policy
+from swgctl.models import ARCHITECTURE, Critic, Denoiser, reset
+from swgctl.policy import Policy, weigher
 from swgctl.rollout import Batch, Plan
 from swgctl.tasks import fleet
 from swgctl.tasks.transitions import Transitions
 
 ROWS = 100_000
 EPISODES = 20  # of each seed, acting side by side: the paper's
+ENVIRONMENT, HORIZON = "HalfCheetah-v4", 1000  # environment steps, after which an episode ends
 
 
 def transitions(rows: int = ROWS) -> Transitions:
     """Noise in the shape of a data set."""
     source = np.random.default_rng(0)
     return Transitions(
-        observations=source.standard_normal((rows, OBSERVATIONS), np.float32),
-        actions=source.uniform(-1, 1, (rows, ACTIONS)).astype(np.float32),
+        observations=source.standard_normal((rows, CHEETAH_O), np.float32),
+        actions=source.uniform(-1, 1, (rows, CHEETAH_A)).astype(np.float32),
         rewards=source.standard_normal(rows, np.float32),
-        next_observations=source.standard_normal((rows, OBSERVATIONS), np.float32),
+        next_observations=source.standard_normal((rows, CHEETAH_O), np.float32),
         terminals=np.zeros(rows, bool),
         timeouts=np.zeros(rows, bool),
         known_next=np.ones(rows, bool),
@@ -52,36 +53,50 @@ SETTINGS = {"critic": CriticSettings, "diffuse": DiffuseSettings}
 
 
 def training_case(
-    what: str, settings: Settings, seeds: int, mode: str, precision: str, device: torch.device, rows: int = ROWS
+    what: str,
+    settings: Settings,
+    seeds: int,
+    mode: str,
+    precision: str,
+    device: torch.device,
+    rows: int = ROWS,
+    **more,
 ) -> Case:
-    """Steps of the one training loop, its draws included."""
+    """Steps of the one training loop, over the same chunk of draws; `more` labels."""
     members = list(range(seeds))
     trained = learner(what, settings, members, device, rows)
     step = runner(trained.step, trained.state, mode, device)
-    drawn = training.draws(trained, what, members, device)
+
+    def draws():
+        return training.draws(trained, what, members, device)
+
+    drawn = itertools.cycle(itertools.islice(draws(), trained.chunk))
 
     def run(n: int) -> None:
         for _ in range(n):
             step(next(drawn))
 
-    labels = {"what": what, "mode": mode, "batch": settings.batch}
-    return Case(labels, seeds, precision, seeds * FLOP[what](settings), run)
+    labels = {"what": what, "mode": mode, "batch": settings.batch} | more
+    work = seeds * FLOP[what](settings)
+    return Case(labels, seeds, precision, work, run, lambda: next(draws()), trained.chunk)
 
 
 def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Policy:
-    """One that was never trained, ranking candidates by its own weight."""
-    denoiser = Denoiser(seeds, OBSERVATIONS, ACTIONS, **settings.model_dump(include=set(ARCHITECTURE)))
-    reset(denoiser, [training.generator(seed, "bench/init", 0) for seed in range(seeds)])
+    """One that was never trained; as by default, the weight of a critic ranks its candidates."""
+    denoiser = Denoiser(seeds, CHEETAH_O, CHEETAH_A, **settings.model_dump(include=set(ARCHITECTURE)))
+    critic = Critic(seeds, CHEETAH_O, CHEETAH_A, CriticSettings().hidden)
+    for net in (denoiser, critic):
+        reset(net, [training.generator(seed, "bench/init", 0) for seed in range(seeds)])
     weights = torch.tensor([0.3, 0.7], device=device).expand(seeds, 2)
     schedule = getattr(Schedule, settings.schedule)(settings.K)
     return Policy(
         seeds=list(range(seeds)),
-        action_dim=ACTIONS,
+        action_dim=CHEETAH_A,
         denoiser=denoiser.to(device).requires_grad_(False),
         weight_range=weights,
         schedule=schedule,
-        critic=None,
-        weigh=None,
+        critic=critic.to(device).requires_grad_(False),
+        weigh=weigher(CriticSettings().model_dump(include={"tau", "alpha"})),
         device=device,
     )
 
@@ -90,25 +105,25 @@ def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device
     """Actions of `rows` environments a seed, all K steps of the walk: what one environment step costs the network."""
     settings = DiffuseSettings()
     actor, rho = policy(settings, seeds, device), 5.0 if guided else 0.0
-    observations = torch.randn(seeds, rows, OBSERVATIONS, generator=training.generator(0, "bench/states", 0)).to(device)
+    observations = torch.randn(seeds, rows, CHEETAH_O, generator=training.generator(0, "bench/states", 0)).to(device)
     source = training.generator(0, "bench/noise", 0, device)
 
     def run(n: int) -> None:
         for _ in range(n):
             actor.propose(observations, rho, 1, generator=source)
 
-    labels = {"what": "sample", "mode": "guided" if guided else "unguided", "batch": rows}
-    return Case(labels, seeds, precision, seeds * sample_flop(settings, rows, guided), run)
+    labels = {"what": "sample", "mode": "eager", "guidance": "guided" if guided else "none", "batch": rows}
+    return Case(labels, seeds, precision, seeds * sample_flop(settings, rows, rows, guided), run)
 
 
 def evaluation_case(
     rho: list[float], candidates: list[int], seeds: int, precision: str, device: torch.device, stack: ExitStack
 ) -> Case:
-    """Environment steps of all cells of rho x M at once in HalfCheetah-v4, whose copies the stack closes."""
+    """Environment steps of all cells of rho x M at once in HalfCheetah, whose copies the stack closes."""
     actor, settings = policy(DiffuseSettings(), seeds, device), EvalSettings()
     plan = Plan(rho, candidates, EPISODES, 1.0, settings.sampler, settings.w_min, settings.clip, 0)
     rows = len(plan.cells()) * EPISODES
-    copies = stack.enter_context(fleet.launch("HalfCheetah-v4", list(range(seeds * rows)), 1000))
+    copies = stack.enter_context(fleet.launch(ENVIRONMENT, list(range(seeds * rows)), HORIZON))
     observations, actions = (x.reshape(seeds, rows, -1) for x in (copies.observations, copies.actions))
     batch, steps = Batch(actor, plan, np.arange(rows)), itertools.count()
 
@@ -117,11 +132,15 @@ def evaluation_case(
             actions[:], _ = batch.propose(observations, next(steps))
             copies.step()
 
-    work = sum(sample_flop(DiffuseSettings(), EPISODES * m, True) for _, m in plan.cells())
+    proposed = EPISODES * sum(m for _, m in plan.cells())
+    work = sample_flop(DiffuseSettings(), rows, proposed, True)
+    if proposed > rows:
+        work += rank_flop(CriticSettings(), proposed)
     labels = {
         "what": "eval",
-        "mode": "guided",
+        "mode": "eager",
+        "guidance": "guided",
         "cells": len(plan.cells()),
-        "batch": EPISODES * sum(m for _, m in plan.cells()),
+        "batch": proposed,
     }
-    return Case(labels, seeds, precision, seeds * work, run)
+    return Case(labels, seeds, precision, seeds * work, run, most=HORIZON)

@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,25 +15,24 @@ from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.models.denoiser import FOURIER, STEP_WIDTH, Fourier
 from swgctl.models.layers import Linear
 
-OBSERVATIONS, ACTIONS = 11, 3  # Hopper's, with which Table 10's counts agree
+HOPPER_O, HOPPER_A = 11, 3  # dimensions of Hopper's observations and actions, with which Table 10's counts agree
 K = 15
 WIDTHS, LAYERS = (128, 256, 512, 1024, 2056, 4096, 8192), 4
 DEPTHS, WIDTH = (1, 2, 3, 4, 5, 6, 7), 2056
-MODES = ("unguided", "guided", "guided, own module")
 MODULE = 256  # the width of a module for the weight alone
 
 
 class Plain(nn.Module):
     """eps(z, k) at one observation by the paper's plain network: `layers` hidden layers of `width` units."""
 
-    def __init__(self, width: int, layers: int, outputs: int = ACTIONS + 1):
+    def __init__(self, width: int, layers: int, outputs: int = HOPPER_A + 1):
         super().__init__()
-        self.inputs = ACTIONS + 1 + OBSERVATIONS + STEP_WIDTH
+        self.inputs = HOPPER_A + 1 + HOPPER_O + STEP_WIDTH
         self.fourier = Fourier(1)
         self.step_in, self.step_out = Linear((1,), 2 * FOURIER, STEP_WIDTH), Linear((1,), STEP_WIDTH, STEP_WIDTH)
         sizes = itertools.pairwise([self.inputs, *[width] * layers, outputs])
         self.layers = nn.ModuleList(Linear((1,), a, b) for a, b in sizes)
-        self.register_buffer("observation", torch.zeros(1, 1, OBSERVATIONS), persistent=False)
+        self.register_buffer("observation", torch.zeros(1, 1, HOPPER_O), persistent=False)
 
     def enter(self, z: Tensor, k: int) -> Tensor:
         step = self.step_out(F.silu(self.step_in(self.fourier(z.new_full((1, 1, 1), k)))))
@@ -43,22 +42,30 @@ class Plain(nn.Module):
         return chain(self.layers, self.enter(z, k))
 
 
-class WithModule(Plain):
-    """The same, with the weight from a small network beside, of one size whatever that of the others.
+class EarlyHead(Plain):
+    """The same, with the weight from a head on the first hidden layer: the gradient enters that layer alone.
 
-    What the paper proposes to make the cost of guidance constant (section 6.5, at its end).
+    "Designing the DM to output the weight component in its early layers" (section 6.5), which is to make the cost of
+    guidance constant.
     """
 
     def __init__(self, width: int, layers: int):
-        super().__init__(width, layers, ACTIONS)
-        self.module = nn.ModuleList([Linear((1,), self.inputs, MODULE), Linear((1,), MODULE, 1)])
+        super().__init__(width, layers, HOPPER_A)
+        self.head = Linear((1,), width, 1)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, list[nn.Module]]:
+        """(eps_w, h, layers): from h, these layers have the actions' noise."""
+        first, *rest = self.layers
+        h = F.silu(first(x))
+        return self.head(h), h, rest
 
     def weight_first(self, z: Tensor, k: int):
-        eps_w = chain(self.module, self.enter(z, k))
+        """As `self_weighted` takes it."""
+        eps_w, h, layers = self.split(self.enter(z, k))
 
         @torch.no_grad()
         def finish() -> Tensor:
-            return torch.cat([chain(self.layers, self.enter(z, k)), eps_w.detach()], -1)
+            return torch.cat([chain(layers, h.detach()), eps_w.detach()], -1)
 
         return eps_w.squeeze(-1), finish
 
@@ -66,43 +73,62 @@ class WithModule(Plain):
         return self.weight_first(z, k)[1]()
 
 
-def chain(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    for layer in layers[:-1]:
-        x = F.silu(layer(x))
-    return layers[-1](x)
+class OwnModule(EarlyHead):
+    """With the weight from a small network beside, of one size whatever that of the others (section 7)."""
+
+    def __init__(self, width: int, layers: int):
+        super().__init__(width, layers)
+        self.head = nn.ModuleList([Linear((1,), self.inputs, MODULE), Linear((1,), MODULE, 1)])
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, list[nn.Module]]:
+        return chain(self.head, x), x, [*self.layers]
 
 
-def parameters(width: int, layers: int) -> int:
-    """Table 10's count."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in Plain(width, layers).parameters())
+NETWORKS = {"none": Plain, "guided": Plain, "guided, early head": EarlyHead, "guided, own module": OwnModule}
 
 
-def table(repeats: int, device: torch.device, seconds: float = 0.5) -> Iterator[dict]:
-    """A row for each size and mode: seconds_mean, seconds_sd, runs, steps_per_s, parameters; a step is one action.
+def chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    first, *rest = layers
+    x = first(x)
+    for layer in rest:
+        x = layer(F.silu(x))
+    return x
 
-    At least `repeats` runs of each, and for `seconds`; the modes of a size take turns.
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def table(repeats: int, device: torch.device, seconds: float = 1.5) -> Iterator[dict]:
+    """A row for each size and guidance: seconds_mean, seconds_sd, runs, steps_per_s, parameters; a step is one action.
+
+    After two runs of each to warm up, at least `repeats`, and as many as the network without guidance does in so many
+    seconds; the four of a size take turns.
     """
     for axis, value in [*(("width", width) for width in WIDTHS), *(("depth", depth) for depth in DEPTHS)]:
         size = (value, LAYERS) if axis == "width" else (WIDTH, value)
-        walks = {mode: _walk(size, mode, device) for mode in MODES}
-        for walk in walks.values():
-            walk()  # whatever happens the first time only
-        taken = {mode: [] for mode in MODES}
-        while min(len(times) for times in taken.values()) < repeats or sum(taken["unguided"]) < seconds:
-            for mode, walk in walks.items():
+        nets = {network: build(network, *size, device) for network in set(NETWORKS.values())}
+        walks = {name: walk(nets[network], name != "none", device) for name, network in NETWORKS.items()}
+        taken = {name: [] for name in walks}
+        for run in itertools.count(-2):
+            for name, act in walks.items():
                 wait(device)
                 started = time.perf_counter()
-                walk()
+                act()
                 wait(device)
-                taken[mode].append(time.perf_counter() - started)
-        for mode, times in taken.items():
+                if run >= 0:
+                    taken[name].append(time.perf_counter() - started)
+            if run + 1 >= repeats and sum(taken["none"]) >= seconds:
+                break
+        for name, times in taken.items():
             yield {
                 "what": "inference",
                 "axis": axis,
                 "value": value,
-                "mode": mode,
-                "parameters": parameters(*size),
+                "mode": "eager",
+                "guidance": name,
+                "precision": "fp32",
+                "parameters": parameters(nets[NETWORKS[name]]),
                 "device": device_name(device),
                 "runs": len(times),
                 "seconds_mean": statistics.fmean(times),
@@ -111,12 +137,15 @@ def table(repeats: int, device: torch.device, seconds: float = 0.5) -> Iterator[
             }
 
 
-def _walk(size: tuple[int, int], mode: str, device: torch.device) -> Callable[[], Tensor]:
-    """One action: K steps from noise."""
-    net = (WithModule if mode.endswith("module") else Plain)(*size)
+def build(network: type[Plain], width: int, layers: int, device: torch.device) -> Plain:
+    net = network(width, layers)
     for parameter in net.requires_grad_(False).parameters():
         parameter.fill_(1e-3)  # zeros that nobody wrote are one page of memory, read from the cache
-    net.to(device)
-    guidance = None if mode == "unguided" else self_weighted(5.0)
+    return net.to(device)
+
+
+def walk(net: Plain, guided: bool, device: torch.device) -> Callable[[], Tensor]:
+    """One action: K steps from noise."""
+    guidance = self_weighted(5.0) if guided else None
     schedule, noise = Schedule.vp(K), training.generator(0, "bench/noise", 0, device)
-    return lambda: sample(net, schedule, (1, 1, ACTIONS + 1), guidance=guidance, generator=noise)
+    return lambda: sample(net, schedule, (1, 1, HOPPER_A + 1), guidance=guidance, generator=noise)

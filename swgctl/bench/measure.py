@@ -1,12 +1,15 @@
 """Rates beside their limit."""
 
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from swgctl.errors import UsageError
 from swgctl.execution import products
 
 
@@ -16,6 +19,8 @@ class Case:
 
     labels  what tells this case from the others of its table
     flop    floating-point operations of a step's matrix products, of all seeds
+    draw    draws what `chunk` steps take, where `run` takes the same ones over and over
+    most    steps that it has in all
     """
 
     labels: dict
@@ -23,27 +28,35 @@ class Case:
     precision: str
     flop: float
     run: Callable[[int], None]
+    draw: Callable[[], object] | None = None
+    chunk: int = 1
+    most: int = sys.maxsize
 
 
-def measure(cases: list[Case], device: torch.device, repeats: int, seconds: float = 0.5) -> Iterator[dict]:
+def measure(
+    makers: Iterable[Callable[[], Case]], device: torch.device, repeats: int, seconds: float = 0.5
+) -> Iterator[dict]:
     """A row for each case: steps_per_s, seed_steps_per_s, flop_per_step, flop_per_s, limit_flop_per_s, share_of_limit,
     peak_bytes.
 
     seconds  that a repeat of one case takes, about
+    A case's peak is what making and warming it up took of the device's memory, beside what the cases before it hold.
+    On a CPU it is the whole process's since it began, which can only grow from row to row.
+    Raises UsageError where a case has too few steps for so many repeats.
     """
-    counts, times = [], [[] for _ in cases]
-    for case in cases:
-        taken = [_time(case, 1, device) for _ in range(2)]  # the first steps compile, allocate and page in
-        while len(taken) < 5 and sum(taken) < 10:
-            taken.append(_time(case, 1, device))
-        counts.append(max(1, round(seconds / min(taken[1:]))))
-    peaks = [0] * len(cases)
+    cases, counts, peaks = [], [], []
+    for make in makers:
+        held = 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            held = torch.cuda.memory_allocated(device)
+        cases.append(make())
+        counts.append(_warm_up(cases[-1], device, repeats, seconds))
+        peaks.append(_peak(device) - held)
+    times = [[] for _ in cases]
     for _ in range(repeats):
-        for i, (case, n) in enumerate(zip(cases, counts, strict=True)):
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            times[i].append(_time(case, n, device) / n)
-            peaks[i] = max(peaks[i], _peak(device))
+        for case, n, taken in zip(cases, counts, times, strict=True):
+            taken.append(step_seconds(case, n, device))
     limits = {precision: limit(device, precision) for precision in dict.fromkeys(case.precision for case in cases)}
     for case, taken, peak in zip(cases, times, peaks, strict=True):
         rate = 1 / statistics.median(taken)
@@ -62,10 +75,32 @@ def measure(cases: list[Case], device: torch.device, repeats: int, seconds: floa
         }
 
 
-def _time(case: Case, steps: int, device: torch.device) -> float:
+def step_seconds(case: Case, n: int, device: torch.device) -> float:
+    """A step's time, the mean of n, and its share of a chunk's draws: n may be less than a chunk."""
+    drawing = _time(case, case.draw, device) / case.chunk if case.draw else 0.0
+    return drawing + _time(case, partial(case.run, n), device) / n
+
+
+def _warm_up(case: Case, device: torch.device, repeats: int, seconds: float) -> int:
+    """How many steps a repeat takes."""
+    step_seconds(case, 1, device)  # the first step compiles, allocates and pages in
+    taken = []
+    while len(taken) < 4 and sum(taken) < 10:
+        taken.append(_time(case, partial(case.run, 1), device))
+    n = min(max(1, round(seconds / min(taken))), (case.most - 1 - len(taken)) // repeats)
+    if n < 1:
+        what, fewer = case.labels["what"], case.most // 10
+        raise UsageError(
+            f"{repeats} repeats are too many for {what}: an episode has {case.most} steps",
+            f"swgctl bench {what} --repeats {fewer}",
+        )
+    return n
+
+
+def _time(case: Case, work: Callable[[], object], device: torch.device) -> float:
     with products(case.precision):
         started = time.perf_counter()
-        case.run(steps)
+        work()
         wait(device)
         return time.perf_counter() - started
 

@@ -5,30 +5,39 @@ import itertools
 from swgctl.config import CriticSettings, DiffuseSettings
 from swgctl.models.denoiser import FOURIER, STEP_WIDTH
 
-OBSERVATIONS, ACTIONS = 17, 6  # dimensions of HalfCheetah's
+CHEETAH_O, CHEETAH_A = 17, 6  # dimensions of HalfCheetah's observations and actions
 
 
 def critic_flop(s: CriticSettings) -> int:
     """Of one seed's step: the twins, their targets, V of both states; the twins' and V's gradients."""
-    q, v = _mlp([OBSERVATIONS + ACTIONS, *s.hidden, 1]), _mlp([OBSERVATIONS, *s.hidden, 1])
+    q, v = _critic(s)
     forward = 2 * q + 2 * q + 2 * v
-    into_inputs = 2 * (q - (OBSERVATIONS + ACTIONS) * s.hidden[0]) + v - OBSERVATIONS * s.hidden[0]
+    into_inputs = 2 * (q - (CHEETAH_O + CHEETAH_A) * s.hidden[0]) + v - CHEETAH_O * s.hidden[0]
     return 2 * s.batch * (forward + (2 * q + v) + into_inputs)
 
 
 def diffuse_flop(s: DiffuseSettings) -> int:
     """Of one seed's step: the denoiser, and the gradients of all but its inputs."""
-    entry = (ACTIONS + 1 + OBSERVATIONS + s.K) * s.width  # K one-hot columns pick the step's row of the table
-    return 2 * (s.batch * (2 * entry + 3 * _blocks(s, s.blocks, ACTIONS)) + 3 * _step_table(s))
+    entry = (CHEETAH_A + 1 + CHEETAH_O + s.K) * s.width  # K one-hot columns pick the step's row of the table
+    return 2 * (s.batch * (2 * entry + 3 * _blocks(s, s.blocks, CHEETAH_A)) + 3 * _step_table(s))
 
 
-def sample_flop(s: DiffuseSettings, rows: int, guided: bool) -> int:
-    """Of one seed's walk for `rows` candidates: K times the denoiser and, guided, z's gradient of the weight alone."""
-    entry = (ACTIONS + 1) * s.width
-    forward = entry + _blocks(s, s.blocks, ACTIONS)
+def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int:
+    """Of one seed's walk for `rows` candidates at so many states.
+
+    K times the denoiser and, guided, z's gradient of the weight alone.
+    """
+    entry = (CHEETAH_A + 1) * s.width
+    forward = entry + _blocks(s, s.blocks, CHEETAH_A)
     backward = entry + _blocks(s, s.weight_block, 0)
-    once = rows * OBSERVATIONS * s.width + _step_table(s)
+    once = states * CHEETAH_O * s.width + _step_table(s)
     return 2 * (s.K * rows * (forward + guided * backward) + once)
+
+
+def rank_flop(s: CriticSettings, rows: int) -> int:
+    """Of one seed's advantages for `rows` candidates: the twins' targets and V."""
+    q, v = _critic(s)
+    return 2 * rows * (2 * q + v)
 
 
 def _blocks(s: DiffuseSettings, blocks: int, actions: int) -> int:
@@ -38,6 +47,11 @@ def _blocks(s: DiffuseSettings, blocks: int, actions: int) -> int:
 
 def _step_table(s: DiffuseSettings) -> int:
     return s.K * (2 * FOURIER * STEP_WIDTH + STEP_WIDTH**2 + STEP_WIDTH * s.width)
+
+
+def _critic(s: CriticSettings) -> tuple[int, int]:
+    """Multiplications for one row: of one Q, of V."""
+    return _mlp([CHEETAH_O + CHEETAH_A, *s.hidden, 1]), _mlp([CHEETAH_O, *s.hidden, 1])
 
 
 def _mlp(widths: list[int]) -> int:

@@ -134,7 +134,7 @@ def plot_convergence(
     out: Out = None,
     store: StoreOption = None,
 ) -> None:
-    """Guided samples of exact denoisers against K: every sampler reaches the target. Trains nothing."""
+    """Guided samples of exact denoisers against K: what the samplers alone get wrong. Trains nothing."""
     from swgctl.plots import convergence
     from swgctl.store import Store
 

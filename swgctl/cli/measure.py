@@ -14,8 +14,10 @@ def measure(
         list[str] | None,
         typer.Argument(help="critic, diffuse, sample, eval, scaling, inference. [default: the first four]"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Members trained as one, beside one alone.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Of which the median counts.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Members trained as one, beside one alone; inference has one.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Of which the median counts; of inference, at least so many, and their mean.")
+    ] = 5,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

@@ -47,7 +47,7 @@ def plan(
     env: Env = None,
     store: StoreOption = None,
     until: Until = None,
-    format: Annotated[str, typer.Option(help="table, or commands: one shell line a run.")] = "table",
+    format: Annotated[str, typer.Option(help="table, json, or commands: one shell line a run.")] = "table",
     as_json: Json = False,
 ) -> None:
     """What is cached, what would be built, and why. Builds nothing.

@@ -66,9 +66,10 @@ def stage(name: str):
                 # never through Rich, which cuts lines
                 print(json.dumps(results[-1].to_json()) if as_json else results[-1].artifact.path, flush=True)
             if len(results) > 1:
-                from swgctl.plots.toys import plot_all_toys
+                from swgctl.plots.toys import all_toys
 
-                say(f"all in one picture: {plot_all_toys([result.artifact for result in results])}")
+                made = [result.artifact for result in results]
+                say(f"all in one picture: {all_toys(made[0].store, made)}")
 
         shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
         run.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *shared])

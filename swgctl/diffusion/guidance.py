@@ -4,6 +4,7 @@ A guidance is any `guide(denoise, z, k, alpha, sigma) -> eps` with z (..., D), t
 alpha_k and sigma_k as numbers.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,8 +34,10 @@ class self_weighted:
     """
 
     def __init__(self, rho: float | Tensor, w_min: float = W_MIN):
-        if not bool((torch.as_tensor(rho) >= 0).all()):
+        if not bool(((torch.as_tensor(rho) >= 0) & torch.as_tensor(rho).isfinite()).all()):
             raise ValueError(f"rho must be a number >= 0, not {rho}")
+        if not 0 < w_min < math.inf:
+            raise ValueError(f"w_min must be a number > 0, not {w_min}")
         self.rho, self.w_min = rho, w_min
         self.clamped, self.calls = 0, 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from swgctl.errors import InputError
+from swgctl.lineage import a
 from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish, short
 from swgctl.report import ancestor
 from swgctl.store import STAGES, Artifact, Store
@@ -31,7 +32,7 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     found = artifact if artifact.stage in stages else next(filter(None, older), None)
     if found is None:
         raise InputError(
-            f"{artifact.id} is a {artifact.stage} artifact, made from no {stages[0]}", f"swgctl ls --stage {stages[0]}"
+            f"{artifact.id} is {a(artifact.stage)}, made from no {stages[0]}", f"swgctl ls --stage {stages[0]}"
         )
     given = artifact if kind == "training" else found
     return publish(store, f"{kind}-{given.task}-{given.id}", out, lambda: draw(given))
@@ -45,8 +46,7 @@ def draw_rho(evaluation: Artifact) -> Picture:
         line = sorted((cell for cell in found if cell["candidates"] == m), key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
         low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
-        name = "SWG, M = 1" if m == 1 else f"SWG-R, M = {m}"
-        axes.plot(rho, [cell["return_mean"] for cell in line], marker=MARKERS[i % len(MARKERS)], label=name)
+        axes.plot(rho, [cell["return_mean"] for cell in line], marker=MARKERS[i % len(MARKERS)], label=f"M = {m}")
         axes.fill_between(rho, low, high, alpha=0.18, linewidth=0)
     if critic := ancestor(evaluation, "critic"):
         data = critic.meta["metrics"]["data"]

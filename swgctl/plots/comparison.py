@@ -10,7 +10,7 @@ from swgctl.store import Store
 from swgctl.tasks import quoted
 
 COLUMNS = 3
-LINE = 0.24  # inches
+LINE, LEGEND_LINE = 0.24, 0.17  # inches
 
 
 def compare(store: Store, refs: list[str], task: str | None, out: str | None) -> Path:
@@ -26,15 +26,17 @@ def draw_comparison(groups: list[Group]) -> Picture:
     tasks: dict[str, list[Group]] = {}
     for group in groups:
         tasks.setdefault(group.task.name, []).append(group)
-    lines = [len(_cells(of_task)) + len(_quoted(name)) for name, of_task in tasks.items()]
-    tallest = [max(lines[i : i + COLUMNS]) for i in range(0, len(lines), COLUMNS)]
-    figure, axes = panels(len(tasks), COLUMNS, 4.8, [1.1 + LINE * tall for tall in tallest])
+    lines = [len(_cells(of_task)) + len(_quoted(of_task)) for of_task in tasks.values()]
+    below = [sum(text.count("\n") + 2 for text in _legend(of_task)) for of_task in tasks.values()]
+    tallest, deepest = ([max(n[i : i + COLUMNS]) for i in range(0, len(n), COLUMNS)] for n in (lines, below))
+    heights = [1.1 + LINE * tall + LEGEND_LINE * deep for tall, deep in zip(tallest, deepest, strict=True)]
+    figure, axes = panels(len(tasks), COLUMNS, 4.8, heights)
     numbers: list[dict] = []
     for i, (place, (name, of_task)) in enumerate(zip(axes, tasks.items(), strict=True)):
         numbers += _draw(place, name, of_task)
         place.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
     told = "filled: mean and 95 % interval, over seeds where there are several"
-    hollow = "\nhollow: as printed, ± standard deviation" * any(map(_quoted, tasks))
+    hollow = "\nhollow: as printed, ± standard deviation" * any(map(_quoted, tasks.values()))
     figure.supxlabel(told + hollow, x=0.01, ha="left", fontsize="small")
     return figure, numbers
 
@@ -44,8 +46,15 @@ def _cells(groups: list[Group]) -> list[tuple[int, float]]:
     return sorted({(cell["candidates"], cell["rho"]) for g in groups for cell in g.cells if cell["seeds"]})
 
 
-def _quoted(task: str) -> dict[str, tuple[float, float | None]]:
-    place = quoted.home(task)
+def _measure(groups: list[Group]) -> str:
+    """What a task's axis shows: scores, unless one of its groups has none."""
+    return "score" if all(group.measure == "score" for group in groups) else "return"
+
+
+def _quoted(groups: list[Group]) -> dict[str, tuple[float, float | None]]:
+    """What is printed of a task; nothing beside returns, which are no scores."""
+    task = groups[0].task.name
+    place = quoted.home(task) if _measure(groups) == "score" else None
     return quoted.scores(task, place[0]) if place else {}
 
 
@@ -53,7 +62,7 @@ def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
     """Fills a panel; returns what it shows."""
     from matplotlib.transforms import ScaledTranslation
 
-    measure, places, printed = groups[0].measure, _cells(groups), _quoted(task)
+    measure, places, printed = _measure(groups), _cells(groups), _quoted(groups)
     labels, numbers = [], []
     for y, (m, rho) in enumerate(places):
         cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(rho, m))]
@@ -78,13 +87,20 @@ def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.set(title=task, xlabel="normalised score" if measure == "score" else "return")
-    if len(groups) > 1:
-        for i, group in enumerate(groups):
-            told = "; ".join(line.partition(": ")[2] or "evaluated again" for line in differences(group))
-            axes.plot([], [], marker=_marker(i), color=_colour(i), label=textwrap.fill(told, 40))
+    if legend := _legend(groups):
+        for i, text in enumerate(legend):
+            axes.plot([], [], marker=_marker(i), color=_colour(i), label=text)
         below = axes.transAxes + ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0)
     return numbers
+
+
+def _legend(groups: list[Group]) -> list[str]:
+    """In what each group of a task differs, where there are several."""
+    if len(groups) == 1:
+        return []
+    told = ("; ".join(line.partition(": ")[2] or "evaluated again" for line in differences(group)) for group in groups)
+    return [textwrap.fill(text, 40) for text in told]
 
 
 def _label(cell: dict) -> str:

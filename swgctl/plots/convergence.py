@@ -13,7 +13,16 @@ def convergence(store: Store, beta: float, samples: int, seed: int, out: str | N
     """Draws what `diffusion.exact.convergence` finds, and prints it as a table.  Raises UsageError."""
     if not 0 <= beta <= 100:
         raise UsageError(f"beta {beta:g} must lie in [0, 100]", "swgctl plot convergence --beta 3")
-    rows = exact.convergence(beta, samples=samples, seed=seed)
+
+    def draw() -> Picture:
+        rows = exact.convergence(beta, samples=samples, seed=seed)
+        _print(rows, f"a ring of eight modes, beta = {beta:g}, {samples:,} samples of exact denoisers")
+        return draw_convergence(rows)
+
+    return publish(store, f"convergence-beta-{beta:g}", out, draw)
+
+
+def _print(rows: list[dict], title: str) -> None:
     names = [
         "schedule",
         "K",
@@ -29,8 +38,7 @@ def convergence(store: Store, beta: float, samples: int, seed: int, out: str | N
         + [f"{line[0]['floor']:.4f}"]
         for (schedule, K), line in cells.items()
     ]
-    console.table(f"a ring of eight modes, beta = {beta:g}, {samples:,} samples of exact denoisers", names, lines)
-    return publish(store, f"convergence-beta-{beta:g}", out, lambda: draw_convergence(rows))
+    console.table(title, names, lines)
 
 
 def draw_convergence(rows: list[dict]) -> Picture:

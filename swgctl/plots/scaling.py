@@ -17,6 +17,11 @@ UNITS = {
     "rows": "rows of data",
     "depth": "hidden layers",
 }
+TOLD = ("what", "mode", "guidance", "precision", "device")  # in a line's label, where they differ
+COLUMNS = (
+    *("what", "axis", "value", "steps_per_s", "seed_steps_per_s", "seconds_mean", "seconds_sd", "runs", "parameters"),
+    *("mode", "guidance", "precision", "device"),
+)
 
 
 def scaling(store: Store, files: list[str], out: str | None) -> Path:
@@ -42,6 +47,8 @@ def read_measurements(file: str) -> list[dict]:
         try:
             row = json.loads(line)
             rates = [row["value"], row["steps_per_s"], row.get("seed_steps_per_s", row["steps_per_s"])]
+            if timed(row):
+                rates += [row["seconds_mean"], 1 + row["seconds_sd"]]
             if not (isinstance(row["what"], str) and isinstance(row["axis"], str) and all(rate > 0 for rate in rates)):
                 raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -52,38 +59,62 @@ def read_measurements(file: str) -> list[dict]:
     return rows
 
 
-def draw_scaling(rows: list[dict]) -> Picture:
-    """Steps a second against each axis that was varied, a panel for each; of the seeds, the steps of all together."""
-    from matplotlib.ticker import LogLocator, NullLocator
+def timed(row: dict) -> bool:
+    """Whether it has the time of one action, and not only a rate."""
+    return "seconds_mean" in row
 
-    axes_of = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, axes = panels(len(axes_of), 2)
-    told = [name for name in ("what", "mode", "precision", "device") if len({row.get(name) for row in rows}) > 1]
+
+def draw_scaling(rows: list[dict]) -> Picture:
+    """A panel for each axis that was varied: steps a second, of the seeds those of all together; or, with a band of
+    two standard deviations, the time of an action (SWG, Figures 4 and 5)."""
+    shown = list(dict.fromkeys((row["axis"], timed(row)) for row in rows))
+    figure, axes = panels(len(shown), 2)
+    told = [name for name in TOLD if len({row.get(name) for row in rows}) > 1]
 
     def label(row: dict) -> str:
-        return ", ".join(str(row.get(name)) for name in told or ["what"])
+        return ", ".join(str(row[name]) for name in told or ["what"] if row.get(name))
 
     lines = list(dict.fromkeys(map(label, rows)))
-    for place, axis in zip(axes, axes_of, strict=True):
+    for place, (axis, of_time) in zip(axes, shown, strict=True):
+        here = sorted(
+            (row for row in rows if (row["axis"], timed(row)) == (axis, of_time)), key=lambda row: row["value"]
+        )
         rate = "seed_steps_per_s" if axis == "seeds" else "steps_per_s"
-        values = sorted({row["value"] for row in rows if row["axis"] == axis})
         for i, name in enumerate(lines):
-            line = [row for row in rows if row["axis"] == axis and label(row) == name]
-            points = sorted((row["value"], row.get(rate, row["steps_per_s"])) for row in line)
-            if points:
-                style = {"marker": MARKERS[i % len(MARKERS)], "color": COLOURS[i % len(COLOURS)]}
-                place.plot(*zip(*points, strict=True), label=name, **style)
-        place.set(xscale="log", yscale="log", xlabel=UNITS.get(axis, axis))
-        place.set_ylabel("seeds x steps / s" if axis == "seeds" else "steps / s")
-        place.set_xticks(values, map(short, values))
-        place.xaxis.set_minor_locator(NullLocator())
-        low, high = place.get_ylim()
-        room = max(1.0, (SPAN * low / high) ** 0.5)
-        place.set_ylim(low / room, high * room)
-        place.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        place.yaxis.set_major_formatter(short)
-        place.yaxis.set_minor_locator(NullLocator())
-        place.set_title(axis)
-        place.legend()
-    names = ("what", "axis", "value", "steps_per_s", "seed_steps_per_s", "mode", "precision", "device")
-    return figure, [{name: row.get(name) for name in names} for row in rows]
+            line = [row for row in here if label(row) == name]
+            if not line:
+                continue
+            x, colour = [row["value"] for row in line], COLOURS[i % len(COLOURS)]
+            y = [1e3 * row["seconds_mean"] if of_time else row.get(rate, row["steps_per_s"]) for row in line]
+            place.plot(x, y, label=name, marker=MARKERS[i % len(MARKERS)], color=colour)
+            if of_time:
+                band = [2e3 * row["seconds_sd"] for row in line]
+                low, high = ([mean + sign * b for mean, b in zip(y, band, strict=True)] for sign in (-1, 1))
+                place.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        if of_time:
+            place.set_ylabel("ms / action, mean ± 2 sd")
+        else:
+            place.set_ylabel("seeds x steps / s" if axis == "seeds" else "steps / s")
+        place.set(title=axis, xlabel=UNITS.get(axis, axis))
+        place.legend(title=", ".join(told) or None, title_fontsize="small", alignment="left")
+        _scale(place, axis, sorted({row["value"] for row in here}))
+    return figure, [{name: row.get(name) for name in COLUMNS if any(name in row for row in rows)} for row in rows]
+
+
+def _scale(place, axis: str, values: list[float]) -> None:
+    """Logarithmic both ways; of depth neither, so that a line is straight where each layer adds the same."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    if axis == "depth":
+        place.set_xticks(values)
+        place.set_ylim(bottom=0)
+        return
+    place.set(xscale="log", yscale="log")
+    place.set_xticks(values, map(short, values))
+    place.xaxis.set_minor_locator(NullLocator())
+    low, high = place.get_ylim()
+    room = max(1.0, (SPAN * low / high) ** 0.5)
+    place.set_ylim(low / room, high * room)
+    place.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    place.yaxis.set_major_formatter(short)
+    place.yaxis.set_minor_locator(NullLocator())

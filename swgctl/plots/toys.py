@@ -1,43 +1,53 @@
 """The toy experiments: samples above the ground truth (SWG, Figures 2, 3 and 6)."""
 
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swgctl.store import Artifact
+from swgctl.plots.figures import COLOURS, GREY, Picture, publish
+from swgctl.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def plot_toys(samples: dict[str, dict], path: Path) -> None:
+def draw_toys(samples: dict[str, dict]) -> "Figure":
     """For each density guided samples above and ground truth below, a column for each beta (Figures 2, 3 and 6)."""
     from matplotlib.figure import Figure
 
     columns = len(next(iter(samples.values())))
-    size = {"figsize": (2 * columns, 4.2 * len(samples)), "layout": "constrained"}
-    figure = Figure(**size)
+    figure = Figure(figsize=(2 * columns, 4.2 * len(samples)), layout="constrained")
     axes = figure.subplots(2 * len(samples), columns, squeeze=False)
     for i, (name, by_beta) in enumerate(samples.items()):
-        for row, kind, colour in ((2 * i, "guided", "#1f77b4"), (2 * i + 1, "truth", "#555555")):
+        for row, kind, colour in ((2 * i, "guided", COLOURS[0]), (2 * i + 1, "truth", GREY)):
             axes[row, 0].set_ylabel(f"{name}, {'samples' if kind == 'guided' else kind}")
             for place, (beta, arrays) in zip(axes[row], by_beta.items(), strict=True):
                 place.scatter(*np.asarray(arrays[kind])[0, :2000].T, s=1.2, linewidths=0, color=colour)
                 place.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), xticks=[], yticks=[], aspect="equal")
+                place.spines[:].set_visible(True)
                 if kind == "guided":
-                    place.set_title(f"$\\beta$ = {beta:g}")
-    figure.savefig(path, dpi=120)
+                    place.set_title(f"$\\beta$ = {beta:g}", loc="center")
+    return figure
 
 
-def plot_all_toys(artifacts: list[Artifact]) -> Path:
-    """The densities of several toy artifacts in one picture, in the store; returns its path."""
+def all_toys(store: Store, artifacts: list[Artifact]) -> Path:
+    """The densities of several toy artifacts in one picture, their distances beside it; returns its path."""
+    name = f"toys-{hashlib.sha256(''.join(artifact.key for artifact in artifacts).encode()).hexdigest()[:8]}"
+    return publish(store, name, None, lambda: _draw_all(artifacts))
+
+
+def _draw_all(artifacts: list[Artifact]) -> Picture:
     import h5py
 
-    samples = {}
+    samples, cells = {}, []
     for artifact in artifacts:
         with h5py.File(artifact.file("samples.hdf5")) as file:
             groups = sorted((float(name.removeprefix("beta=")), group) for name, group in file.items())
             samples[artifact.task] = {
                 beta: {kind: group[kind][:1] for kind in ("guided", "truth")} for beta, group in groups
             }
-    path = artifacts[0].path.parents[3] / "plots" / "toys.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plot_toys(samples, path)
-    return path
+        cells += [{"density": artifact.task, **cell} for cell in artifact.meta["metrics"]["cells"]]
+    names = list(dict.fromkeys(name for cell in cells for name in cell))
+    return draw_toys(samples), [{name: cell.get(name) for name in names} for cell in cells]

@@ -68,11 +68,15 @@ class Job:
 
     def made(self) -> dict:
         """Where and with what the artifact was built: recorded, and no part of its key."""
+        from swgctl.execution import effective
+
+        asked = getattr(self.settings, "precision", "fp32")
         return {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": platform.node(),
             "device": self.device,
             "mode": self.mode,
+            "precision": effective(asked, self.device),
             "versions": _versions(),
         }
 
@@ -213,18 +217,23 @@ def run_all(
     resolved = config.resolve(
         found.name, found.recipe, recipe=common.get("recipe"), assignments=assignments, flags=dotted | {"seeds": seeds}
     )
-    loss, weight = resolved["critic"].loss, resolved["augment"].weight
-    if loss != config.LOSS[weight]:
-        raise UsageError(
-            f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
-            f"--set critic.loss={config.LOSS[weight]}",
-        )
+    check(resolved)
     own = {"task": task, "environment": environment, "seeds": seeds}
     for stage in wanted:
         told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if owner(t) == stage)}
         result = run_stage(stage, store=store, **own, **told, **common)
         own = {"source": str(result.artifact.path)}
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
+
+
+def check(resolved: config.Resolved) -> None:
+    """Raises UsageError for settings of a run that no stage sees together."""
+    loss, weight = resolved["critic"].loss, resolved["augment"].weight
+    if loss != config.LOSS[weight]:
+        raise UsageError(
+            f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
+            f"--set critic.loss={config.LOSS[weight]}",
+        )
 
 
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:

@@ -20,9 +20,12 @@ def mlp(x, *layers, activation=F.silu):
     return x
 
 
-def block(h, name):
-    x = F.layer_norm(h, h.shape[-1:], eps=1e-6) * p[f"{name}.norm.weight"] + p[f"{name}.norm.bias"]
-    return h + mlp(x, f"{name}.up", f"{name}.down")
+def features(x, depth, net=""):  # of a residual network: what its entry gives, then each block
+    h = [mlp(x, f"{net}entry")]
+    for name in (f"{net}blocks.{i}" for i in range(depth)):
+        x = F.layer_norm(h[-1], h[-1].shape[-1:], eps=1e-6) * p[f"{name}.norm.weight"] + p[f"{name}.norm.bias"]
+        h.append(h[-1] + mlp(x, f"{name}.up", f"{name}.down"))
+    return h
 
 
 def denoise(z, k, s):
@@ -30,27 +33,25 @@ def denoise(z, k, s):
     phase = 2 * torch.pi * k * p["fourier.frequency"]
     step = mlp(torch.cat([phase.cos(), phase.sin()], -1), "step_in", "step_out")
     x = torch.cat([z, s, step.expand(-1, z.shape[1], -1)], -1)
-    h = of_weight = mlp(x, "entry")
-    for i in range(about["blocks"]):
-        h = block(h, f"blocks.{i}")
-        of_weight = h if i + 1 == about["weight_block"] else of_weight
-    if "weight_entry.weight" in p:  # a sub-network for the weight alone
-        of_weight = mlp(x, "weight_entry")
-        for i in range(about["weight_block"]):
-            of_weight = block(of_weight, f"weight_blocks.{i}")
-    out = mlp(F.silu(h), "action_out")
-    return torch.cat([out, mlp(of_weight, "weight_in", "weight_out")], -1) if about["weight_block"] else out
+    h, at = features(x, about["blocks"]), about["weight_block"]
+    of_weight = features(x, at, "weight_") if "weight_entry.weight" in p else h  # a sub-network of its own, or shared
+    out = mlp(F.silu(h[-1]), "action_out")
+    return torch.cat([out, mlp(of_weight[at], "weight_in", "weight_out")], -1) if at else out
 
 
+@torch.inference_mode(False)  # guidance is a gradient, also where the caller wants none
+@torch.enable_grad()
 def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["temperature"], noise=torch.randn):
-    """Actions (S, E, A) in the environment's units for observations (E, O) or (S, E, O): guided DDPM, best of M."""
+    """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
+    s = torch.atleast_2d(torch.as_tensor(s)).to(p["z_low"]).detach()
     s = s.expand(len(about["seeds"]), -1, -1).repeat_interleave(candidates, 1)
     z = temperature * noise((*s.shape[:2], p["z_low"].shape[-1]))
     for k in reversed(range(about["K"])):
         alpha, sigma, step_alpha = (p[name][k].item() for name in ("alpha", "sigma", "step_alpha"))
-        eps = denoise(z.requires_grad_(), k, s)
-        log_w = ((z[..., -1] - sigma * eps[..., -1]) / alpha).clamp(min=about["w_min"]).log()
-        eps, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
+        eps = denoise(z.requires_grad_(bool(rho)), k, s)
+        if rho:
+            log_w = ((z[..., -1] - sigma * eps[..., -1]) / alpha).clamp(min=about["w_min"]).log()
+            eps, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
         z0 = ((z - sigma * eps) / alpha).clamp(p["z_low"], p["z_high"])
         z = (z - (1 - step_alpha) / sigma**2 * (z - alpha * z0)) / step_alpha**0.5
         z = z + temperature * (1 - step_alpha) ** 0.5 * noise(z.shape) if k else z
@@ -68,7 +69,6 @@ if __name__ == "__main__":
     env = gymnasium.make(about["environment"])
     (s, _), total, ended = env.reset(seed=0), 0.0, False
     while not ended:
-        action = act(torch.as_tensor(s, dtype=torch.float32).unsqueeze(0))[0, 0]  # of the first seed
-        s, reward, terminated, truncated, _ = env.step(action.numpy())
+        s, reward, terminated, truncated, _ = env.step(act(s)[0, 0].numpy())  # of the first seed
         total, ended = total + reward, terminated or truncated
     print(f"return {total:.1f}")

@@ -1,14 +1,13 @@
 """The toy experiments of section 6.1 and appendix B.1: 2-D densities, an energy on each, and how near samples come."""
 
-from swgctl.toys.densities import DENSITIES, Density, reweighted, weigher
+from swgctl.toys.densities import DENSITIES, Density, EnergyWeights
 from swgctl.toys.experiment import Frame, compare, draw_all
 
 __all__ = [
     "DENSITIES",
     "Density",
+    "EnergyWeights",
     "Frame",
     "compare",
     "draw_all",
-    "reweighted",
-    "weigher",
 ]

@@ -15,13 +15,45 @@ from torch import Generator, Tensor
 class Density:
     """draw(n, generator) -> points (n, 2) and labels (n,).
 
-    label(points (n, 2)) -> labels (n,): what a point's label is, or the likeliest where the noise hides it.
+    label(points (n, 2)) -> labels (n,): what a point's label is, or the likeliest where the noise hides it
     modes  the centres (m, 2) of a mixture whose m components are equally likely, in the order of their labels
+    tilted(n, beta, generator) -> points (n, 2) of the target; None: labels are at most 1, so that draws can be rejected
+    hidden(points, betas (B,)) -> E[exp(beta label) | a] (B, n); None: the label can be told from the point
     """
 
     draw: Callable[[int, Generator], tuple[Tensor, Tensor]]
     label: Callable[[Tensor], Tensor]
     modes: Tensor | None = None
+    tilted: Callable[[int, float, Generator], Tensor] | None = None
+    hidden: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def target(self, n: int, beta: float, generator: Generator) -> Tensor:
+        """n independent points (n, 2) of q(a) exp(beta label)."""
+        if self.tilted:
+            return self.tilted(n, beta, generator)
+
+        def propose(count: int) -> tuple[Tensor, Tensor]:
+            points, labels = self.draw(count, generator)
+            return points, beta * (labels - 1)
+
+        return _kept(n, propose, generator)
+
+    def weights(self, points: Tensor, betas: list[float]) -> Tensor:
+        """E[exp(beta label) | a] at points (n, 2), for each beta, up to a factor: (B, n)."""
+        betas = torch.tensor(betas, dtype=torch.float64)
+        if self.hidden:
+            return self.hidden(points, betas)
+        return torch.softmax(betas.unsqueeze(1) * self.label(points), 1)
+
+
+def _kept(n: int, propose: Callable[[int], tuple[Tensor, Tensor]], generator: Generator) -> Tensor:
+    """n of what propose(count) -> (values, log probabilities of being kept) proposes: rejection sampling."""
+    found, have = [], 0
+    while have < n:
+        values, log_p = propose(32 * n)
+        found.append(values[_uniform(len(values), generator).log() < log_p])
+        have += len(found[-1])
+    return torch.cat(found)[:n]
 
 
 def _uniform(n: int, generator: Generator) -> Tensor:
@@ -68,6 +100,20 @@ def _label_spirals(points: Tensor) -> Tensor:
     return (1 - 3 * points.norm(dim=1) / 10).clamp(0, 1)
 
 
+def _hidden_spirals(points: Tensor, betas: Tensor) -> Tensor:
+    """Over the turns that a point may have come from: midpoints, each as likely as it is large, on either arm."""
+    turn = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * 3 * math.pi
+    arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], -1) / 3
+    weights = torch.exp(betas * (1 - turn / 10).clamp(0, 1).unsqueeze(1))  # (turns, B)
+    found = []
+    for some in points.split(2048):
+        # a coordinate of an arm has a uniform jitter of 1/6 and normal noise of 0.1: a difference of normal integrals
+        apart = torch.stack([some, -some]).unsqueeze(2) - arm
+        near = (torch.special.ndtr(apart / 0.1) - torch.special.ndtr((apart - 1 / 6) / 0.1)).prod(-1).sum(0) * turn
+        found.append(near @ weights / near.sum(1, keepdim=True).clamp(min=1e-300))  # 0 where no turn leads
+    return torch.cat(found).T
+
+
 # -- Swiss roll: the label grows with the distance from the middle, and may exceed 1 -----------------------------------
 
 
@@ -79,6 +125,19 @@ def _draw_roll(n: int, generator: Generator) -> tuple[Tensor, Tensor]:
 
 def _label_roll(points: Tensor) -> Tensor:
     return points.square().sum(1) / 9
+
+
+def _tilted_roll(n: int, beta: float, generator: Generator) -> Tensor:
+    """In closed form: N(m, s^2) times exp(c |a|^2) is N(m / t, s^2 / t) with mass exp(c |m|^2 / t), t = 1 - 2 c s^2."""
+    c, s = beta / 9, 1 / 5
+    t = 1 - 2 * c * s**2
+
+    def propose(count: int) -> tuple[Tensor, Tensor]:
+        turn = 1.5 * math.pi * (1 + 2 * _uniform(count, generator))
+        return turn, c / t * (turn.square() - (4.5 * math.pi) ** 2) / 25
+
+    turn = _kept(n, propose, generator)
+    return _polar(turn, turn) / 5 / t + s / math.sqrt(t) * _normal(n, generator)
 
 
 # -- rings: the third one from outside is the heaviest -----------------------------------------------------------------
@@ -135,25 +194,16 @@ def _label_board(points: Tensor) -> Tensor:
 
 DENSITIES = {
     "8gaussians": Density(_draw_gaussians, _label_gaussians, CENTRES),
-    "2spirals": Density(_draw_spirals, _label_spirals),
-    "swissroll": Density(_draw_roll, _label_roll),
+    "2spirals": Density(_draw_spirals, _label_spirals, hidden=_hidden_spirals),
+    "swissroll": Density(_draw_roll, _label_roll, tilted=_tilted_roll),
     "rings": Density(_draw_rings, _label_rings),
     "moons": Density(_draw_moons, _label_moons),
     "checkerboard": Density(_draw_board, _label_board),
 }
 
 
-def reweighted(labels: Tensor, beta: float, n: int, generator: Generator) -> Tensor:
-    """The indices of n of the points, drawn without replacement in proportion to exp(beta label), labels (N,).
-
-    The greatest sums of log weight and Gumbel noise are such a draw (Kool et al., 2019): exact reweighting.
-    """
-    gumbel = -torch.log(-torch.log(_uniform(len(labels), generator)))
-    return torch.topk(beta * labels + gumbel, n).indices
-
-
-class weigher:
-    """w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max].
+class EnergyWeights:
+    """w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max], on the labels' device.
 
     raw   exp(-beta (most - label)), `most` being 1 or the greatest label of the data: in (0, 1]
     unit  the same divided by its mean over the data
@@ -166,30 +216,31 @@ class weigher:
 
     def __init__(self, labels: Tensor, beta_max: float, scale: str):
         self.most, self.beta_max = max(1.0, labels.max().item()), beta_max
+        device, labels = labels.device, labels.cpu()
         knots = torch.linspace(0, beta_max, self.KNOTS + 1, dtype=torch.float64)
         values, counts = labels.unique(return_counts=True)
         if len(values) > 4096:
             counts, edges = torch.histogram(labels, 4096)
             values = (edges[1:] + edges[:-1]) / 2
         log_w, shares = knots.unsqueeze(1) * (values - self.most), (counts / len(labels)).log()
-        self.log_mean = torch.logsumexp(log_w + shares, 1)
+        self.log_mean = torch.logsumexp(log_w + shares, 1).to(device)
         self.log_scale = self.log_mean if scale == "unit" else torch.zeros_like(self.log_mean)
-        self.values, self.shares = values, shares
+        self.values, self.shares = values.to(device), shares.to(device)
 
     def __call__(self, label: Tensor, beta: Tensor) -> Tensor:
         return torch.exp(beta * (label - self.most) - self._at(self.log_scale, beta)).float()
 
     def mean(self, beta: float) -> float:
         """Of the weights over the data."""
-        return self._at(self.log_mean - self.log_scale, torch.tensor(beta)).exp().item()
+        return self._at(self.log_mean - self.log_scale, self.log_mean.new_tensor(beta)).exp().item()
 
     def top(self, beta: float) -> float:
         """The weight that 95 % of the target q w lies at or below."""
         tilted = torch.softmax(beta * self.values + self.shares, 0).cumsum(0)  # over the labels, least first
         greatest = self.values[torch.searchsorted(tilted, 0.95).clamp(max=len(self.values) - 1)]
-        return self(greatest, torch.tensor(beta)).item()
+        return self(greatest, greatest.new_tensor(beta)).item()
 
     def _at(self, table: Tensor, beta: Tensor) -> Tensor:
         place = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
-        left, table = place.long(), table.to(beta.device)
+        left = place.long()
         return torch.lerp(table[left], table[left + 1], place - left)

@@ -4,17 +4,16 @@ import itertools
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from swgctl.config import ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.exact import sampling_floor, shares, total_variation
-from swgctl.toys.densities import Density, reweighted
+from swgctl.toys.densities import Density
 from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
 from swgctl.training import generator
 
 TRUTHS = 5  # independent draws of the ground truth: one to compare with for each, and the pairs between them
-POOL = 250  # points that ground truth is drawn from, for each that is drawn
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,6 @@ class Frame:
         return self.low + (points + 1) * (self.high - self.low) / 2
 
 
-def truth(density: Density, beta: float, n: int, source: Generator) -> Tensor:
-    """n points (n, 2) of the target, by exact reweighting of POOL n points of the density."""
-    points, labels = density.draw(POOL * n, source)
-    return points[reweighted(labels, beta, n, source)]
-
-
 def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, seeds: list[int], device) -> dict:
     """For each beta: guided, unguided, reweighted (S, n, 2), guided_weight (S, n) and truth (TRUTHS, n, 2)."""
     schedule = getattr(Schedule, s.schedule)(s.K)
@@ -54,7 +47,9 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
         def denoise(z: Tensor, k: int, beta: float = beta) -> Tensor:
             return denoiser(z, torch.tensor(k, device=device), torch.tensor(beta, device=device))
 
-        def walk(name: str, guidance, beta: float = beta, denoise=denoise, bounds=(low, high)) -> Tensor:
+        bounds = (low, high) if s.clip else None
+
+        def walk(name: str, guidance, beta: float = beta, denoise=denoise, bounds=bounds) -> Tensor:
             sources = [generator(seed, f"toy/{name}/{beta:g}", s.seed, device) for seed in seeds]
 
             def noise(shape: tuple[int, ...]) -> Tensor:
@@ -66,7 +61,8 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
 
         guided = walk("guided", self_weighted(s.rho, w_min=s.w_min * weigh.mean(beta)) if s.rho else None)
         unguided = walk("unguided", None)
-        truths = [truth(density, beta, s.samples, generator(i, f"toy/truth/{beta:g}", s.seed)) for i in range(TRUTHS)]
+        sources = [generator(i, f"toy/truth/{beta:g}", s.seed) for i in range(TRUTHS)]
+        truths = [density.target(s.samples, beta, source) for source in sources]
         found[beta] = {
             "guided": frame.outside(guided[..., :2]),
             "guided_weight": guided[..., 2],
@@ -74,11 +70,12 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
             "truth": torch.stack(truths),
         }
     # What is unguided follows the density itself, whatever beta is: all of it together is what is drawn from again.
-    pool = torch.cat([arrays["unguided"] for arrays in found.values()], 1)
-    for beta, arrays in found.items():
-        sources = [generator(seed, f"toy/reweighted/{beta:g}", s.seed) for seed in seeds]
-        picks = [p[reweighted(density.label(p), beta, s.samples, g)] for p, g in zip(pool, sources, strict=True)]
-        arrays["reweighted"] = torch.stack(picks)
+    for i, seed in enumerate(seeds):
+        pool = torch.cat([arrays["unguided"][i] for arrays in found.values()])
+        for (beta, arrays), weights in zip(found.items(), density.weights(pool, list(found)), strict=True):
+            source = generator(seed, f"toy/reweighted/{beta:g}", s.seed)
+            picks = torch.multinomial(weights, s.samples, replacement=True, generator=source)
+            arrays.setdefault("reweighted", torch.empty_like(arrays["unguided"]))[i] = pool[picks]
     return found
 
 

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 from harness import flip, swgctl
+from made_up import evaluation, normal
 
-from swgctl.plots.artifacts import draw_training
+from swgctl.plots.artifacts import draw_rho, draw_training
 from swgctl.store import Artifact
 
 
@@ -23,6 +24,15 @@ def test_rho_shows_the_evaluations_cells(chain):
         (cell["rho"], cell["return_mean"]) for cell in cells
     ]
     assert [float(row["return_ci95_low"]) for row in found] == [cell["return_ci95"][0] for cell in cells]
+
+
+def test_lines_of_rho_are_told_by_m_alone(tmp_path):
+    """At rho = 0 a line of M = 1 is the behaviour model, elsewhere SWG."""
+    figure, _ = draw_rho(
+        evaluation(tmp_path / "store", "demo", normal([(r, m) for r in (0.0, 5.0) for m in (1, 8)], [0]))
+    )
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == ["M = 1", "M = 8", "data, mean episode", "data, best episode"]
 
 
 def test_weights_are_shares_of_all_rows(chain):
@@ -76,7 +86,8 @@ def test_this_shells_last_artifact_is_taken(chain):
 
 def test_what_has_no_such_picture_is_refused(chain):
     swgctl("plot", "training").refused(3, "diffuse or critic or toy")
-    swgctl("plot", "weights", chain.made("critic")).refused(3, "made from no augment")
+    swgctl("plot", "weights", chain.made("critic")).refused(3, "is a critic, made from no augment")
+    swgctl("plot", "rho", chain.made("augment")).refused(3, "is an augmented data set, made from no eval")
     swgctl("plot", "training", "0123").refused(3, "0123")
     flip(chain.made("critic") / "metrics.jsonl")
     swgctl("plot", "training", chain.made("critic")).refused(4, "metrics.jsonl")

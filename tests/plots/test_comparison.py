@@ -1,5 +1,7 @@
 """Evaluations side by side: a panel a task, what is measured filled, what is quoted hollow."""
 
+from dataclasses import replace
+
 import pytest
 from harness import swgctl
 from made_up import evaluation, normal, several
@@ -7,7 +9,7 @@ from made_up import evaluation, normal, several
 from swgctl.evaluations import gather, select
 from swgctl.plots.comparison import draw_comparison
 from swgctl.store import Store
-from swgctl.tasks import quoted
+from swgctl.tasks import get, quoted
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,25 @@ def test_a_task_without_scores_has_returns(store):
     _, (panel,), numbers = draw(store, "mine_100%")
     assert panel.get_xlabel() == "return"
     assert [row["measure"] for row in numbers] == ["return"]
+
+
+@pytest.mark.filterwarnings("error")  # of matplotlib, where a legend leaves a panel no room
+@pytest.mark.parametrize("first", [None, (0.0, 2000.0)])
+def test_groups_of_a_task_share_an_axis(first, tmp_path):
+    """Returns, where one of them has no scores; and no quoted score beside them."""
+    references = [first, (0.0, 2000.0) if first is None else None]
+    made = [
+        evaluation(tmp_path / "store", replace(get("hopper-medium-v2"), references=pair), normal([(20.0, 1)], range(2)))
+        for pair in references
+    ]
+    groups, (panel,), numbers = draw(tmp_path / "store")
+    assert {group.measure for group in groups} == {"return", "score"}
+    assert panel.get_xlabel() == "return"
+    wanted = [one.meta["metrics"]["cells"][0]["return_mean"] for one in made]
+    assert sorted(row["mean"] for row in numbers) == sorted(wanted)
+    assert {(row["measure"], row["quoted"]) for row in numbers} == {("return", False)}
+    assert "hollow" not in panel.figure.get_supxlabel()
+    swgctl("plot", "compare", "--store", tmp_path / "store").path.unlink()
 
 
 def test_refusals_are_those_of_the_report(store, tmp_path):

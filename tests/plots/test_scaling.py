@@ -40,6 +40,46 @@ def test_a_panel_for_each_axis_a_line_for_each_way(file):
     assert [text.get_text() for text in batch.get_xticklabels()] == ["256", "1024"]
 
 
+TIMES = [
+    row("depth", n, 1e3 / ms, what="inference", guidance=name, seconds_mean=ms / 1e3, seconds_sd=sd / 1e3, runs=9)
+    for name, times in {"none": [(1, 10, 1), (2, 20, 2)], "guided": [(1, 15, 9), (2, 40, 1)]}.items()
+    for n, ms, sd in times
+]
+
+
+def test_the_time_of_an_action_has_a_band_of_two_standard_deviations():
+    figure, numbers = draw_scaling(TIMES)
+    (place,) = figure.axes
+    assert [line.get_label() for line in place.lines] == ["none", "guided"]
+    assert place.get_legend().get_title().get_text() == "guidance"
+    assert list(place.lines[1].get_ydata()) == [15, 40]
+    assert place.get_ylabel().startswith("ms / action")
+    none, guided = (band.get_paths()[0].vertices for band in place.collections)
+    assert {(1, 8), (1, 12), (2, 16), (2, 24)} == set(map(tuple, none.round(9)))
+    assert {(1, -3), (1, 33), (2, 38), (2, 42)} == set(map(tuple, guided.round(9)))
+    assert [(r["seconds_mean"], r["seconds_sd"], r["runs"]) for r in numbers] == [
+        (r["seconds_mean"], r["seconds_sd"], 9) for r in TIMES
+    ]
+
+
+def test_rates_and_times_have_panels_of_their_own():
+    """A band below zero leaves a logarithmic axis as it is."""
+    wide = [r | {"axis": "batch"} for r in TIMES]
+    figure, _ = draw_scaling([*ROWS, *wide])
+    assert [place.get_ylabel() for place in figure.axes[:3]] == [
+        "steps / s",
+        "seeds x steps / s",
+        "ms / action, mean ± 2 sd",
+    ]
+    low, high = figure.axes[2].get_ylim()
+    assert 1 < low < 10
+    assert 40 < high < 100
+    assert [line.get_label() for line in figure.axes[2].lines] == [
+        "inference, compiled, none",
+        "inference, compiled, guided",
+    ]
+
+
 def test_what_is_drawn_is_beside_it(file, tmp_path):
     path = swgctl("plot", "scaling", file, "--out", tmp_path / "s.svg").path
     found = list(csv.DictReader(path.with_suffix(".csv").open()))
@@ -55,7 +95,16 @@ def test_from_standard_input(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "3", '{"what": "critic"}', json.dumps(row("batch", 1, 0.0)), json.dumps(row("batch", "x", 1.0))]
+    "line",
+    [
+        "{",
+        "[]",
+        "3",
+        '{"what": "critic"}',
+        json.dumps(row("batch", 1, 0.0)),
+        json.dumps(row("batch", "x", 1.0)),
+        *(json.dumps(TIMES[0] | {name: value}) for name, value in (("seconds_mean", 0), ("seconds_sd", None))),
+    ],
 )
 def test_a_line_that_is_no_measurement_is_named(file, tmp_path, line):
     file.write_text(file.read_text() + line + "\n")

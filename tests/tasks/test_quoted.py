@@ -36,3 +36,21 @@ def test_citations_are_of_quoted_methods(paper):
     assert set(tables["citations"]) <= methods
     if paper == "swg":
         assert set(tables["citations"]) == methods
+
+
+@pytest.mark.parametrize("paper", quoted.papers())
+def test_deviations_are_of_a_papers_own_methods(paper):
+    tables = quoted.paper(paper)
+    for family, rows in tables["deviations"].items():
+        assert list(rows) == tables["ours"]
+        for method, row in rows.items():
+            scores = tables["scores"][family]["methods"][method]
+            assert all(0 < deviation < score / 4 for deviation, score in zip(row, scores, strict=True))
+
+
+def test_aepos_row_is_as_printed():
+    """Its Table 1, where a score and its deviation stand side by side."""
+    tasks = quoted.paper("aepo")["scores"]["locomotion"]["tasks"]
+    row = ["{}{}".format(*quoted.scores(task, "aepo")["AEPO"]) for task in tasks]
+    assert " ".join(row) == "94.40.9 111.51.1 109.30.5 49.61.1 100.20.5 86.21.1 43.71.3 101.00.9 90.81.5"
+    assert quoted.scores("maze2d-large-v1", "aepo")["AEPO"] == (132.4, None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl.toys import DENSITIES, reweighted, weigher
+from swgctl.toys import DENSITIES, EnergyWeights
 from swgctl.toys.densities import CENTRES
 
 N = 40_000
@@ -78,20 +78,59 @@ def test_the_board_has_eight_squares_and_half_of_them_count():
     assert labels.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0, 5.0, 20.0])
-def test_reweighting_has_the_shares_of_the_softmax(beta):
-    _, labels = draw("8gaussians", 200_000)
-    picked = reweighted(labels, beta, 2_000, torch.Generator().manual_seed(1))
-    assert len(set(picked.tolist())) == 2_000  # without replacement
-    shares = torch.bincount((labels[picked] * 7).round().long(), minlength=8) / 2_000
-    target = torch.softmax(beta * torch.arange(8, dtype=torch.float64) / 7, 0)
-    assert (shares - target).abs().max() < 4 * math.sqrt(0.25 / 2_000)
+# -- the target: each density's own way against importance sampling of its draws ---------------------------------------
+
+STATISTICS = (lambda a: a[:, 0], lambda a: a[:, 1], lambda a: a.norm(dim=1), lambda a: (a[:, 0] > 0.3).double())
+
+
+@pytest.mark.parametrize(("name", "beta"), [*((name, 3.0) for name in DENSITIES), ("2spirals", 20.0)])
+def test_the_target_is_the_density_times_its_weights(name, beta):
+    """Means under the target, beside those that a million draws of the density have by their labels and weights."""
+    found = DENSITIES[name].target(20_000, beta, torch.Generator().manual_seed(2))
+    points, labels = draw(name, 1_000_000, 3)
+    for weights in (torch.softmax(beta * labels, 0), None):
+        if weights is None:  # of the points alone
+            points = points[:100_000]
+            weights = DENSITIES[name].weights(points, [beta])[0]
+            weights = weights / weights.sum()
+        for statistic in STATISTICS:
+            values = statistic(points)
+            mean = (weights * values).sum()
+            error = (weights.square() * (values - mean).square()).sum() + statistic(found).var() / len(found)
+            assert (statistic(found).mean() - mean).abs() < 4 * error.sqrt() + 0.004  # 8gaussians' modes touch
+
+
+def test_the_swiss_rolls_target_at_beta_20_lies_where_next_to_no_draws_are():
+    """The mean label, by quadrature over the turn."""
+    c, s = 20 / 9, 1 / 5
+    t = 1 - 2 * c * s**2
+    turn = torch.linspace(1.5 * math.pi, 4.5 * math.pi, 100_001, dtype=torch.float64)
+    share = torch.softmax(c / t * turn.square() / 25, 0)
+    expected = (share * ((turn / 5 / t).square() + 2 * s**2 / t)).sum() / 9
+    found = DENSITIES["swissroll"].target(20_000, 20.0, torch.Generator().manual_seed(0)).square().sum(1) / 9
+    assert (found.mean() - expected).abs() < 4 * found.std() / math.sqrt(20_000)
+    assert expected > 1.2  # a million draws, reweighted, come to 1.1
+
+
+def test_what_a_spiral_hides_is_found_again():
+    """E[exp(beta label) | a] against the mean over draws near a."""
+    points, labels = draw("2spirals", 1_000_000)
+    places = points[:20]
+    found = DENSITIES["2spirals"].weights(places, [1.0, 10.0])
+    for place, weights in zip(places, found.T, strict=True):
+        near = labels[(points - place).norm(dim=1) < 0.03]
+        for beta, weight in zip((1.0, 10.0), weights, strict=True):
+            w = torch.exp(beta * near)
+            assert (w.mean() - weight).abs() < 4 * w.std() / math.sqrt(len(near)) + 0.03 * weight
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_weights_are_exponential_and_unit_ones_have_mean_one(name):
     _, labels = draw(name)
-    raw, unit = (weigher(labels, 20.0, scale) for scale in ("raw", "unit"))
+    raw, unit = (EnergyWeights(labels, 20.0, scale) for scale in ("raw", "unit"))
     most = max(1.0, labels.max().item())
     for beta in (0.0, 0.3, 7.7, 20.0):
         b = torch.full((N,), beta, dtype=torch.float64)
@@ -107,7 +146,7 @@ def test_weights_are_exponential_and_unit_ones_have_mean_one(name):
 @pytest.mark.parametrize("name", ["8gaussians", "swissroll", "2spirals"])
 def test_95_percent_of_the_target_are_no_heavier_than_the_top(name, beta):
     _, labels = draw(name)
-    weigh = weigher(labels, 20.0, "unit")
+    weigh = EnergyWeights(labels, 20.0, "unit")
     target = torch.softmax(beta * labels, 0)
     w = weigh(labels, torch.tensor(beta)).double()
     slack = 1 + beta * (labels.max() - labels.min()).item() / 4096  # a histogram's bin

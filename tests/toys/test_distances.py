@@ -34,7 +34,10 @@ def test_the_energy_distance_of_two_points_is_twice_theirs():
     assert energy_distance(cloud(x), cloud(x + torch.tensor([3.0, 4.0]))) == pytest.approx(10)
 
 
-def test_the_energy_distance_is_unbiased_about_zero():
+def test_the_energy_distance_of_equal_laws_is_two_of_their_mean_distance_over_n():
+    """Of the normal law of the plane that is sqrt(pi)."""
     found = [energy_distance(cloud(normal(400, i)), cloud(normal(400, 1000 + i))) for i in range(40)]
-    assert abs(sum(found) / 40) < 3 * torch.tensor(found).std().item() / math.sqrt(40)
-    assert min(found) < 0 < max(found)
+    expected = 2 * math.sqrt(math.pi) / 400
+    assert sum(found) / 40 == pytest.approx(expected, abs=3 * torch.tensor(found).std().item() / math.sqrt(40))
+    assert min(found) > 0
+    assert energy_distance(cloud(normal(400, 0)), cloud(normal(400, 0))) == pytest.approx(0, abs=1e-9)
