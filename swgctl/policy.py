@@ -14,7 +14,7 @@ from swgctl.diffusion.guidance import W_MIN
 from swgctl.errors import InputError
 from swgctl.execution import products
 from swgctl.files import load_tensors
-from swgctl.lineage import check_ranking
+from swgctl.lineage import a, check_ranking
 from swgctl.models import ARCHITECTURE, Critic, Denoiser
 from swgctl.store import Artifact, Store
 from swgctl.weights import select, weigh
@@ -171,7 +171,7 @@ def load_policy(ref: str, *, store: str | None = None, critic: str | None = None
     place = Store.locate(store)
     artifact = place.resolve(ref)
     if artifact.stage != "diffuse":
-        raise InputError(f"{ref} is a {artifact.stage} artifact, not a policy", "swgctl ls --stage diffuse")
+        raise InputError(f"{ref} is {a(artifact.stage)}, not a policy", "swgctl ls --stage diffuse")
     augmented = artifact.parent("augment")
     ranking = place.resolve(critic) if critic else augmented.parent("critic")
     check_ranking(ranking, artifact, augmented)

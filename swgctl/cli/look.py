@@ -119,7 +119,7 @@ def plot_scaling(
     out: Out = None,
     store: StoreOption = None,
 ) -> None:
-    """Steps a second against batch, width, seeds and rows."""
+    """Steps a second against batch, width, seeds and rows; of `bench inference`, the time of an action."""
     from swgctl.plots import scaling
     from swgctl.store import Store
 
