@@ -14,7 +14,7 @@ from harness import swgctl
 from reference import PlainCritic, PlainDiffusion
 from torch.utils.flop_counter import FlopCounterMode
 
-from swgctl.bench import cases, inference
+from swgctl.bench import cases, inference, protocol
 from swgctl.bench.measure import Case, measure, step_seconds
 from swgctl.config import CriticSettings, DiffuseSettings
 from swgctl.errors import UsageError
@@ -135,6 +135,22 @@ def test_rows_for_scripts():
         assert row["device"].startswith("cpu")
     guided, unguided = (next(row for row in rows if row["guidance"] == name) for name in ("guided", "none"))
     assert guided["flop_per_step"] / unguided["flop_per_step"] == pytest.approx(5 / 3, abs=0.05)
+
+
+def test_the_papers_protocol_is_the_sum_of_its_parts():
+    """A million steps of each at the fastest rate of all seeds, and a thousand of the sweep."""
+    usual = {"seeds": 5, "device": "cpu"}
+    rows = [
+        usual | {"what": "critic", "steps_per_s": 100.0},
+        usual | {"what": "critic", "steps_per_s": 1000.0},
+        usual | {"what": "critic", "steps_per_s": 9000.0, "seeds": 1},
+        usual | {"what": "diffuse", "steps_per_s": 500.0},
+        usual | {"what": "diffuse", "steps_per_s": 9000.0, "axis": "batch"},
+        usual | {"what": "eval", "steps_per_s": 50.0, "cells": 1},
+    ]
+    assert protocol(rows) is None
+    found = protocol([*rows, usual | {"what": "eval", "steps_per_s": 2.0, "cells": 35}])
+    assert found == usual | {"what": "protocol", "seconds": 1000 + 2000 + 500}
 
 
 # -- one action --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 
 from swgctl import console
 from swgctl.bench import inference
-from swgctl.bench.cases import ROWS, SETTINGS, evaluation_case, sampling_case, training_case
+from swgctl.bench.cases import HORIZON, ROWS, SETTINGS, evaluation_case, sampling_case, training_case
 from swgctl.bench.measure import measure
 from swgctl.config import EvalSettings
 from swgctl.console import say
@@ -114,6 +114,7 @@ def report(names: list[str], seeds: int, repeats: int, device: str, as_json: boo
             raise UsageError(
                 f"nothing called '{name}' to measure{nearest(name, TABLES)}", f"one of {', '.join(TABLES)}"
             )
+    measured = []
     for name in names or DEFAULT:
         say(f"bench: measuring {name}")
         rows = []
@@ -123,6 +124,32 @@ def report(names: list[str], seeds: int, repeats: int, device: str, as_json: boo
                 print(json.dumps(row), flush=True)
         if not as_json:
             _print(name, rows)
+        measured += rows
+    if whole := protocol(measured):
+        if as_json:
+            print(json.dumps(whole))
+        hours = whole["seconds"] / 3600
+        say(
+            f"the paper's protocol for a locomotion task, {whole['seeds']} seed(s) as one: {hours:.1f} h at these rates"
+        )
+
+
+def protocol(rows: list[dict]) -> dict | None:
+    """How long the paper's protocol for a locomotion task takes at the rates of the fastest mode and precision.
+
+    A million steps of the critic and as many of diffusion, the sweep's 1,000 environment steps; of as many seeds as
+    were measured.  None unless all three were.
+    """
+    seeds = max((row["seeds"] for row in rows if "seeds" in row), default=0)
+    sweep = len(SWEEP[0]) * len(SWEEP[1])
+    seconds = 0.0
+    for what, steps in (("critic", 1e6), ("diffuse", 1e6), ("eval", HORIZON)):
+        alike = [row for row in rows if row["what"] == what and row["seeds"] == seeds and "axis" not in row]
+        rates = [row["steps_per_s"] for row in alike if row.get("cells", sweep) == sweep]
+        if not rates:
+            return None
+        seconds += steps / max(rates)
+    return {"what": "protocol", "seeds": seeds, "device": rows[0]["device"], "seconds": seconds}
 
 
 def _print(name: str, rows: list[dict]) -> None:
