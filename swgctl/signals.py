@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from swgctl.errors import Interrupted
+from swgctl.errors import Interrupted, SwgError
 
 _received: list[int] = []
 _deferring = False
@@ -22,6 +22,10 @@ def handled() -> Iterator[None]:
     previous = {number: signal.signal(number, _note) for number in numbers}
     try:
         yield
+    except Exception as error:  # a library may have put its own in the place of ours, as PyTorch's conversions do
+        if _received and not isinstance(error, SwgError):
+            raise _error(_received[0]) from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ critic: {steps: 60, hidden: [16], batch: 32}
 diffuse: {steps: 40, width: 16, batch: 32, K: 3}
 eval: {rho: [0, 1], resample: [1], episodes: 1}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> None:
+    """Heeded, although nohup and a script's & leave some of them ignored, which every process here would inherit."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
