@@ -11,6 +11,18 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def descend(adam: torch.optim.Adam, loss: torch.Tensor) -> None:
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+
+
+def follow(average: nn.Module, net: nn.Module, rate: float) -> None:
+    with torch.no_grad():
+        for old, new in zip(average.parameters(), net.parameters(), strict=True):
+            old.copy_((1 - rate) * old + rate * new)
+
+
 def mlp(inputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
 
@@ -47,18 +59,11 @@ class PlainCritic:
             target = torch.min(self.target[0](both), self.target[1](both))
         u = target - self.v(observations)
         loss = (torch.abs(self.tau - (u < 0).float()) * u**2).mean()
-        self.v_adam.zero_grad()
-        loss.backward()
-        self.v_adam.step()
+        descend(self.v_adam, loss)
         with torch.no_grad():
             aim = rewards + self.gamma * (1 - terminals) * self.v(following)
-        loss = sum(((q(both) - aim) ** 2).mean() for q in self.q)
-        self.q_adam.zero_grad()
-        loss.backward()
-        self.q_adam.step()
-        with torch.no_grad():
-            for old, new in zip(self.target.parameters(), self.q.parameters(), strict=True):
-                old.copy_((1 - self.rate) * old + self.rate * new)
+        descend(self.q_adam, sum(((q(both) - aim) ** 2).mean() for q in self.q))
+        follow(self.target, self.q, self.rate)
 
 
 class PlainDenoiser(nn.Module):
@@ -121,10 +126,5 @@ class PlainDiffusion:
         observations, actions, weights = (column[rows] for column in self.data)
         z0 = torch.cat([actions, weights], 1)
         z = self.alpha[k].unsqueeze(1) * z0 + self.sigma[k].unsqueeze(1) * eps
-        loss = F.mse_loss(self.net(z, k, observations), eps, reduction="none").sum(1).mean()
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
-        with torch.no_grad():
-            for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                old.copy_((1 - self.ema) * old + self.ema * new)
+        descend(self.adam, F.mse_loss(self.net(z, k, observations), eps, reduction="none").sum(1).mean())
+        follow(self.average, self.net, self.ema)
