@@ -39,6 +39,7 @@ class Settings(BaseModel):
 
 # Of the factors of matrix products (`execution.products`); a key without it is of fp32, which was all there was.
 Precision = Literal["fp32", "tf32", "bf16"]
+Decay = Literal["none", "cosine"]  # of the rate (`optimisers.Adam`): to 0 at the last step, after a warm-up
 
 
 class CriticSettings(Settings):
@@ -96,6 +97,7 @@ class DiffuseSettings(Settings):
     weight_net: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
     dropout: float = Field(0.1, ge=0, lt=1)
     lr: float = Field(3e-4, gt=0)  # 3e-5 for Adroit Pen
+    decay: Decay = Field("none", json_schema_extra={"neutral": "none"})
     batch: int = Field(1024, ge=1)
     steps: int = Field(1_000_000, ge=1)  # 3M for AntMaze
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
@@ -180,7 +182,7 @@ class ToySettings(Settings):
     activation: Literal["gelu", "silu"] = "gelu"
     octaves: int = Field(0, ge=0, json_schema_extra={"neutral": 0})  # of sines and cosines of the action, as inputs
     lr: float = Field(1e-4, gt=0)
-    decay: Literal["none", "cosine"] = "none"  # of the rate: to 0 at the last step, after a warm-up of 1/16 of them
+    decay: Decay = "none"
     draws: Literal["uniform", "focused"] = Field("uniform", json_schema_extra={"neutral": "uniform"})  # of k and beta
     batch: int = Field(1024, ge=1)
     steps: int = Field(200_000, ge=1)

@@ -1,7 +1,6 @@
 """What the loop trains: the critic and the denoiser, S seeds each.  See `training.Learner`."""
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -86,7 +85,7 @@ class DiffuseLearner:
         self.denoiser.to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
-        self.adam = Adam(self.parameters, settings.lr)
+        self.adam = Adam(self.parameters, settings.lr, settings.decay, settings.steps)
 
     def draw(self, streams: training.Streams) -> dict[str, Tensor]:
         c, batch, rows = self.chunk, self.settings.batch, len(self.actions)
@@ -139,8 +138,7 @@ class ToyLearner:
         self.denoiser.to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
-        self.done, self.lr = torch.zeros((), device=device), torch.full((), settings.lr, device=device)
-        self.adam = Adam(self.parameters, self.lr)
+        self.adam = Adam(self.parameters, settings.lr, settings.decay, settings.steps)
 
     def draw(self, streams: training.Streams) -> dict[str, Tensor]:
         s, size = self.settings, (self.chunk, self.settings.batch)
@@ -165,24 +163,15 @@ class ToyLearner:
         error = self.denoiser(self.schedule.noisy(z0, eps, k), k, beta) - eps
         channels = error.square().mean(1)
         loss = channels.sum(-1)
-        self._pace()
         self.adam.descend(loss.sum())
         # From the first step on an average of what there is, so that few steps do not leave it at the start.
-        critics.soft_update(self.averages, self.parameters, (1 / self.done).clamp(min=self.settings.ema))
+        critics.soft_update(self.averages, self.parameters, (1 / self.adam.done).clamp(min=self.settings.ema))
         channels = channels.detach()
         return {"loss": loss.detach(), "action_loss": channels[:, :2].sum(-1), "weight_loss": channels[:, 2]}
 
-    def _pace(self) -> None:
-        """The learning rate of the next step, and its count.  Tensors, which a captured step reads anew each time."""
-        s = self.settings
-        if s.decay == "cosine":
-            share = self.done / s.steps
-            self.lr.copy_(s.lr * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
-        self.done += 1
-
     def state(self) -> dict[str, Tensor]:
         averages = {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        return self.denoiser.state_dict() | averages | self.adam.tensors("adam") | {"done": self.done}
+        return self.denoiser.state_dict() | averages | self.adam.tensors("adam")
 
 
 def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:

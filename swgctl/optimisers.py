@@ -1,5 +1,6 @@
 """PyTorch's Adam, with its state as named tensors from the start, so that a checkpoint needs no pickle."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -7,21 +8,37 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Adam):
-    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8; a rate that changes is a tensor ()."""
+    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8.
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float | Tensor):
-        super().__init__(parameters, lr=lr, fused=True)
+    lr     the learning rate
+    decay  "cosine": the rate falls to 0 at the last of `steps`, after a warm-up of 1/16 of them
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: str = "none", steps: int = 0):
+        parameters = list(parameters)
+        # A tensor where it changes, which a captured step reads anew each time.
+        self.rate = torch.full((), lr, device=parameters[0].device) if decay == "cosine" else lr
+        self.peak, self.steps = lr, steps
+        super().__init__(parameters, lr=self.rate, fused=True)
         own = self.param_groups[0]
         own["capturable"] = own["params"][0].is_cuda  # its count of steps is on the device, so a graph may hold it
-        for p in own["params"]:
+        for p in parameters:
             self.state[p] = {
                 "step": torch.zeros((), device=p.device),
                 "exp_avg": torch.zeros_like(p),
                 "exp_avg_sq": torch.zeros_like(p),
             }
 
+    @property
+    def done(self) -> Tensor:
+        """The number of steps so far, ()."""
+        return self.state[self.param_groups[0]["params"][0]]["step"]
+
     def descend(self, loss: Tensor) -> None:
         """One step down the gradient of a scalar."""
+        if isinstance(self.rate, Tensor):
+            share = self.done / self.steps
+            self.rate.copy_(self.peak * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
         self.zero_grad()
         loss.backward()
         self.step()

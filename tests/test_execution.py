@@ -86,8 +86,8 @@ def test_nothing_that_changes_from_step_to_step_is_hidden_from_a_recording():
     rates = []
     for drawn in islice(draws(learner, "toy", SEEDS, CPU), TOY.steps):
         step(drawn)
-        rates.append(learner.lr.item())
-    assert learner.done == TOY.steps
+        rates.append(learner.adam.rate.item())
+    assert learner.adam.done == TOY.steps
     assert rates[0] == 0
     assert max(rates) == pytest.approx(TOY.lr, rel=0.05)
     assert rates[-1] < 0.01 * TOY.lr

@@ -395,16 +395,23 @@ def test_summary_is_the_last_rows_means_and_the_rate_of_the_whole_run():
 # -- Adam --------------------------------------------------------------------------------------------------------------
 
 
-def test_adam_is_kingma_and_bas():
-    """m and v are running means with 0.9 and 0.999, both corrected for their start (Adam, Algorithm 1)."""
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+def test_adam_is_kingma_and_bas(decay):
+    """m and v are running means with 0.9 and 0.999, both corrected for their start (Adam, Algorithm 1).
+
+    The rate is one number, or rises for 2 of 32 steps and falls along half a cosine.
+    """
     x = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
-    adam = Adam([x], lr=0.01)
+    adam = Adam([x], lr=0.01, decay=decay, steps=32)
     y, m, v = x.detach().clone(), torch.zeros(3), torch.zeros(3)
-    for t in range(1, 20):
+    for t in range(1, 33):
+        rate = 0.01
+        if decay == "cosine":
+            rate *= min((t - 1) / 2, 1) * math.cos(math.pi * (t - 1) / 64) ** 2
         adam.descend((x**4).sum())
         g = 4 * y**3
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        y = y - 0.01 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        y = y - rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
         torch.testing.assert_close(x.detach(), y, rtol=1e-5, atol=1e-6)
 
 
