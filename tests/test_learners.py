@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 SEEDS = [0, 3, 7]
 CRITIC = CriticSettings(hidden=[16, 16], batch=32)
 DIFFUSE = DiffuseSettings(width=16, batch=32, K=5)
+FALLING = DIFFUSE.model_copy(update={"decay": "cosine", "steps": 25})
 
 
 def transitions(n=200) -> Transitions:
@@ -48,7 +49,11 @@ def diffuse_learner(seeds, device=CPU, settings=DIFFUSE):
     return DiffuseLearner(*map(torch.from_numpy, (data.observations, data.actions)), weights, settings, seeds, device)
 
 
-MAKE = {"critic": critic_learner, "diffuse": diffuse_learner}
+def falling_learner(seeds, device=CPU):
+    return diffuse_learner(seeds, device, FALLING)
+
+
+MAKE = {"critic": critic_learner, "diffuse": diffuse_learner, "falling": falling_learner}
 
 
 def fit(learner, name, work, seeds, steps, **options):
@@ -129,6 +134,24 @@ def test_the_average_trails_the_parameters_by_its_rate(tmp_path):
 
     learner.step = checked
     fit(learner, "diffuse", tmp_path, [0], 5)
+
+
+def test_the_policys_rate_rises_and_falls_to_nothing(tmp_path):
+    """Adam with a constant rate moves each parameter about as far at every step; with this one hardly, at both ends."""
+    learner, moved = falling_learner([0]), []
+    step = learner.step
+
+    def measured(drawn):
+        before = [p.detach().clone() for p in learner.parameters]
+        info = step(drawn)
+        moved.append(max((p.detach() - b).abs().max().item() for p, b in zip(learner.parameters, before, strict=True)))
+        return info
+
+    learner.step = measured
+    fit(learner, "diffuse", tmp_path, [0], FALLING.steps)
+    assert moved[0] == 0
+    assert max(moved) > 0.5 * FALLING.lr
+    assert moved[-1] < 0.02 * FALLING.lr
 
 
 def test_the_targets_trail_q_by_their_rate(tmp_path):
