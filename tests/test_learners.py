@@ -119,55 +119,52 @@ def test_cut_and_resumed_is_bit_for_bit_one_run(name, at, tmp_path):
 # -- one step by hand --------------------------------------------------------------------------------------------------
 
 
-def test_the_average_trails_the_parameters_by_its_rate(tmp_path):
-    """ema' = (1 - 0.25) ema + 0.25 theta, after each step."""
-    learner = diffuse_learner([0], settings=DIFFUSE.model_copy(update={"ema": 0.25}))
-    expected = [p.detach().clone() for p in learner.parameters]
+def after_each_step(learner, check):
     step = learner.step
 
-    def checked(drawn):
+    def watched(drawn):
         info = step(drawn)
-        for e, p, average in zip(expected, learner.parameters, learner.averages, strict=True):
-            e.lerp_(p.detach(), 0.25)
-            torch.testing.assert_close(average, e)
+        check()
         return info
 
-    learner.step = checked
-    fit(learner, "diffuse", tmp_path, [0], 5)
+    learner.step = watched
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "leads", "follows"),
+    [
+        ("diffuse", DIFFUSE.model_copy(update={"ema": 0.25}), "parameters", "averages"),
+        ("critic", CRITIC.model_copy(update={"target_rate": 0.25}), "q", "q_target"),
+    ],
+)
+def test_averages_and_targets_trail_by_their_rate(name, settings, leads, follows, tmp_path):
+    """theta' = (1 - 0.25) theta' + 0.25 theta, after each step."""
+    learner = MAKE[name]([0], settings=settings)
+    expected = [p.detach().clone() for p in getattr(learner, leads)]
+
+    def check():
+        for e, p, follower in zip(expected, getattr(learner, leads), getattr(learner, follows), strict=True):
+            e.lerp_(p.detach(), 0.25)
+            torch.testing.assert_close(follower, e)
+
+    after_each_step(learner, check)
+    fit(learner, name, tmp_path, [0], 5)
 
 
 def test_the_policys_rate_rises_and_falls_to_nothing(tmp_path):
     """Adam with a constant rate moves each parameter about as far at every step; with this one hardly, at both ends."""
     learner, moved = falling_learner([0]), []
-    step = learner.step
+    before = [p.detach().clone() for p in learner.parameters]
 
-    def measured(drawn):
-        before = [p.detach().clone() for p in learner.parameters]
-        info = step(drawn)
-        moved.append(max((p.detach() - b).abs().max().item() for p, b in zip(learner.parameters, before, strict=True)))
-        return info
+    def check():
+        moved.append(max((p - b).abs().max().item() for p, b in zip(learner.parameters, before, strict=True)))
+        before[:] = [p.detach().clone() for p in learner.parameters]
 
-    learner.step = measured
+    after_each_step(learner, check)
     fit(learner, "diffuse", tmp_path, [0], FALLING.steps)
     assert moved[0] == 0
     assert max(moved) > 0.5 * FALLING.lr
     assert moved[-1] < 0.02 * FALLING.lr
-
-
-def test_the_targets_trail_q_by_their_rate(tmp_path):
-    learner = critic_learner([0], settings=CRITIC.model_copy(update={"target_rate": 0.25}))
-    expected = [p.detach().clone() for p in learner.q]
-    step = learner.step
-
-    def checked(drawn):
-        info = step(drawn)
-        for e, p, target in zip(expected, learner.q, learner.q_target, strict=True):
-            e.lerp_(p.detach(), 0.25)
-            torch.testing.assert_close(target, e)
-        return info
-
-    learner.step = checked
-    fit(learner, "critic", tmp_path, [0], 5)
 
 
 def test_the_denoising_loss_is_equation_9():
