@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,8 +58,15 @@ def sync(path: Path) -> None:
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """`write` makes a temporary neighbour, which is renamed: readers see the old file or the new one.
 
+    A symbolic link stays, and what it points to is replaced.  A pipe or a device is written into.
     durable  the new one is on the disk by then; without it, a crash of the machine may lose it.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as directory:
+            write(draft := Path(directory) / path.name)
+            path.write_bytes(draft.read_bytes())
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

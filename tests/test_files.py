@@ -3,14 +3,16 @@
 import errno
 import io
 import json
+import os
 import resource
+import subprocess
 
 import h5py
 import numpy as np
 import pytest
 
 from swgctl.errors import Interrupted
-from swgctl.files import line, new_hdf5, parse
+from swgctl.files import line, new_hdf5, parse, write_text
 
 VALUES = [
     {"a": [1, -2.5, 1e-7, 1e300, 5e-324, 0.1 + 0.2, -0.0, 10**30], "b": {"c": None, "d": [True, False, ""]}},
@@ -38,6 +40,28 @@ def test_parse_reads_what_pythons_own_wrote(value):
 def test_damaged_json_is_a_value_error(text):
     with pytest.raises(ValueError):  # noqa: PT011 - of either reader
         parse(text)
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    for target in ("old.txt", "new.txt"):
+        (tmp_path / "old.txt").write_text("old")
+        link = tmp_path / f"to-{target}"
+        link.symlink_to(target)
+        write_text(link, "text")
+        assert link.is_symlink()
+        assert (tmp_path / target).read_text() == "text"
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        write_text(tmp_path / "pipe", "text")
+        assert reader.communicate(timeout=30)[0] == "text"
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 # -- HDF5 --------------------------------------------------------------------------------------------------------------

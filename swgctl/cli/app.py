@@ -24,6 +24,8 @@ class Group(TyperGroup):
     def _run(self, args, prog_name, extra) -> int:
         from swgctl import signals
 
+        for name in ("stdout", "stderr"):  # None where whoever started this had closed it
+            setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
         try:
             with signals.handled():
                 code = super().main(args, prog_name or "swgctl", standalone_mode=False, **extra)
