@@ -82,14 +82,14 @@ def _problems(task: str | None, family: str, path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One chain of stages, as `swgctl run` would be told.  Its paths are absolute: it may run elsewhere."""
+    """One chain of stages, as `swgctl run` would be told.  Its paths are absolute: it may run in any directory."""
 
     task: str
     seeds: str | None
     assignments: tuple[str, ...]
     recipe: str | None
     environment: str | None
-    store: str | None
+    store: str
     until: str | None
 
     @property
@@ -126,21 +126,27 @@ class Run:
         return canonical([task.to_json(), resolved.seeds, [resolved[s].keyed() for s in stages.chain(stage)]])
 
 
-def expand(names, seed_lists, grid, assignments, recipe, environment, store=None, until=None) -> list[Run]:
-    """All runs: every task, every --seeds, every point of the grid; those that end in the same artifact come once."""
+def expand(names, seed_lists, grid, assignments, recipe, environment, store: Store, until=None) -> list[Run]:
+    """All runs: every task, every --seeds, every point of the grid; those that end in the same artifact come once.
+
+    Raises UsageError for a grid that is none, or that varies a setting twice.
+    """
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
-    store = store and str(Path(store).absolute())
     last = stages.chain(until)[-1]
-    axes = []
+    root = str(store.root.absolute())
+    axes: dict[str, list[str]] = {}
     for text in grid:
-        name, equals, values = text.partition("=")
-        if not (name.strip() and equals and values):
+        name, equals, values = (part.strip() for part in text.partition("="))
+        if not (name and equals and values):
             raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
-        axes.append([f"{name.strip()}={value.strip()}" for value in _COMMA.split(values)])
+        if name in axes:
+            raise UsageError(f"two --grid of {name}", f"--grid {name}={','.join([*axes[name], values])}")
+        axes[name] = [value.strip() for value in _COMMA.split(values)]
+    points = itertools.product(*([f"{name}={value}" for value in values] for name, values in axes.items()))
     distinct: dict[str, Run] = {}
-    for task, chosen, *point in itertools.product(names, seed_lists or [None], *axes):
-        run = Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, store, until)
+    for task, chosen, point in itertools.product(names, seed_lists or [None], points):
+        run = Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, root, until)
         distinct.setdefault(run.identity(last), run)
     return list(distinct.values())
 

@@ -60,15 +60,36 @@ def test_a_grid_is_every_combination_for_every_seeds(chain):
 
 
 def test_several_tasks():
-    lines = swgctl("plan", "hopper-medium-v2", "walker2d-medium-v2", "--format", "commands").lines
-    assert lines == ["swgctl run hopper-medium-v2", "swgctl run walker2d-medium-v2"]
+    tasks = ["hopper-medium-v2", "walker2d-medium-v2"]
+    lines = swgctl("plan", *tasks, "--store", "/a store", "--format", "commands").lines
+    assert lines == [f"swgctl run {task} --store '/a store'" for task in tasks]
 
 
 def test_the_same_run_comes_once():
     """However it is written."""
     args = ["--seeds", "0-1", "--seeds", "0,1", "--grid", "diffuse.lr=1e-3,0.001,2e-3", "--format", "commands"]
-    lines = swgctl("plan", "demo", "demo", *args).lines
-    assert lines == [f"swgctl run demo --seeds 0-1 --set diffuse.lr={lr}" for lr in ("1e-3", "2e-3")]
+    lines = swgctl("plan", "demo", "demo", *args, "--store", "/store").lines
+    assert lines == [f"swgctl run demo --seeds 0-1 --store /store --set diffuse.lr={lr}" for lr in ("1e-3", "2e-3")]
+
+
+@pytest.mark.parametrize("named", ["elsewhere", None])
+def test_each_line_names_the_store_that_is_meant(named, tmp_path, monkeypatch):
+    """As $SWGCTL_STORE or the nearest swg-store/ have it here: the line runs from anywhere."""
+    (tmp_path / "swg-store").mkdir()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.delenv("SWGCTL_STORE", raising=False)
+    if named:
+        monkeypatch.setenv("SWGCTL_STORE", named)
+    (line,) = swgctl("plan", "demo", "--format", "commands").lines
+    assert line == f"swgctl run demo --store {tmp_path / 'below' / named if named else tmp_path / 'swg-store'}"
+
+
+def test_a_setting_is_varied_once():
+    grid = ["--grid", "diffuse.lr=1e-4,2e-4", "--grid", "diffuse.lr = 3e-4"]
+    answer = swgctl("plan", "demo", *grid)
+    answer.refused(2, "two --grid of diffuse.lr")
+    assert answer.helps == ["--grid diffuse.lr=1e-4,2e-4,3e-4"]
 
 
 def test_the_commands_run(chain, tmp_path):

@@ -58,5 +58,6 @@ def plan(
     from swgctl import planning
     from swgctl.store import Store
 
-    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, store, until)
-    planning.report(runs, Store.locate(store), "json" if as_json else format)
+    where = Store.locate(store)
+    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, where, until)
+    planning.report(runs, where, "json" if as_json else format)
