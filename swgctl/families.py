@@ -1,5 +1,6 @@
 """Averages over the families of tasks that the papers average: of a whole family by one protocol, or none at all."""
 
+import itertools
 from dataclasses import dataclass, field
 
 from swgctl import scores
@@ -44,7 +45,8 @@ class Average:
 class Family:
     """Tasks whose average a paper prints, by one protocol; `settings` are those that the tasks share.
 
-    `differs` and `again` are those of `Group`.
+    `differs` and `again` are those of `Group`; where a task has other groups, of other data or another environment,
+    `differs` has those of this one as "data of TASK".
     """
 
     paper: str
@@ -101,16 +103,23 @@ def families(groups: list[Group], paper: str | None = None) -> list[Family]:
     for place in dict.fromkeys(places):
         here: list[Family] = []
         for group in sorted(groups, key=lambda group: -len(group.seeds)):
+            task = group.task.name
             shared = {name: value for name, value in group.settings.items() if name not in OF_TASK}
-            if group.task.name not in quoted.paper(place[0])["scores"][place[1]]["tasks"]:
+            if task not in quoted.paper(place[0])["scores"][place[1]]["tasks"]:
                 continue
             alike = [family for family in here if family.settings == shared]
-            family = next((one for one in alike if group.task.name not in one.groups), None)
-            if family is None:
-                family = Family(*place, shared, again=bool(alike))
-                here.append(family)
-            family.groups[group.task.name] = group
+            taken = list(itertools.takewhile(lambda family, task=task: task in family.groups, alike))
+            if len(taken) == len(alike):
+                alike.append(Family(*place, shared))
+                here.append(alike[-1])
+            family = alike[len(taken)]
+            family.groups[task] = group
+            family.again |= any(one.groups[task].settings == group.settings for one in taken)
         tell_apart(here)
+        for family in here:
+            for task, group in family.groups.items():
+                own = {name: value for name, value in group.differs.items() if name in OF_TASK}
+                family.differs |= {f"{name} of {task}": value for name, value in own.items()}
         found += here
     for number, family in enumerate(found, 1):
         family.number = number

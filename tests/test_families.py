@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from made_up import evaluation, normal
 
-from swgctl.evaluations import gather
+from swgctl.evaluations import gather, select
 from swgctl.families import families
+from swgctl.store import Store
 from swgctl.tasks import get, normalized_score, quoted
 
 LOCOMOTION = quoted.paper("swg")["scores"]["locomotion"]["tasks"]
@@ -67,6 +68,19 @@ def test_tasks_of_different_protocols_are_different_families(made):
     assert (len(whole.groups), list(one.groups)) == (8, [LOCOMOTION[3]])
     assert (whole.differs, one.differs) == ({"diffuse.lr": 3e-4}, {"diffuse.lr": 1e-4})
     assert all(average.statistics is None for family in (whole, one) for average in family.averages())
+
+
+def test_what_a_task_alone_differs_in_is_said_of_its_families(made, tmp_path):
+    """Other data for one task, as its publisher may swap it: not the same thing once more."""
+    tasks = quoted.paper("swg")["scores"]["kitchen"]["tasks"]
+    for task in tasks:
+        made(task, normal([(0.0, 1)], range(3), 2, 0.1))
+    made(tasks[0], normal([(0.0, 1)], range(2), 3, 0.1), data="e" * 64)
+    first, second = families(gather(select(Store(tmp_path / "store"))))
+    name = f"data of {tasks[0]}"
+    assert (first.differs, second.differs) == ({name: "d" * 64}, {name: "e" * 64})
+    assert (first.again, second.again) == (False, False)
+    assert second.missing == tasks[1:]
 
 
 def test_a_family_of_another_paper_where_swg_has_no_such_task(made):
