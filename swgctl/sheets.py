@@ -111,9 +111,12 @@ def _cell(cell: dict, group: Group) -> list[str]:
 
 def differences(part: Group | Family) -> list[str]:
     """A line that says in what a group differs from the others; none where it is the only one."""
-    told = [f"{name} = {_value(value)}" for name, value in part.differs.items()]
-    lines = [f"another protocol than the other groups': {', '.join(told)}"] if told else []
+    lines = [f"another protocol than the other groups': {described(part.differs)}"] if part.differs else []
     return lines + ["the settings of a group above, evaluated again with other results"] * part.again
+
+
+def described(settings: dict) -> str:
+    return ", ".join(f"{name} = {_value(value)}" for name, value in settings.items())
 
 
 def _value(value) -> str:

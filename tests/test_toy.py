@@ -120,7 +120,7 @@ def test_all_prints_a_line_each_and_one_picture(tmp_path):
     (picture,) = tmp_path.glob("store/plots/toys-*.png")
     assert str(picture) in answer.err
     assert matplotlib.image.imread(picture).std() > 0.02
-    assert len(picture.with_suffix(".csv").read_text().splitlines()) == 1 + 6 * 2 * 3  # densities, beta, methods
+    assert len(picture.with_suffix(".png.csv").read_text().splitlines()) == 1 + 6 * 2 * 3  # densities, beta, methods
 
 
 @pytest.mark.parametrize("recipe", ["toy", "paper"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from swgctl.errors import InputError
 from swgctl.lineage import a
-from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish, short
+from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style
 from swgctl.report import ancestor
 from swgctl.store import STAGES, Artifact, Store
 
@@ -46,8 +46,8 @@ def draw_rho(evaluation: Artifact) -> Picture:
         line = sorted((cell for cell in found if cell["candidates"] == m), key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
         low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
-        axes.plot(rho, [cell["return_mean"] for cell in line], marker=MARKERS[i % len(MARKERS)], label=f"M = {m}")
-        axes.fill_between(rho, low, high, alpha=0.18, linewidth=0)
+        axes.plot(rho, [cell["return_mean"] for cell in line], **style(i), label=f"M = {m}")
+        axes.fill_between(rho, low, high, color=style(i)["color"], alpha=0.18, linewidth=0)
     if critic := ancestor(evaluation, "critic"):
         data = critic.meta["metrics"]["data"]
         axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label="data, mean episode")

@@ -1,11 +1,14 @@
 """Evaluations side by side."""
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 from swgctl.evaluations import Group, gather, select
-from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish
-from swgctl.sheets import differences
+from swgctl.families import OF_TASK
+from swgctl.files import canonical
+from swgctl.plots.figures import GREY, Picture, panels, publish, style
+from swgctl.sheets import described
 from swgctl.store import Store
 from swgctl.tasks import quoted
 
@@ -22,18 +25,19 @@ def compare(store: Store, refs: list[str], task: str | None, out: str | None) ->
 
 
 def draw_comparison(groups: list[Group]) -> Picture:
-    """A panel for each task: its cells as dots with their intervals, a colour for each group; quoted ones hollow."""
+    """A panel for each task: its cells as dots with their intervals, a colour for each protocol; quoted ones hollow."""
     tasks: dict[str, list[Group]] = {}
     for group in groups:
         tasks.setdefault(group.task.name, []).append(group)
+    protocols = _protocols(groups)
     lines = [len(_cells(of_task)) + len(_quoted(of_task)) for of_task in tasks.values()]
-    below = [sum(text.count("\n") + 2 for text in _legend(of_task)) for of_task in tasks.values()]
+    below = [sum(protocols[g][1].count("\n") + 2 for g in of_task if protocols[g][1]) for of_task in tasks.values()]
     tallest, deepest = ([max(n[i : i + COLUMNS]) for i in range(0, len(n), COLUMNS)] for n in (lines, below))
     heights = [1.1 + LINE * tall + LEGEND_LINE * deep for tall, deep in zip(tallest, deepest, strict=True)]
     figure, axes = panels(len(tasks), COLUMNS, 4.8, heights)
     numbers: list[dict] = []
     for i, (place, (name, of_task)) in enumerate(zip(axes, tasks.items(), strict=True)):
-        numbers += _draw(place, name, of_task)
+        numbers += _draw(place, name, of_task, protocols)
         place.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
     told = "filled: mean and 95 % interval, over seeds where there are several"
     hollow = "\nhollow: as printed, ± standard deviation" * any(map(_quoted, tasks.values()))
@@ -58,7 +62,7 @@ def _quoted(groups: list[Group]) -> dict[str, tuple[float, float | None]]:
     return quoted.scores(task, place[0]) if place else {}
 
 
-def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
+def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int, str]]) -> list[dict]:
     """Fills a panel; returns what it shows."""
     from matplotlib.transforms import ScaledTranslation
 
@@ -70,8 +74,9 @@ def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
         for i, group, cell in cells:
             at = y + 0.22 * (i - (len(groups) - 1) / 2) * min(1, 3 / len(groups))
             mean, (low, high) = cell[f"{measure}_mean"], cell[f"{measure}_ci95"]
-            axes.plot([low, high], [at, at], color=_colour(i), linewidth=2.2, solid_capstyle="butt", alpha=0.55)
-            axes.plot(mean, at, marker=_marker(i), color=_colour(i), linestyle="")
+            look = style(protocols[group][0])
+            axes.plot([low, high], [at, at], color=look["color"], linewidth=2.2, solid_capstyle="butt", alpha=0.55)
+            axes.plot(mean, at, linestyle="", **look)
             shown = {"task": task, "group": group.number, "policy": cell["policy"], "rho": rho, "candidates": m}
             numbers.append(shown | {"quoted": False, "measure": measure, "mean": mean, "ci95": [low, high], "sd": None})
     for y, (method, (score, sd)) in enumerate(printed.items(), len(places)):
@@ -87,32 +92,31 @@ def _draw(axes, task: str, groups: list[Group]) -> list[dict]:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.set(title=task, xlabel="normalised score" if measure == "score" else "return")
-    if legend := _legend(groups):
-        for i, text in enumerate(legend):
-            axes.plot([], [], marker=_marker(i), color=_colour(i), label=text)
+    if legend := [protocols[group] for group in groups if protocols[group][1]]:
+        for i, text in legend:
+            axes.plot([], [], label=text, **style(i))
         below = axes.transAxes + ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0)
     return numbers
 
 
-def _legend(groups: list[Group]) -> list[str]:
-    """In what each group of a task differs, where there are several."""
-    if len(groups) == 1:
-        return []
-    told = ("; ".join(line.partition(": ")[2] or "evaluated again" for line in differences(group)) for group in groups)
-    return [textwrap.fill(text, 40) for text in told]
+def _protocols(groups: list[Group]) -> dict[Group, tuple[int, str]]:
+    """For each group the number of its style, the same in all panels, and in what it differs, where any group does."""
+    names = sorted({name for group in groups for name in group.differs} - OF_TASK)
+    of_task, alike, numbers = Counter(group.task.name for group in groups), Counter(), {}
+    found = {}
+    for group in groups:
+        task, own = group.task.name, {name: group.settings.get(name, "default") for name in names}
+        protocol = canonical(own)
+        alike[task, protocol] += 1  # several, where a task was evaluated again, or its data is other
+        number = numbers.setdefault((protocol, alike[task, protocol]), len(numbers))
+        told = [described(group.differs or own), "evaluated again" * group.again]
+        text = "; ".join(filter(None, told)) or "evaluated first" * (of_task[task] > 1)
+        found[group] = number, textwrap.fill(text.replace(" = ", "\xa0=\xa0"), 40).replace("\xa0", " ")
+    return found
 
 
 def _label(cell: dict) -> str:
     name = "behaviour model" if cell["rho"] == 0 else cell["policy"]
-    rho = f", rho {cell['rho']:g}" if cell["rho"] else ""
-    among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
-    return f"{name}{rho}{among}" + " (the paper's)" * cell["paper_rho"]
-
-
-def _colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
-
-
-def _marker(i: int) -> str:
-    return MARKERS[i % len(MARKERS)]
+    rho = f", rho {cell['rho']:g}" + " (the paper's)" * cell["paper_rho"] if cell["rho"] else ""
+    return f"{name}{rho}" + (f", M {cell['candidates']}" if cell["candidates"] > 1 else "")

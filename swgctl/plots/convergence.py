@@ -5,7 +5,7 @@ from pathlib import Path
 from swgctl import console
 from swgctl.diffusion import SAMPLERS, exact
 from swgctl.errors import UsageError
-from swgctl.plots.figures import COLOURS, GREY, MARKERS, Picture, panels, publish, short
+from swgctl.plots.figures import GREY, Picture, panels, publish, short, style
 from swgctl.store import Store
 
 
@@ -53,7 +53,7 @@ def draw_convergence(rows: list[dict]) -> Picture:
         own = [row for row in rows if row["schedule"] == schedule]
         for i, sampler in enumerate(SAMPLERS):
             line = [row[what] for row in own if row["sampler"] == sampler]
-            place.plot(steps, line, label=sampler, marker=MARKERS[i], color=COLOURS[i])
+            place.plot(steps, line, label=sampler, **style(i))
         if what == "total_variation":
             floor = [row["floor"] for row in own if row["sampler"] == own[0]["sampler"]]
             place.plot(steps, floor, color=GREY, linestyle="--", label="exact draws")

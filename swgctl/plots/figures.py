@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
-from swgctl.files import write_atomically, write_text
+from swgctl.files import write_atomically
 from swgctl.records import as_csv
 from swgctl.store import Store
 
@@ -41,10 +41,15 @@ STYLE = {
 }
 
 
-def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture]) -> Path:
-    """Writes what is drawn to `out`, else into the store's plots/; returns the picture's path.
+def style(i: int) -> dict:
+    """Colour and marker of line i: one of 36 pairs."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
-    Raises UsageError for a suffix that is neither .png nor .svg.
+
+def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture]) -> Path:
+    """Writes what is drawn to `out`, else into the store's plots/, its numbers beside it; returns the picture's path.
+
+    Raises UsageError for a suffix that is neither .png nor .svg, SwgError for a file that cannot be written.
     """
     import matplotlib.style
 
@@ -55,12 +60,16 @@ def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture
     with matplotlib.style.context(["default", STYLE]):
         figure, numbers = draw()
         meta = {"Date": None} if form == "svg" else {"Software": None}
-        try:
-            write_atomically(path, lambda draft: figure.savefig(draft, format=form, dpi=150, metadata=meta))
-            write_text(path.with_suffix(".csv"), as_csv(numbers))
-        except OSError as error:
-            raise SwgError(f"{path} cannot be written: {error.strerror}", "--out of another place") from None
-    say(f"its numbers: {path.with_suffix('.csv').absolute()}")
+        beside = path.with_name(f"{path.name}.csv")  # a name that is nobody else's
+        for file, write in (
+            (beside, lambda draft: draft.write_text(as_csv(numbers))),
+            (path, lambda draft: figure.savefig(draft, format=form, dpi=150, metadata=meta)),
+        ):
+            try:
+                write_atomically(file, write)
+            except OSError as error:
+                raise SwgError(f"{file} cannot be written: {error.strerror}", "--out of another place") from None
+    say(f"its numbers: {beside.absolute()}")
     return path.absolute()
 
 

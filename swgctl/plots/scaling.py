@@ -1,11 +1,12 @@
 """What `swgctl bench scaling` and `swgctl bench inference` measured, as --json has it."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 from swgctl.errors import InputError
-from swgctl.plots.figures import COLOURS, MARKERS, Picture, panels, publish, short
+from swgctl.plots.figures import Picture, panels, publish, short, style
 from swgctl.store import Store
 
 HELP = "swgctl bench scaling --json > FILE"
@@ -49,7 +50,8 @@ def read_measurements(file: str) -> list[dict]:
             rates = [row["value"], row["steps_per_s"], row.get("seed_steps_per_s", row["steps_per_s"])]
             if timed(row):
                 rates += [row["seconds_mean"], 1 + row["seconds_sd"]]
-            if not (isinstance(row["what"], str) and isinstance(row["axis"], str) and all(rate > 0 for rate in rates)):
+            named = isinstance(row["what"], str) and isinstance(row["axis"], str)
+            if not (named and all(0 < rate < math.inf for rate in rates)):
                 raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(
@@ -84,13 +86,13 @@ def draw_scaling(rows: list[dict]) -> Picture:
             line = [row for row in here if label(row) == name]
             if not line:
                 continue
-            x, colour = [row["value"] for row in line], COLOURS[i % len(COLOURS)]
+            x = [row["value"] for row in line]
             y = [1e3 * row["seconds_mean"] if of_time else row.get(rate, row["steps_per_s"]) for row in line]
-            place.plot(x, y, label=name, marker=MARKERS[i % len(MARKERS)], color=colour)
+            place.plot(x, y, label=name, **style(i))
             if of_time:
                 band = [2e3 * row["seconds_sd"] for row in line]
                 low, high = ([mean + sign * b for mean, b in zip(y, band, strict=True)] for sign in (-1, 1))
-                place.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+                place.fill_between(x, low, high, color=style(i)["color"], alpha=0.2, linewidth=0)
         if of_time:
             place.set_ylabel("ms / action, mean ± 2 sd")
         else:
@@ -115,6 +117,8 @@ def _scale(place, axis: str, values: list[float]) -> None:
     low, high = place.get_ylim()
     room = max(1.0, (SPAN * low / high) ** 0.5)
     place.set_ylim(low / room, high * room)
-    place.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    decades = math.log10(high / low * room**2)
+    ticks = (1, 1.5, 2, 3, 5, 7) if decades < 1.5 else (1, 2, 5) if decades < 3 else (1,)
+    place.yaxis.set_major_locator(LogLocator(subs=ticks))
     place.yaxis.set_major_formatter(short)
     place.yaxis.set_minor_locator(NullLocator())

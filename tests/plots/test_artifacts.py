@@ -14,7 +14,7 @@ from swgctl.store import Artifact
 
 
 def numbers(answer) -> list[dict]:
-    return list(csv.DictReader(answer.path.with_suffix(".csv").open()))
+    return list(csv.DictReader(answer.path.with_suffix(".png.csv").open()))
 
 
 def test_rho_shows_the_evaluations_cells(chain):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from harness import swgctl
-from made_up import evaluation, normal, several
+from made_up import LATER, evaluation, normal, several
 
 from swgctl.evaluations import gather, select
 from swgctl.plots.comparison import draw_comparison
@@ -44,7 +44,13 @@ def test_dots_are_at_the_means_with_their_intervals(store):
 def test_quoted_numbers_say_so(store):
     _, (panel,), numbers = draw(store, "hopper-medium-v2")
     labels = [label.get_text() for label in panel.get_yticklabels()]
-    assert labels[:3] == ["behaviour model", "SWG, rho 5", "SWG, rho 20 (the paper's)"]
+    assert labels[:5] == [
+        "behaviour model",
+        "SWG, rho 5",
+        "SWG, rho 20 (the paper's)",
+        "behaviour model, M 8",
+        "SWG-R, rho 20 (the paper's), M 8",
+    ]
     assert labels[5:7] == ["SWG, quoted", "SWG-R, quoted"]
     assert len([row for row in numbers if row["quoted"]]) == len(quoted.scores("hopper-medium-v2"))
 
@@ -57,6 +63,42 @@ def test_groups_of_a_task_are_told_apart_by_what_differs(store):
     ]
     _, (panel,), _ = draw(store, "demo")
     assert panel.get_legend() is None
+
+
+def test_a_protocol_has_its_colour_in_every_panel(tmp_path):
+    """Also where a task has no other."""
+    for task, lr in (
+        ("demo", 1e-3),
+        ("hopper-medium-v2", 2e-3),
+        ("hopper-medium-v2", 1e-3),
+        ("walker2d-medium-v2", 2e-3),
+    ):
+        evaluation(tmp_path / "store", task, normal([(0.0, 1)], [0]), diffuse_lr=lr)
+    _, panels, _ = draw(tmp_path / "store")
+    found = {}
+    for panel in panels:
+        lines = panel.get_legend().get_lines()
+        found[panel.get_title()] = {line.get_label(): (line.get_color(), line.get_marker()) for line in lines}
+    high, low = "diffuse.lr = 0.002", "diffuse.lr = 0.001"
+    assert found["hopper-medium-v2"][low] != found["hopper-medium-v2"][high]
+    assert found["demo"] == {low: found["hopper-medium-v2"][low]}
+    assert found["walker2d-medium-v2"] == {high: found["hopper-medium-v2"][high]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"policy": "b"}, ["evaluated first", "evaluated again"]),
+        ({"data": "e" * 64}, ["data = dddddddddddddddd", "data = eeeeeeeeeeeeeeee"]),
+    ],
+)
+def test_groups_of_the_same_settings_are_told_apart_too(changed, told, tmp_path):
+    for seeds, more in ((1, {}), (2, {"at": LATER, **changed})):
+        evaluation(tmp_path / "store", "demo", normal([(0.0, 1)], range(seeds)), **more)
+    _, (panel,), _ = draw(tmp_path / "store")
+    lines = panel.get_legend().get_lines()
+    assert [line.get_label() for line in lines] == told
+    assert len({line.get_color() for line in lines}) == 2
 
 
 def test_a_task_without_scores_has_returns(store):

@@ -16,7 +16,7 @@ def test_the_command_writes_a_picture_and_the_tables_numbers(tmp_path):
     answer = swgctl("plot", "convergence", "--samples", "400", "--out", path)
     assert answer.lines == [str(path)]
     assert matplotlib.image.imread(path).std() > 0.02
-    with open(path.with_suffix(".csv")) as file:
+    with open(path.with_suffix(".png.csv")) as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 36
     found = {(row["schedule"], row["sampler"], int(row["K"])): row for row in rows}

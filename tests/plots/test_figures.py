@@ -6,7 +6,7 @@ import pytest
 from harness import swgctl
 from made_up import several
 
-from swgctl.plots.figures import short
+from swgctl.plots.figures import short, style
 
 PLOTS = ("rho", "training", "compare")
 
@@ -33,7 +33,8 @@ def test_the_same_numbers_give_the_same_bytes(plot, kind, form, tmp_path, monkey
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
     assert plot(kind, "--out", second).path == second
     assert first.read_bytes() == second.read_bytes()
-    assert first.with_suffix(".csv").read_bytes() == second.with_suffix(".csv").read_bytes()
+    numbers = [path.with_name(f"{path.name}.csv").read_bytes() for path in (first, second)]
+    assert numbers[0] == numbers[1]
     assert first.read_bytes()[:8] == (b"\x89PNG\r\n\x1a\n" if form == "png" else b"<?xml ve")
 
 
@@ -42,7 +43,7 @@ def test_the_store_keeps_what_is_not_sent_elsewhere(plot, kind, store):
     answer = plot(kind)
     assert answer.path.parent == store / "plots"
     assert answer.path.suffix == ".png"
-    numbers = answer.path.with_suffix(".csv")
+    numbers = answer.path.with_suffix(".png.csv")
     assert str(numbers) in answer.err
     assert len(list(csv.DictReader(numbers.open()))) > 2
 
@@ -55,6 +56,24 @@ def test_another_format_is_refused_before_anything_is_written(plot, kind, tmp_pa
 
 def test_where_nothing_can_be_written_nothing_is(plot):
     plot("rho", "--out", "/proc/nowhere/picture.png").refused(1, "/proc/nowhere/picture.png")
+
+
+@pytest.mark.parametrize("taken", ["picture.png", "picture.png.csv"])
+def test_what_cannot_be_written_is_named(plot, taken, tmp_path):
+    (tmp_path / taken).mkdir()
+    plot("rho", "--out", tmp_path / "picture.png").refused(1, f"{taken} cannot be written")
+    assert not (tmp_path / "picture.png").is_file()
+
+
+def test_a_report_of_the_pictures_name_stays(plot, tmp_path):
+    (tmp_path / "results.csv").write_text("mine")
+    plot("rho", "--out", tmp_path / "results.png")
+    assert (tmp_path / "results.csv").read_text() == "mine"
+
+
+def test_the_styles_of_as_many_lines_as_anyone_draws_differ():
+    styles = {tuple(style(i).values()) for i in range(36)}
+    assert len(styles) == 36
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What `swgctl bench scaling --json` prints, drawn."""
 
 import csv
+import itertools
 import json
 
 import pytest
@@ -80,9 +81,22 @@ def test_rates_and_times_have_panels_of_their_own():
     ]
 
 
+@pytest.mark.parametrize("reach", [2, 10, 50, 500, 5e3, 5e5])
+def test_labels_of_rates_do_not_overlap(reach):
+    """Few or many, however far they reach."""
+    figure, _ = draw_scaling([row("batch", 1, 3.0), row("batch", 2, 3.0 * reach)])
+    figure.draw_without_rendering()
+    place = figure.axes[0]
+    low, high = place.get_ylim()
+    labels = [t.label1 for t in place.yaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    heights = sorted((box.y0, box.y1) for box in (label.get_window_extent() for label in labels))
+    assert len(heights) >= 3
+    assert all(below[1] < above[0] for below, above in itertools.pairwise(heights))
+
+
 def test_what_is_drawn_is_beside_it(file, tmp_path):
     path = swgctl("plot", "scaling", file, "--out", tmp_path / "s.svg").path
-    found = list(csv.DictReader(path.with_suffix(".csv").open()))
+    found = list(csv.DictReader(path.with_suffix(".svg.csv").open()))
     assert [(r["what"], r["axis"], float(r["value"]), float(r["steps_per_s"])) for r in found] == [
         (r["what"], r["axis"], r["value"], r["steps_per_s"]) for r in ROWS
     ]
@@ -103,6 +117,7 @@ def test_from_standard_input(file, tmp_path):
         '{"what": "critic"}',
         json.dumps(row("batch", 1, 0.0)),
         json.dumps(row("batch", "x", 1.0)),
+        json.dumps(row("batch", 1, float("inf"))),
         *(json.dumps(TIMES[0] | {name: value}) for name, value in (("seconds_mean", 0), ("seconds_sd", None))),
     ],
 )
