@@ -133,11 +133,17 @@ def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> 
 
 def _ranking(artifact: Artifact, policy: Artifact, settings: EvalSettings) -> Artifact | None:
     """The critic that is to choose among candidates; None: the model's own weight does."""
+    import torch
+
+    from swgctl.policy import weigher
+
     augmented = policy.parent("augment")
     if settings.select == "self":
         return None
-    if augmented.params["weight"] == "quantile":
-        say("export: the quantile weight does not grow with Q, by which act.py would rank: it takes the model's own")
+    weights = weigher(augmented.params)(torch.linspace(-1, 1, 9))
+    if (weights.diff() < 0).any():  # quantile; expectiles of tau < 0.5
+        name = augmented.params["weight"]
+        say(f"export: this {name} weight does not grow with Q, by which act.py would rank: it takes the model's own")
         return None
     return artifact.parent("critic") if "critic" in artifact.meta["inputs"] else augmented.parent("critic")
 

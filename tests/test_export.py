@@ -229,11 +229,12 @@ def test_another_critic_that_ranked_is_the_one_that_ranks(chain, tmp_path):
     same(actual, expected(policy, x, -2, 2, rho=1.0, candidates=3))
 
 
-def test_a_weight_that_does_not_grow_with_q_does_not_rank(chain, tmp_path):
-    quantile = ["--set", "critic.loss=quantile", "--weight", "quantile", "--until", "diffuse"]
-    answer = swgctl("export", chain.run(*quantile).path, "--policy", tmp_path / "p")
+@pytest.mark.parametrize(("weight", "setting"), [("quantile", "critic.loss=quantile"), ("expectile", "critic.tau=0.3")])
+def test_a_weight_that_does_not_grow_with_q_does_not_rank(chain, weight, setting, tmp_path):
+    policy = chain.run("--set", setting, "--weight", weight, "--until", "diffuse").path
+    answer = swgctl("export", policy, "--policy", tmp_path / "p")
     assert metadata(answer.path)["q_layers"] == []
-    assert "quantile" in answer.err
+    assert f"this {weight} weight does not grow with Q" in answer.err
 
 
 # -- what is inside ----------------------------------------------------------------------------------------------------
