@@ -56,21 +56,29 @@ class Policy:
         generator    as for `diffusion.sample`, for noise (S, sum of candidates, A + 1); None: fresh noise
         NumPy arrays in give NumPy arrays out.  Raises ValueError for what none of these can be.
         """
-        if int(torch.as_tensor(candidates).min()) < 1:
-            raise ValueError(f"candidates must be 1 or more, not {candidates}")
+        counts = torch.as_tensor(candidates)
+        if counts.is_floating_point() or int(counts.min()) < 1:
+            raise ValueError(f"candidates must be whole numbers from 1 on, not {candidates}")
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be a number >= 0, not {temperature}")
-        if temperature == 0 and int(torch.as_tensor(candidates).max()) > 1:
+        if temperature == 0 and int(counts.max()) > 1:
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         array = isinstance(observations, np.ndarray)
         x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         if x.dim() < 3 and len(self.seeds) > 1:
             raise ValueError(f"a policy of {len(self.seeds)} seeds takes observations (S, E, O), not {tuple(x.shape)}")
         full = x.reshape((1,) * (3 - x.dim()) + x.shape)
+        wanted = (len(self.seeds), self.denoiser.inputs - self.action_dim - 1)
+        if full.dim() != 3 or (full.shape[0], full.shape[2]) != wanted:
+            raise ValueError(f"observations must be ({wanted[0]}, E, {wanted[1]}), not {tuple(x.shape)}")
+        for name, values in (("rho", torch.as_tensor(rho)), ("candidates", counts)):
+            if values.dim() and values.shape != full.shape[1:2]:
+                raise ValueError(f"{name} must be one number, or one for each of {full.shape[1]} rows")
         actions, _ = self.propose(full, rho, candidates, temperature, sampler, generator)
         actions = actions.reshape(*x.shape[:-1], self.action_dim)
         return actions.cpu().numpy() if array else actions
 
+    @torch.inference_mode(False)  # see `sample`
     @torch.no_grad()
     def propose(
         self,
@@ -93,7 +101,7 @@ class Policy:
             generator = torch.Generator(self.device)
             generator.seed()
         z = sample(
-            self.denoiser.bind(observations, row),
+            self.denoiser.bind(observations.clone() if observations.is_inference() else observations, row),
             self.schedule,
             (members, len(row), self.action_dim + 1),
             guidance=guidance,
@@ -119,7 +127,7 @@ class Policy:
         # Candidates of one row lie side by side; rows with fewer are filled up with ones that cannot win.
         first = counts.cumsum(0) - counts
         place = (row, torch.arange(len(row), device=self.device) - first[row])
-        grid = torch.full((2, members, rows, int(counts.max())), -torch.inf, device=self.device)
+        grid = weights.new_full((2, members, rows, int(counts.max())), -torch.inf)
         grid[0][:, place[0], place[1]], grid[1][:, place[0], place[1]] = weights, advantages
         best = first + select(grid[0], grid[1])
         return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), clamped

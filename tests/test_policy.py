@@ -1,5 +1,6 @@
 """The policy's proposals: seeds, candidates and scales side by side are what they are alone; and the best is kept."""
 
+import contextlib
 import math
 from types import SimpleNamespace
 
@@ -215,7 +216,8 @@ def test_act_takes_one_observation_many_or_one_set_a_seed():
     ("how", "word"),
     [
         *(({"rho": rho}, "rho") for rho in (-5, math.nan, math.inf)),
-        ({"candidates": 0}, "candidates"),
+        ({"rho": torch.ones(E + 1)}, "rho"),
+        *(({"candidates": m}, "candidates") for m in (0, 2.5, torch.ones(E + 1, dtype=torch.long))),
         ({"temperature": math.nan}, "temperature"),
         ({"temperature": 0, "candidates": 2}, "temperature"),
     ],
@@ -223,6 +225,22 @@ def test_act_takes_one_observation_many_or_one_set_a_seed():
 def test_act_refuses_what_cannot_be(how, word):
     with pytest.raises(ValueError, match=word):
         make([0]).act(observations(1), **how)
+
+
+@pytest.mark.parametrize("shape", [(2, E, O), (E, O + 1), (O - 1,), (), (1, 1, E, O)])
+def test_act_refuses_observations_of_another_shape(shape):
+    with pytest.raises(ValueError, match="observations must be"):
+        make([0]).act(torch.zeros(shape))
+
+
+def test_act_is_the_same_where_the_caller_wants_no_gradients():
+    policy = make(SEEDS)
+    found = []
+    for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode):
+        with mode():
+            found.append(policy.act(observations() + 0, rho=3.0, candidates=2, generator=generator(0, "x", 0)))
+    wanted, *others = found
+    assert all(torch.equal(wanted, other) for other in others)
 
 
 def test_act_of_many_seeds_refuses_observations_without_their_axis():

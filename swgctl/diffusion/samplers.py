@@ -12,6 +12,7 @@ Denoise = Callable[[Tensor, int], Tensor]
 Noise = Callable[[tuple[int, ...]], Tensor]
 
 
+@torch.inference_mode(False)  # guidance is a gradient, also where the caller wants none
 @torch.no_grad()
 def sample(
     denoise: Denoise,
