@@ -39,6 +39,10 @@ class BusyError(SwgError):
     code = 5
 
 
+class CompileError(SwgError):
+    """torch.compile cannot do it here."""
+
+
 class Interrupted(SwgError):
     """Stopped by a signal after a checkpoint: the same command resumes.  SIGINT exits 130, the others 75."""
 

@@ -7,13 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from swgctl.errors import CompileError
+
 MODES = ("eager", "graph", "compiled")
 
 Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 # The names of `torch.set_float32_matmul_precision`.  Where a processor has no faster products, they are fp32: bf16
-# takes AMX or AVX-512 BF16 on a CPU, and is TF32 to PyTorch on CUDA; tf32 is CUDA's alone.
+# takes AMX or AVX-512 BF16 on a CPU, and is TF32 to PyTorch on CUDA; tf32 takes AMX-FP16 on a CPU.
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
@@ -32,7 +34,9 @@ def effective(precision: str, device: str) -> str:
     """What factors are rounded to in truth: a processor without such products takes the next finer ones."""
     if device.startswith("cuda"):
         return "fp32" if precision == "fp32" else "tf32"
-    return "bf16" if precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    if precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16"
+    return "tf32" if precision != "fp32" and torch.cpu._is_amx_fp16_supported() else "fp32"
 
 
 def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:
@@ -43,10 +47,24 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
     compiled  by torch.compile, which fuses what lies between the matrix products; on CUDA captured as well
     """
     if mode == "compiled":
-        # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
-        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
-        step = torch.compile(step, dynamic=False)
+        step = compiled(step)
     return step if mode == "eager" or device.type != "cuda" else Replay(step, state, partial(capture, device=device))
+
+
+def compiled(step: Step) -> Step:
+    """By torch.compile, at the first call.  Raises CompileError then, as where there is no compiler."""
+    # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
+    fast = torch.compile(step, dynamic=False)
+
+    def run(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        try:
+            return fast(drawn)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            told = str(error).partition("\nSet TORCHDYNAMO")[0].strip()
+            raise CompileError(f"torch.compile failed: {told}", "--mode eager, or install a C++ compiler") from error
+
+    return run
 
 
 class Replay:
@@ -93,6 +111,6 @@ def capture(function: Callable[[], None], device: torch.device) -> Callable[[], 
                 function()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):  # its own choice would be of whichever device was captured on first
             function()
     return graph.replay

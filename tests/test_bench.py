@@ -10,7 +10,7 @@ from itertools import islice
 
 import pytest
 import torch
-from harness import swgctl
+from harness import shell, swgctl
 from reference import PlainCritic, PlainDiffusion
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -225,6 +225,17 @@ def test_bad_input():
     swgctl("bench", "critics").refused(2, "nothing called 'critics'", "did you mean 'critic'")
     swgctl("bench", "sample", "--seeds", "0").refused(2, "--seeds")
     swgctl("bench", "sample", "--device", "tpu").refused(2, "no device 'tpu'")
+    swgctl("bench", "sample", "--device", "meta").refused(2, "no device 'meta'")
+
+
+def test_without_a_compiler_the_other_rows_are_measured(tmp_path):
+    nowhere = {"CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    answer = shell("swgctl bench critic --seeds 1 --repeats 1 --json", **nowhere)
+    assert answer.code == 0
+    assert {json.loads(line)["mode"] for line in answer.lines} == {"eager"}
+    told = [line for line in answer.err.splitlines() if "a row is left out" in line]
+    assert len(told) == 2
+    assert "/nonexistent/g++" in told[0]
 
 
 # -- beside a plain implementation -------------------------------------------------------------------------------------

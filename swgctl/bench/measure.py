@@ -9,7 +9,8 @@ from functools import partial
 
 import torch
 
-from swgctl.errors import UsageError
+from swgctl.console import say
+from swgctl.errors import CompileError, UsageError
 from swgctl.execution import products
 
 
@@ -42,6 +43,7 @@ def measure(
     seconds  that a repeat of one case takes, about
     A case's peak is what making and warming it up took of the device's memory, beside what the cases before it hold.
     On a CPU it is the whole process's since it began, which can only grow from row to row.
+    A case that cannot be compiled here is left out, which is said.
     Raises UsageError where a case has too few steps for so many repeats.
     """
     cases, counts, peaks = [], [], []
@@ -50,8 +52,13 @@ def measure(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             held = torch.cuda.memory_allocated(device)
-        cases.append(make())
-        counts.append(_warm_up(cases[-1], device, repeats, seconds))
+        try:
+            case = make()
+            counts.append(_warm_up(case, device, repeats, seconds))
+        except CompileError as error:
+            say(f"bench: a row is left out: {error}")
+            continue
+        cases.append(case)
         peaks.append(_peak(device) - held)
     times = [[] for _ in cases]
     for _ in range(repeats):

@@ -249,13 +249,14 @@ def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
 
 
 def pick_device(name: str) -> str:
-    """ "auto" -> "cuda" where there is one.  Raises UsageError for a device that is not here."""
+    """ "auto" -> "cuda" where there is one.  Raises UsageError for a device that is not here, or of another kind."""
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).device.type not in ("cpu", "cuda"):
+            raise RuntimeError("it runs on cpu and cuda")
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device '{name}' here: {str(error).splitlines()[0]}", "--device cpu") from None
     return name
