@@ -162,7 +162,7 @@ def gc(store: Store, dry_run: bool) -> None:
     for path in found:
         say(str(path))
         if not dry_run:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {len(found)} leftover(s) of {store.root}; finished artifacts stay")
 

@@ -29,20 +29,27 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        _received.clear()
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """While inside, the first signal only sets the flag that `check` reads; a second one acts at once."""
+    """While inside, the first signal only sets the flag that `check` reads; a second one acts at once.
+
+    A flag that is set at the end stays so within `handled`; where there is none around, it is Interrupted then.
+    """
     global _deferring
     with contextlib.ExitStack() as stack:
-        if signal.getsignal(signal.SIGTERM) is not _note:
+        alone = signal.getsignal(signal.SIGTERM) is not _note
+        if alone:
             stack.enter_context(handled())
         _deferring = True
         try:
             yield
         finally:
             _deferring = False
+        if alone:
+            check()
 
 
 def interrupted() -> bool:

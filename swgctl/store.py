@@ -346,9 +346,9 @@ class Store:
     def garbage(self) -> list[Path]:
         """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
         finished = {entry.name for entry in self._entries()}
-        drafts = [p for p in _children(self.root / "tmp") if _dead(p.name) or (_old(p) and not _ours(p.name))]
+        drafts = [p for p in _children(self.root / "tmp") if _dead(p.name, 2) or (_old(p) and not _ours(p.name, 2))]
         work = [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
-        shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:])]
+        shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:], 1)]
         return drafts + [p for p in work if not self._busy(p.name[:KEY_LENGTH])] + shells
 
     def _busy(self, key: str) -> bool:
@@ -409,15 +409,15 @@ def _old(path: Path) -> bool:
     return False
 
 
-def _ours(name: str) -> bool:
-    """Whether a name that begins as `_here` does is of this machine."""
-    return name.startswith(f"{socket.gethostname()}-")
+def _ours(name: str, more: int) -> bool:
+    """Whether a name of `_here` and so many words more is of this machine: machines' names may hold dashes, too."""
+    return name.rsplit("-", more + 1)[0] == socket.gethostname()
 
 
-def _dead(name: str) -> bool:
+def _dead(name: str, more: int) -> bool:
     """Whether the process of such a name has ended; False for another machine's."""
     number = name.removeprefix(f"{socket.gethostname()}-").partition("-")[0]
-    if not _ours(name) or not number.isdigit():
+    if not _ours(name, more) or not number.isdigit():
         return False
     try:
         os.kill(int(number), 0)

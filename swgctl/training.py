@@ -203,6 +203,8 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
             raise ValueError("its contents are not what was written")
         if layout(found) != layout(live):
             raise ValueError("it holds other tensors than this version trains")
+    except FileNotFoundError:  # another process, where locks do nothing, has finished meanwhile
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",

@@ -260,6 +260,8 @@ def littered(chain):
     needed = [
         chain.store / "tmp" / f"{host}-{os.getpid()}-{key}-bb",
         chain.store / "tmp" / f"elsewhere-{dead.pid}-{key}-cc",
+        chain.store / "tmp" / f"{host}-{dead.pid}-{os.getpid()}-{key}-dd",  # of a machine called so
+        chain.store / "current" / f"shell-{host}-{dead.pid}-{os.getpid()}-1",
         chain.store / "work" / key,
         chain.store / "current" / "scope-test",
     ]

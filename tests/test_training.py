@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from swgctl import signals
+from swgctl import signals, training
 from swgctl.errors import CorruptError, Interrupted, SwgError
 from swgctl.files import read_tensors, write_atomically
 from swgctl.optimisers import Adam
@@ -225,6 +225,25 @@ def test_a_signal_is_not_lost_where_a_library_raises_its_own_exception_instead()
         convert()
     with pytest.raises(ValueError, match="shape"), signals.handled():
         raise ValueError("shape")  # and without one it is nobody else's
+
+
+def test_a_signal_while_it_is_deferred_is_not_lost():
+    with pytest.raises(Interrupted, match="SIGTERM"), signals.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+    signals.check()  # and the next run is not stopped by it
+
+
+def test_a_checkpoint_that_another_process_removes_meanwhile_is_not_called_damaged(tmp_path, monkeypatch):
+    """As where file locks do nothing: `Store.build` then takes what the other has finished."""
+    checkpointed(tmp_path)
+
+    def late(path):
+        path.unlink()
+        return read_tensors(path)
+
+    monkeypatch.setattr(training, "read_tensors", late)
+    with pytest.raises(FileNotFoundError):
+        run(Walk(2), tmp_path)
 
 
 def test_handlers_are_given_back(tmp_path):
