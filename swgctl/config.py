@@ -39,6 +39,7 @@ class Settings(BaseModel):
 
 # Of the factors of matrix products (`execution.products`); a key without it is of fp32, which was all there was.
 Precision = Literal["fp32", "tf32", "bf16"]
+MOST = 1_000_000  # a guidance scale, or candidates
 Decay = Literal["none", "cosine"]  # of the rate (`optimisers.Adam`): to 0 at the last step, after a warm-up
 
 
@@ -95,7 +96,7 @@ class DiffuseSettings(Settings):
     weight_block: int = Field(2, ge=0)  # the block, counted from 1, whose output the weight's head reads; 0: no head
     # the width of a sub-network for the weight alone, weight_block blocks deep; 0: it shares the blocks
     weight_net: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, le=0.99)
     lr: float = Field(3e-4, gt=0)  # 3e-5 for Adroit Pen
     decay: Decay = Field("none", json_schema_extra={"neutral": "none"})
     batch: int = Field(1024, ge=1)
@@ -151,8 +152,8 @@ class EvalSettings(Settings):
     @field_validator("rho", "resample")
     @classmethod
     def _distinct(cls, value: list) -> list:
-        if not value or min(value) < 0:
-            raise ValueError("needs numbers that are not negative")
+        if not value or not 0 <= min(value) <= max(value) <= MOST:
+            raise ValueError(f"needs numbers from 0 to {MOST:,}")
         return sorted(set(value))
 
     @field_validator("resample")
@@ -190,7 +191,7 @@ class ToySettings(Settings):
     weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean, a beta at a time
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
     beta: list[float] = [0.0, 1.0, 5.0, 10.0, 15.0, 20.0]  # sampled
-    rho: float = Field(1.0, ge=0)  # guidance scale; 1 targets the weighted density itself
+    rho: float = Field(1.0, ge=0, le=MOST)  # guidance scale; 1 targets the weighted density itself
     samples: int = Field(4000, ge=2, le=20_000)  # for each beta; the energy distance has as many squared of distances
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the mean weight

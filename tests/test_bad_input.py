@@ -136,7 +136,8 @@ def test_an_unknown_environment(pendulum):
     ("args", "words"),
     [
         (["augment", "--weight", "expectil"], ["augment.weight", "'expectile'"]),
-        (["eval", "--rho", "-1"], ["eval.rho", "not negative"]),
+        (["eval", "--rho", "-1"], ["eval.rho", "from 0 to 1,000,000"]),
+        (["eval", "--rho", "1e39"], ["eval.rho", "from 0 to 1,000,000"]),
         (["eval", "--rho", "nan"], ["eval.rho", "finite"]),
         (["eval", "--rho", "inf"], ["eval.rho", "finite"]),
         (["eval", "--resample", "0"], ["eval.resample", "at least 1"]),
@@ -146,6 +147,7 @@ def test_an_unknown_environment(pendulum):
         (["eval", "--select", "best"], ["eval.select", "'critic'"]),
         (["diffuse", "--set", "diffuse.weight_block=9"], ["diffuse.weight_block", "blocks = 3"]),
         (["diffuse", "--set", "diffuse.blocks=1"], ["diffuse.weight_block", "blocks = 1"]),
+        (["diffuse", "--set", "diffuse.dropout=0.999999"], ["diffuse.dropout", "0.99"]),
     ],
 )
 def test_a_value_that_means_nothing(chain, args, words):

@@ -125,7 +125,10 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
         helps.append("add --clip-actions")
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}", "; ".join(helps))
-    return _assemble(arrays, table, horizon, str(path))
+    data = _assemble(arrays, table, horizon, str(path))
+    if not data.known_next.any():
+        raise InputError(f"{path}: no row says what followed, so a critic has nothing to learn from", LAYOUT)
+    return data
 
 
 def survey(path: Path | str, horizon: int | None = None) -> dict:

@@ -78,6 +78,12 @@ def test_the_file_says_which_next_observations_hold(write):
     np.testing.assert_array_equal(data.known_next, [1, 1, 1, 1, 0, 1, 1, 1])
 
 
+def test_a_file_that_never_says_what_followed_is_refused(write):
+    nowhere = np.zeros(N, bool)
+    never = write(next_observations=np.zeros((N, 2)), infos_next_observation_valid=nowhere, terminals=nowhere)
+    assert "no row says what followed" in str(refusal(never))
+
+
 def test_the_horizon_stands_in_for_missing_timeouts(write):
     path = write(timeouts=None)
     np.testing.assert_array_equal(np.flatnonzero(read(path, horizon=2).timeouts), [1, 4, 6])
