@@ -46,6 +46,17 @@ def test_an_artifact_like_any_other(tmp_path):
     assert "reweighted" in swgctl("show", path).err
 
 
+def test_the_picture_is_the_same_whatever_matplotlib_is_told(tmp_path, monkeypatch):
+    first = swgctl("toy", "moons", *TINY, "--beta", "0,5", "--json").json["digest"]
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\nfont.size: 30\n")
+    matplotlib.rc_file(tmp_path / "matplotlibrc")
+    try:
+        again = swgctl("toy", "moons", *TINY, "--beta", "0,5", "--force", "--json").json["digest"]
+    finally:
+        matplotlib.rcdefaults()
+    assert first == again
+
+
 def test_the_table_has_every_method_beside_its_floor():
     answer = swgctl("toy", "8gaussians", *TINY, "--json")
     cells = answer.json["metrics"]["cells"]
@@ -104,6 +115,7 @@ def test_guidance_finds_what_is_heavy():
         (["moons", "--samples", "60000"], ["toy.samples", "20000"]),
         (["moons", "--rho", "-1"], ["toy.rho", "greater than or equal to 0"]),
         (["moons", "--rho", "nan"], ["toy.rho", "finite"]),
+        (["moons", "--rho", "1e39"], ["toy.rho", "1000000"]),
         (["moons", "--set", "toy.K=1"], ["toy.K", "2"]),
         (["moons", "--sampler", "dmpp"], ["toy.sampler", "'ddpm'"]),
         (["moons", "--set", "critic.lr=1"], ["says nothing to toy"]),

@@ -36,13 +36,6 @@ class Exact:
         alpha, sigma = self.schedule.at(k)
         return (z - alpha * self.posterior(z, k) @ self.points) / sigma
 
-    def grad_log_weight(self, z: Tensor, k: int) -> Tensor:
-        """grad_z log E[w | z_k] = (alpha / sigma^2) Cov(z_0, w | z_k) / E[w | z_k], (..., D), without autograd."""
-        alpha, sigma = self.schedule.at(k)
-        p, w = self.posterior(z, k), self.points[:, -1]
-        mean = (p @ w).unsqueeze(-1)
-        return alpha / sigma**2 * ((p * w) @ self.points - mean * (p @ self.points)) / mean
-
 
 def ring(beta: float, modes: int = 8) -> Tensor:
     """Points [a, w] (modes, 3): actions evenly on the unit circle, energies e = 0 .. 1, w = exp(-beta (1 - e))."""

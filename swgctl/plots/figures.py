@@ -46,24 +46,33 @@ def style(i: int) -> dict:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
 
+def styled():
+    """While inside, figures are made in the house's style, whatever this user's settings are."""
+    import matplotlib.style
+
+    return matplotlib.style.context(["default", STYLE])
+
+
+def save(figure: "Figure", path: Path, form: str) -> None:
+    """form "png" or "svg": the same bytes each time."""
+    meta = {"Date": None} if form == "svg" else {"Software": None}
+    figure.savefig(path, format=form, dpi=150, metadata=meta)
+
+
 def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture]) -> Path:
     """Writes what is drawn to `out`, else into the store's plots/, its numbers beside it; returns the picture's path.
 
     Raises UsageError for a suffix that is neither .png nor .svg, SwgError for a file that cannot be written.
     """
-    import matplotlib.style
-
     path = Path(out) if out else store.root / "plots" / f"{name}.png"
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"'{path}' is neither a .png nor a .svg", f"--out {path.stem}.png")
-    form = path.suffix[1:]
-    with matplotlib.style.context(["default", STYLE]):
+    with styled():
         figure, numbers = draw()
-        meta = {"Date": None} if form == "svg" else {"Software": None}
         beside = path.with_name(f"{path.name}.csv")  # a name that is nobody else's
         for file, write in (
             (beside, lambda draft: draft.write_text(as_csv(numbers))),
-            (path, lambda draft: figure.savefig(draft, format=form, dpi=150, metadata=meta)),
+            (path, lambda draft: save(figure, draft, path.suffix[1:])),
         ):
             try:
                 write_atomically(file, write)

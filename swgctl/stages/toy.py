@@ -37,6 +37,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     from swgctl import toys, training
     from swgctl.execution import products
     from swgctl.learners import ToyLearner
+    from swgctl.plots.figures import save, styled
     from swgctl.plots.toys import draw_toys
 
     s: ToySettings = job.settings
@@ -56,7 +57,8 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     cells = toys.compare(samples, density, s)
     (directory / "summary.json").write_text(json.dumps({"cells": cells}, indent=1, sort_keys=True) + "\n")
     _write(directory / "samples.hdf5", samples, job)
-    draw_toys({job.task.name: samples}).savefig(directory / "picture.png", dpi=120)
+    with styled():
+        save(draw_toys({job.task.name: samples}), directory / "picture.png", "png")
     return training.summary(rows) | {"cells": cells}
 
 
