@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swgctl.errors import CorruptError
+from swgctl.errors import CorruptError, SwgError
 from swgctl.files import sha256, write_text
 
 Say = Callable[[str], None]
@@ -17,6 +17,18 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SWGCTL_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
+
+
+@contextlib.contextmanager
+def writable(target: Path) -> Iterator[None]:
+    """While inside, a file system's refusal is a SwgError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise SwgError(
+            f"{target} cannot be cached: {error.strerror or error}",
+            "make room, or set SWGCTL_CACHE to a folder on another disk; the same command goes on",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -12,9 +12,11 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from swgctl.errors import InputError, SwgError
+import h5py
+
+from swgctl.errors import InputError
 from swgctl.files import sha256
-from swgctl.tasks.cache import Say, cache_folder, locked, pinned
+from swgctl.tasks.cache import Say, cache_folder, locked, pinned, writable
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 60  # seconds without a byte
@@ -38,18 +40,13 @@ def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> tup
             return found, sha256(found)
         say(f"SWGCTL_DATA: {os.environ['SWGCTL_DATA']} does not hold {Path(relative_path).name}")
     target = cache_folder() / relative_path
-    try:
+    with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             with locked(target, say):
                 if not target.exists():  # the process that we waited for may have brought it
                     _download(relative_path, target, say, progress)
         return target, pinned(target)
-    except OSError as error:
-        raise SwgError(
-            f"{target} cannot be cached: {error.strerror}",
-            "make room, or set SWGCTL_CACHE to a folder on another disk; the same command resumes",
-        ) from None
 
 
 def find(relative_path: str) -> Path | None:
@@ -83,9 +80,10 @@ def _download(relative_path: str, target: Path, say: Say, progress: Progress | N
             say(f"downloading {url}")
             part.unlink(missing_ok=True)  # before its origin changes: old bytes must not pass for new ones
         origin.write_text(json.dumps({"url": url, "validator": _validator(response.headers)}))
-        if broken := _receive(response, part, start, progress):
-            raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {way_out}")
-    if not _is_hdf5(part):
+        broken = _receive(response, part, start, progress) or _cut_off(part)
+    if broken:
+        raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {way_out}")
+    if not h5py.is_hdf5(part):  # a server may answer 200 with a page of its own
         part.unlink()
         raise InputError(f"{url}: what was sent is not an HDF5 file", way_out)
     os.replace(part, target)
@@ -94,8 +92,9 @@ def _download(relative_path: str, target: Path, say: Say, progress: Progress | N
 
 def _receive(response: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None) -> str | None:
     """Writes the body to `part` from byte `start` on.  Returns how it fell short, or None if it is whole."""
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length else None
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2] if start else ""
+    length = response.headers.get("Content-Length", "")
+    total = int(whole) if whole.isdecimal() else start + int(length) if length.isdecimal() else None
     done, cause = start, ""
     with open(part, "ab" if start else "wb") as file:
         while True:
@@ -152,10 +151,13 @@ def _open(url: str, start: int, validator: str | None) -> tuple[http.client.HTTP
     return response, start
 
 
-def _is_hdf5(path: Path) -> bool:
-    """A server may answer 200 with a page of its own."""
-    with open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+def _cut_off(part: Path) -> str | None:
+    """How an HDF5 file falls short of what it says of itself, as where a server does not say how long it is."""
+    try:
+        with h5py.File(part):
+            return None
+    except OSError as error:
+        return f"broke off after {part.stat().st_size:,} bytes" if "truncated" in str(error) else None
 
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:

@@ -19,13 +19,13 @@ from swgctl.errors import SwgError, UsageError, nearest
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import registry
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
-from swgctl.tasks.cache import pinned
+from swgctl.tasks.cache import locked, pinned, writable
+from swgctl.tasks.transitions import SCHEMA
 from swgctl.tasks.waypoints import walk
 
 POLICIES = Path(__file__).parent / "policies"
 RECORDED = POLICIES / "checksums.json"
 RANDOM, WAYPOINTS = "random", "waypoints"  # who acts without a file
-SCHEMA = "swgctl.transitions/1"
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,19 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path,
     The file's name carries a hash of its recipe, so that a file of another recipe is never taken for it.
     `say` gets one line before a roll-out, and one after it where the bytes are not the recorded ones: that is
     no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name, CorruptError
-    where the file is not the one that was written.
+    where the file is not the one that was written, SwgError where it cannot be.
     """
-    path = path_of(name, directory)
-    if path.exists():
-        return path, pinned(path)
-    task = of(name)
-    rows = sum(rows for _, rows in task.policies)
-    say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
-    directory.mkdir(parents=True, exist_ok=True)
-    digest = pinned(roll_out(task, path))
+    path, task = path_of(name, directory), of(name)
+    with writable(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return path, pinned(path)
+        with locked(path, say):
+            if path.exists():  # the process that we waited for has made it
+                return path, pinned(path)
+            rows = sum(rows for _, rows in task.policies)
+            say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
+            digest = pinned(roll_out(task, path))
     recorded = json.loads(RECORDED.read_text())
     if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions()):
         say(f"{name}: {remark}")

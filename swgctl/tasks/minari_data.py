@@ -23,10 +23,10 @@ from gymnasium import spaces
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import environments, minari_folder
-from swgctl.tasks.cache import Say, locked, pinned
+from swgctl.tasks.cache import Say, locked, pinned, writable
 from swgctl.tasks.registry import Task, family_of
+from swgctl.tasks.transitions import SCHEMA
 
-SCHEMA = "swgctl.transitions/1"
 CHUNK = 1 << 15  # rows that are written at once
 
 # What each data set of a converted file holds, and in which units.
@@ -77,7 +77,7 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
     """
     dataset = minari_folder.load(id, say)
     path = _path(dataset, directory)
-    try:
+    with writable(path):
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             with locked(path, say):
@@ -88,11 +88,6 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
                         say(f"minari:{id} has no reference scores: results will be returns, without normalised scores")
                     write_atomically(path, lambda draft: _write(draft, dataset))
         return path, pinned(path)
-    except OSError as error:
-        raise SwgError(
-            f"{path} cannot be cached: {error.strerror or error}",
-            "make room, or set SWGCTL_CACHE to a folder on another disk",
-        ) from None
 
 
 def find(id: str, directory: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """Transitions in memory, read from a D4RL HDF5 file and checked."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from swgctl.errors import CorruptError, InputError, UsageError, nearest
 REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
 OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1}
 FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
+SCHEMA = "swgctl.transitions/1"  # of the files that are written here
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
 ROUNDING = 1e-6
 BLOCK = 65_536  # rows that are read at once, about
@@ -120,6 +122,9 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     """
     arrays, table, problems = _load(Path(path))
     helps = [LAYOUT] if problems else []
+    if holes := list(_not_finite(arrays)):
+        problems += holes
+        helps.append("leave these rows out, or mend what wrote them")
     if "actions" in arrays and not clip_actions and (outside := _outside(arrays["actions"])):
         problems.append(outside)
         helps.append("add --clip-actions")
@@ -151,6 +156,7 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
             found["not_finite"][name] = int((~finite).sum())
             sound = array if finite.all() else array[finite]
             found["ranges"] |= {name: (float(sound.min()), float(sound.max()))} if sound.size else {}
+    problems += _not_finite(arrays)
     whole = not problems
     if "actions" in arrays and (outside := _outside(arrays["actions"])):
         problems.append(outside)
@@ -167,7 +173,7 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """The arrays of a file, the table that those of two dimensions are in, and everything that is wrong with it."""
+    """The arrays of a file, the table that those of two dimensions are in, and all that is wrong with its layout."""
     if not path.is_file():
         raise InputError(f"{path}: no such file", "check the path")
     try:
@@ -175,10 +181,9 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
             found, problems = _suitable(file)
             arrays, table = _arrays(found)
     except PermissionError as error:
-        raise InputError(f"{path}: {error.strerror}", f"chmod u+r {path}") from None
+        raise InputError(f"{path}: {error.strerror}", f"chmod u+r {shlex.quote(str(path))}") from None
     except (OSError, RuntimeError, KeyError) as error:  # which one depends on where in the file the damage is
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
-    problems += [problem for name, array in arrays.items() for problem in _not_finite(name, array)]
     return arrays, table, problems + list(_misfits(arrays))
 
 
@@ -227,11 +232,12 @@ def _arrays(found: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.n
     return arrays, table
 
 
-def _not_finite(name: str, array: np.ndarray) -> Iterator[str]:
-    finite = np.isfinite(array)
-    if not finite.all():
-        row = np.argwhere(~finite)[0, 0]
-        yield f"{name} has {(~finite).sum()} NaN or infinite value(s), the first in row {row}"
+def _not_finite(arrays: dict[str, np.ndarray]) -> Iterator[str]:
+    for name, array in arrays.items():
+        finite = np.isfinite(array)
+        if not finite.all():
+            row = np.argwhere(~finite)[0, 0]
+            yield f"{name} has {(~finite).sum()} NaN or infinite value(s), the first in row {row}"
 
 
 def _misfits(arrays: dict[str, np.ndarray]) -> Iterator[str]:

@@ -188,20 +188,28 @@ def test_rounding_is_clipped_silently(write):
         ({"observations": np.zeros((0, 2))}, "observations is empty: shape (0, 2)"),
         ({"terminals": ["no"] * N}, "terminals holds object, not numbers"),
         ({"next_observations": np.zeros((N, 3))}, "observations have 2 dimensions, next_observations 3"),
-        (
-            {"observations": np.where(np.arange(2 * N) % 5 == 4, np.nan, 0).reshape(N, 2)},
-            "observations has 3 NaN or infinite value(s), the first in row 2",
-        ),
-        (
-            {"rewards": np.array([0, np.inf] * 4)},
-            "rewards has 4 NaN or infinite value(s), the first in row 1",
-        ),
     ],
 )
 def test_unsuitable_data_is_named(write, changes, message):
     error = refusal(write(**changes))
     assert message in str(error)
     assert "D4RL's layout" in error.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"observations": np.where(np.arange(2 * N) % 5 == 4, np.nan, 0).reshape(N, 2)},
+            "observations has 3 NaN or infinite value(s), the first in row 2",
+        ),
+        ({"rewards": np.array([0, np.inf] * 4)}, "rewards has 4 NaN or infinite value(s), the first in row 1"),
+    ],
+)
+def test_values_that_are_not_finite_are_named(write, changes, message):
+    error = refusal(write(**changes))
+    assert message in str(error)
+    assert "layout" not in error.help
 
 
 def test_a_group_is_not_an_array(write, tmp_path):
@@ -297,9 +305,17 @@ def test_data_and_environment_must_agree(write):
 
 def test_actions_without_bounds_are_refused(write):
     env = environments.make("Pendulum-v1")
-    env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
-    with pytest.raises(InputError, match="Pendulum-v1: its actions have no bounds"):
-        environments.check(env, read(write(observations=np.zeros((N, 3)))))
+    for space in (gymnasium.spaces.Box(-np.inf, np.inf, (1,)), gymnasium.spaces.Box(0, 5, (1,), np.int64)):
+        env.action_space = space
+        with pytest.raises(InputError, match=r"Pendulum-v1: its actions, .* have no bounds"):
+            environments.check(env, read(write(observations=np.zeros((N, 3)))))
+
+
+def test_rescaled_actions_stay_within_bounds():
+    """Here -3 + 2 * 3.2 / 2 is 0.20000005 in float32."""
+    low, high = np.float32([-3]), np.float32([0.2])
+    assert low + 2 * (high - low) / 2 > high
+    np.testing.assert_array_equal(environments.rescale(np.float32([[-1], [1]]), low, high), [low, high])
 
 
 @pytest.mark.parametrize(
