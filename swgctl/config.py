@@ -27,6 +27,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value, info):
+        flag = cls.model_fields[info.field_name].annotation is bool
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, bool) and not flag:  # as `yes` and `on` are read; 1 would be taken for it
+                raise ValueError(f"must not be {str(one).lower()}")
+        return value
+
     def keyed(self) -> dict[str, Any]:
         """The parameters as they enter a key: without those at their neutral value."""
         neutral = {
@@ -240,7 +249,12 @@ class Resolved:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the two traps closed: 3e-4 is a number, and a key that comes twice is an error."""
+    """YAML without its traps: 3e-4 is a number; 010, 1:30 and dates are none; a key that comes twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the parent has it
+        first: [(tag, form) for tag, form in known if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -257,9 +271,12 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    re.compile(
+        r"^[-+]?((\d[\d_]*\.[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(inf|nan))$", re.IGNORECASE
+    ),
     list("-+.0123456789"),
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][\d_]*)$"), list("-+0123456789"))
 
 
 @cache  # the same recipe is read for every run of a plan

@@ -81,6 +81,25 @@ def test_what_is_no_number_stays_text(text):
     assert config.read_yaml(f"a: {text}", "") == {"a": text}
 
 
+@pytest.mark.parametrize("text", ["010", "0x10", "0b_", "1:30", "12:30.5", "2024-99-99", "2024-01-01"])
+def test_what_only_yaml_takes_for_a_number_is_none(text):
+    assert config.read_yaml(f"a: {text}", "") == {"a": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("-7", -7), ("1_000", 1000), ("1.5", 1.5), ("-.5", -0.5), ("2.", 2.0)]
+)
+def test_plain_numbers_are_numbers(text, value):
+    found = config.read_yaml(f"a: {text}", "")["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["critic.steps=yes", "critic.lr=true", "eval.rho=on", "eval.rho=[1, true]"])
+def test_yes_is_no_number(text):
+    with pytest.raises(UsageError, match=f"{text.partition('=')[0]}.*must not be true"):
+        config.resolve(None, "", assignments=[text])
+
+
 def test_a_key_that_comes_twice_is_an_error():
     with pytest.raises(UsageError, match=r"here: 'a' comes twice \(line 3\)"):
         config.read_yaml("a: 1\nb: 2\na: 3", "here")
