@@ -1,6 +1,7 @@
 """The tasks and their data, for people: what a task is, whether its file is here and whole, and what is in it."""
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def _row(task: Task) -> list[str]:
 
 def show(name: str, environment: str | None, as_json: bool) -> None:
     """Everything that is known of a task, as YAML or as one object, on stdout."""
-    found = describe(tasks.get(name, environment))
+    found = describe(_at_hand(name, environment))
     if as_json:
         print(json.dumps(found))
     else:
@@ -80,7 +81,7 @@ def describe(task: Task) -> dict:
         "task": task.name,
         "source": task.source,
         "file": path and str(path),
-        "sha256": pin_of(path).read_text().split()[0] if path and pin_of(path).exists() else None,
+        "sha256": _pin(path) if path else None,
         "rows": facts.rows,
         "dimensions": facts.dimensions and dict(zip(("observation", "action"), facts.dimensions, strict=True)),
         "environment": task.environment,
@@ -101,6 +102,21 @@ def describe(task: Task) -> dict:
     }
 
 
+def _pin(path: Path) -> str | None:
+    text = pin_of(path).read_text() if pin_of(path).exists() else ""
+    return text.partition(" ")[0].strip() or None
+
+
+def _at_hand(name: str, environment: str | None = None) -> Task:
+    """The task of a name.  Raises InputError for a Minari set that is not here: nothing is downloaded for a look."""
+    if name.startswith("minari:"):
+        from swgctl.tasks import minari_folder
+
+        if minari_folder.local(name.removeprefix("minari:")) is None:
+            raise InputError(f"{name} is not on this machine", f"swgctl data fetch {name}")
+    return tasks.get(name, environment)
+
+
 def _adapter(environment: str) -> str:
     if environment.startswith("swgctl/"):
         return "swgctl.tasks.adapters: D4RL's observation, reward, episode ends and horizon"
@@ -114,7 +130,7 @@ def _adapter(environment: str) -> str:
 
 def fetch(names: list[str]) -> None:
     """Brings the files of tasks to this machine, and prints their paths."""
-    for task in [tasks.get(name) for name in names]:  # all names are checked before the first download
+    for task in [tasks.get(name) for name in names]:  # all names are checked before the first of D4RL's downloads
         with console.downloads(f"fetching {task.name}") as update:
             path, _ = tasks.locate(task, say, update)
         print(path)
@@ -127,7 +143,7 @@ def verify(names: list[str]) -> None:
     Raises CorruptError when one is not whole, after all have been looked at; InputError for a task without a file.
     """
     if names:
-        found = {name: tasks.at_hand(tasks.get(name)) for name in names}
+        found = {name: tasks.at_hand(_at_hand(name)) for name in names}
         if missing := [name for name, path in found.items() if path is None]:
             raise InputError(f"no file of {', '.join(missing)} is here", f"swgctl data fetch {' '.join(missing)}")
         paths = list(found.values())
@@ -170,7 +186,7 @@ def bring(name: str, file: Path) -> None:
     if facts.rows and not _agree(len(data), facts.rows):
         raise InputError(
             f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
-            f"swgctl critic {file} --env {task.environment}   # as a data set of your own",
+            f"swgctl critic {shlex.quote(str(file))} --env {task.environment}   # as a data set of your own",
         )
     target, digest = cache_folder() / where, sha256(file)
     if target.exists():
@@ -185,14 +201,14 @@ def bring(name: str, file: Path) -> None:
     print(target)
 
 
-def export(name: str, environment: str | None, identity: str | None) -> None:
+def export(name: str, environment: str | None, identity: str | None, clip_actions: bool) -> None:
     """Writes a task's data as a Minari data set, and prints its id."""
     from swgctl.tasks import minari_export, transitions
 
     task = tasks.get(name, environment)
     with console.downloads(f"fetching {task.name}") as update:
         path, _ = tasks.locate(task, say, update)
-    data = transitions.read(path, horizon=task.horizon)
+    data = transitions.read(path, clip_actions=clip_actions, horizon=task.horizon)
     print(minari_export.export(task, data, identity, say))
 
 
@@ -220,7 +236,7 @@ def survey(name: str, environment: str | None) -> dict:
     from swgctl.tasks import transitions
 
     path = Path(name)
-    task = None if path.is_file() and environment is None else tasks.get(name, environment)
+    task = None if path.is_file() and environment is None else _at_hand(name, environment)
     if task:
         path = tasks.at_hand(task)
         if path is None:

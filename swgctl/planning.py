@@ -113,11 +113,13 @@ class Run:
 
     @cached_property
     def resolved(self) -> tuple[tasks.Task, config.Resolved]:
-        """Raises UsageError for a setting that cannot be, of whichever stage."""
+        """Raises UsageError for a setting that cannot be, of whichever stage, InputError for an endless task."""
         task = tasks.get(self.task, self.environment)
         layers = {"recipe": self.recipe, "assignments": self.assignments, "flags": {"seeds": self.seeds}}
         resolved = config.resolve(task.name, task.recipe, **layers)
         stages.check(resolved)
+        if "eval" in self.chain:
+            stages.check_horizon(task)
         return task, resolved
 
     def identity(self, stage: str) -> str:

@@ -60,7 +60,7 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
         stack.enter_context(signals.deferred())
         bar = stack.enter_context(progress("eval", task.horizon, "environment steps"))
         batch = Batch(policy, plan, np.arange(rows))
-        while running.any():
+        while running.any() and step < task.horizon:  # also where the environment's own clock is another by now
             alive = np.flatnonzero(running.any(0))
             if len(alive) <= SHRINK * len(batch.rows):
                 batch = Batch(policy, plan, alive)
@@ -69,6 +69,11 @@ def roll_out(policy: Policy, task: Task, plan: Plan) -> list[dict]:
                 raise SwgError("eval: the policy's actions are not finite", "a smaller --rho, or look at swgctl show")
             actions[:, batch.rows] = proposed
             copies.step()
+            if not (np.isfinite(rewards[running]).all() and np.isfinite(observations[running & ~ended]).all()):
+                raise SwgError(
+                    f"eval: {task.environment} gave a reward or an observation that is not finite",
+                    "mend the environment, or look at what it does with actions at their bounds",
+                )
             clamped[:, batch.rows] += np.where(running[:, batch.rows], share, 0)
             np.add(total, rewards, out=total, where=running)
             length += running

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 
+import gymnasium
 import numpy as np
 import pytest
 from harness import flip, published, shell, swgctl, write_pendulum
@@ -154,6 +155,21 @@ def test_a_value_that_means_nothing(chain, args, words):
     before = published(chain.store)
     swgctl(*args).refused(2, *words)
     assert published(chain.store) == before
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_environment_without_an_end_is_refused_before_anything_is_built(command, pendulum, tmp_path):
+    name = f"Endless{command.title()}-v0"
+    gymnasium.register(name, "gymnasium.envs.classic_control:PendulumEnv")
+    swgctl(command, pendulum(), "--env", name).refused(3, f"{name} never ends an episode by the clock")
+    assert published(tmp_path / "store") == []
+
+
+def test_an_environment_that_fails_when_it_is_made_is_named(pendulum):
+    gymnasium.register("NoLicence-v0", "no_such_module_at_all:Env", max_episode_steps=5)
+    gymnasium.register("Broken-v0", lambda **_: [][0], max_episode_steps=5)
+    swgctl("critic", pendulum(), "--env", "NoLicence-v0").refused(2, "NoLicence-v0", "no_such_module_at_all")
+    swgctl("critic", pendulum(), "--env", "Broken-v0").refused(1, "Broken-v0 failed: IndexError")
 
 
 @pytest.mark.parametrize("command", ["show", "tree", "verify"])

@@ -167,6 +167,30 @@ def test_info_downloads_nothing():
     swgctl("data", "info", "hopper-medium-v2").refused(3, "not on this machine")
 
 
+@pytest.mark.parametrize("command", [("data", "info"), ("data", "verify"), ("task", "show")])
+def test_a_look_at_a_minari_set_downloads_nothing(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    answer = swgctl(*command, "minari:D4RL/pen/human-v2")
+    answer.refused(3, "minari:D4RL/pen/human-v2 is not on this machine")
+    assert "downloading" not in answer.err
+
+
+def test_an_empty_checksum_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path))
+    place = tmp_path / "gym_mujoco_v2" / "hopper_medium-v2.hdf5.sha256"
+    place.parent.mkdir()
+    for name in (place.name, place.with_suffix("").name):
+        (place.parent / name).touch()
+    assert swgctl("task", "show", "hopper-medium-v2", "--json").json["sha256"] is None
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "file"))
+    for name in ("local-maze2d-umaze", "hopper-medium-v2"):
+        swgctl("data", "fetch", name).refused(1, "cannot be cached")
+
+
 def test_a_dead_mirror_is_one_line(monkeypatch):
     monkeypatch.setenv("SWGCTL_D4RL_URL", "http://127.0.0.1:9/d4rl")
     swgctl("data", "fetch", "kitchen-partial-v0").refused(3, "127.0.0.1:9", "Connection refused")

@@ -1,14 +1,17 @@
 """Roll-outs: a cell is the same whichever others it is evaluated with, and is what one environment by hand gives."""
 
 import itertools
+import math
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 
 from swgctl import rollout
 from swgctl.diffusion import Schedule
+from swgctl.errors import SwgError
 from swgctl.models import Critic, Denoiser, reset
 from swgctl.policy import Policy
 from swgctl.rollout import Plan, roll_out
@@ -23,8 +26,9 @@ FIXED = {"temperature": 1.0, "sampler": "ddpm", "w_min": 1e-4, "clip": True, "se
 gymnasium.register("ShortPendulum-v1", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=25)
 
 
-def task(environment: str) -> Task:
-    return Task("test", environment, "file:test", "none", "default", references=None, horizon=None)
+def task(environment: str, horizon: int | None = None) -> Task:
+    horizon = horizon or environments.spec(environment).max_episode_steps
+    return Task("test", environment, "file:test", "none", "default", references=None, horizon=horizon)
 
 
 PENDULUM, CARTPOLE = task("ShortPendulum-v1"), task("InvertedPendulum-v4")  # 25 steps; until the pole has fallen
@@ -163,6 +167,26 @@ def test_cells_start_alike_and_seeds_and_episodes_do_not():
 
 def test_the_time_limit_ends_an_episode():
     assert [row["length"] for row in run()] == [25] * 4
+
+
+def test_the_tasks_horizon_holds_where_the_environments_is_longer_by_now():
+    shorter = task("ShortPendulum-v1", 10)
+    rows = roll_out(make([0]), shorter, Plan(**PLAN | FIXED))
+    assert [row["length"] for row in rows] == [10] * 4
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_an_environment_that_gives_nan_is_named(what, monkeypatch):
+    step = PendulumEnv.step
+
+    def broken(self, action):
+        observation, reward, *rest = step(self, action)
+        return (observation * math.nan, reward, *rest) if what == "observation" else (observation, math.nan, *rest)
+
+    monkeypatch.setattr(PendulumEnv, "step", broken)
+    monkeypatch.setenv("SWGCTL_WORKERS", "1")
+    with pytest.raises(SwgError, match="ShortPendulum-v1 gave a reward or an observation that is not finite"):
+        run()
 
 
 def test_noise_is_new_at_every_step_and_in_every_walk():

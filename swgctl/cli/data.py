@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from swgctl.cli.app import data_app, task_app
-from swgctl.cli.options import Env, Json, TaskArgument, Tasks
+from swgctl.cli.options import ClipActions, Env, Json, TaskArgument, Tasks
 from swgctl.errors import UsageError
 
 
@@ -66,10 +66,11 @@ def data_export(
     env: Env = None,
     minari: Annotated[bool, typer.Option("--minari", help="As a Minari data set.")] = False,
     identity: Annotated[str | None, typer.Option("--id", help="Its id. [default: swgctl/TASK-v0]")] = None,
+    clip_actions: ClipActions = None,
 ) -> None:
     """Hand a task's data to another ecosystem. Prints the new data set's id."""
     from swgctl import data
 
     if not minari:
         raise UsageError("export to what?", f"swgctl data export {task} --minari")
-    data.export(task, env, identity)
+    data.export(task, env, identity, bool(clip_actions))

@@ -218,6 +218,8 @@ def run_all(
         found.name, found.recipe, recipe=common.get("recipe"), assignments=assignments, flags=dotted | {"seeds": seeds}
     )
     check(resolved)
+    if "eval" in wanted:
+        check_horizon(found)
     own = {"task": task, "environment": environment, "seeds": seeds}
     for stage in wanted:
         told = {"flags": flags.get(stage), "assignments": tuple(t for t in assignments if owner(t) == stage)}
@@ -233,6 +235,15 @@ def check(resolved: config.Resolved) -> None:
         raise UsageError(
             f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
             f"--set critic.loss={config.LOSS[weight]}",
+        )
+
+
+def check_horizon(task: Task) -> None:
+    """Raises InputError for a task that no evaluation would end of."""
+    if task.horizon is None:
+        raise InputError(
+            f"{task.environment} never ends an episode by the clock, so an evaluation might not end",
+            "register it with max_episode_steps, and name that id: swgctl critic FILE --env ENV_ID",
         )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from swgctl import scores
 from swgctl.config import EvalSettings, Resolved
-from swgctl.errors import InputError, UsageError
+from swgctl.errors import UsageError
 from swgctl.lineage import check_ranking
-from swgctl.stages import Job
+from swgctl.stages import Job, check_horizon
 from swgctl.tasks import Task
 
 REVISION = 2
@@ -20,11 +20,7 @@ REVISION = 2
 def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
     settings: EvalSettings = resolved["eval"]
     inputs = dict(inputs)
-    if task.horizon is None:
-        raise InputError(
-            f"{task.environment} never ends an episode by the clock, so an evaluation might not end",
-            "register it with max_episode_steps, and name that id: swgctl critic FILE --env ENV_ID",
-        )
+    check_horizon(task)
     ranked = max(settings.resample) > 1 and settings.select == "critic"
     if ranked or "critic" in inputs:
         augmented = inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by

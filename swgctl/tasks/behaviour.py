@@ -178,7 +178,7 @@ def train(environment: str, steps: int, save: list[int], seed: int, directory: P
                     return_mean=round(float(returns.mean()), 1),
                     return_episodes=len(returns),
                 )
-                path = directory / f"{environment}-seed{seed}-{self.num_timesteps}.safetensors"
+                path = directory / f"{environment.rpartition('/')[2]}-seed{seed}-{self.num_timesteps}.safetensors"
                 policy.save(path)
                 print(f"{path}  return {returns.mean():.1f} +- {returns.std():.1f}", flush=True)
             return True

@@ -2,13 +2,15 @@
 
 import contextlib
 import importlib
+import sys
 import warnings
+from collections.abc import Iterator
 
 import gymnasium
 import numpy as np
 
 import swgctl.tasks.adapters  # noqa: F401 - registers D4RL's
-from swgctl.errors import InputError, UsageError, nearest
+from swgctl.errors import InputError, SwgError, UsageError, nearest
 from swgctl.tasks.transitions import Transitions
 
 
@@ -36,9 +38,11 @@ def spec(environment: str) -> gymnasium.envs.registration.EnvSpec:
     ):
         # The MuJoCo environments of v2 and v3 are still registered: by gymnasium as functions that raise, and by
         # gymnasium-robotics over mujoco-py.
+        newer = f"{found.name}-v4"
+        helps = f"--env {newer}   (the same physics; v5 changed some of it)"
         raise UsageError(
             f"gymnasium no longer makes '{environment}'",
-            f"--env {found.name}-v4   (the same physics; v5 changed some of it)",
+            helps if newer in gymnasium.registry else 'python -c "import gymnasium; gymnasium.pprint_registry()"',
         )
     return found
 
@@ -50,8 +54,26 @@ def _robotics(name: str) -> gymnasium.envs.registration.EnvSpec | None:
     return gymnasium.registry.get(name)
 
 
+@contextlib.contextmanager
+def named(environment: str) -> Iterator[None]:
+    """An environment's own exceptions, as one that names it; what it prints goes to stderr: stdout belongs to paths."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SwgError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SwgError(f"environment {environment} failed: {what}", "SWGCTL_DEBUG=1 shows where") from error
+
+
 def make(environment: str) -> gymnasium.Env:
-    """The environment of an id.  Raises UsageError where it is unknown or cannot be made here."""
+    """The environment of an id.  Raises UsageError where it is unknown or cannot be made, SwgError where it fails."""
+    with named(environment):
+        return _make(environment)
+
+
+def _make(environment: str) -> gymnasium.Env:
     if environment.startswith("minari:"):
         from swgctl.console import say
         from swgctl.tasks import minari_data
@@ -72,7 +94,7 @@ def make(environment: str) -> gymnasium.Env:
 
 def rescale(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Actions (..., A) from [-1, 1] to the environment's [low, high], both (A,)."""
-    return low + (actions + 1) * (high - low) / 2
+    return np.clip(low + (actions + 1) * (high - low) / 2, low, high)  # rounding may lead out
 
 
 def check(env: gymnasium.Env, transitions: Transitions) -> None:
@@ -83,9 +105,9 @@ def check(env: gymnasium.Env, transitions: Transitions) -> None:
             raise InputError(f"{env.spec.id}: {space} is no vector", "name an environment of vectors: --env ENV_ID")
         shapes.append(space.shape[0])
     check_dimensions(transitions, tuple(shapes), env.spec.id)
-    if not env.action_space.is_bounded():
+    if not (env.action_space.is_bounded() and np.issubdtype(env.action_space.dtype, np.floating)):
         raise InputError(
-            f"{env.spec.id}: its actions have no bounds to which [-1, 1] could be rescaled",
+            f"{env.spec.id}: its actions, {env.action_space}, have no bounds to which [-1, 1] could be rescaled",
             "name an environment with bounds: --env ENV_ID",
         )
 

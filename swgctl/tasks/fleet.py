@@ -42,7 +42,7 @@ def launch(environment: str, seeds: list[int], steps: int) -> Iterator["Copies |
     Raises UsageError where that is no number, and what `environments.make` raises; SwgError where an environment fails
     or a process dies, then and in every step.
     """
-    with _named(environment), contextlib.closing(environments.make(environment)) as one:
+    with environments.named(environment), contextlib.closing(environments.make(environment)) as one:
         sizes = [math.prod(space.shape) for space in (one.action_space, one.observation_space)]
         most = min(_asked() or cores(), len(seeds))
         processes = most if _asked() or most == 1 else fastest(len(seeds), steps, step_seconds(one), most)
@@ -71,7 +71,7 @@ class Copies:
         """rows (N,), of `_row`, hold the arrays.  Raises SwgError where a copy cannot be made or reset."""
         self.environment, self._running = environment, range(len(seeds))
         self.actions, self.observations, self.rewards, self.ended = (rows[name] for name in rows.dtype.names)
-        with _named(environment):
+        with environments.named(environment):
             self._worlds = [environments.make(environment) for _ in seeds]
             for i, seed in enumerate(seeds):
                 self.observations[i], _ = self._worlds[i].reset(seed=seed)
@@ -80,7 +80,7 @@ class Copies:
         """Raises SwgError where an environment fails."""
         space = self._worlds[0].action_space
         actions = environments.rescale(self.actions, space.low, space.high)
-        with _named(self.environment):
+        with environments.named(self.environment):
             for i in self._running:
                 self.observations[i], self.rewards[i], terminated, truncated, _ = self._worlds[i].step(actions[i])
                 self.ended[i] = terminated or truncated
@@ -215,18 +215,6 @@ def work(connection: int, memory: int) -> None:
 def _row(actions: int, observations: int) -> np.dtype:
     """What is kept of one copy: action, observation, reward, and whether its episode has ended."""
     return np.dtype(f"({actions},)f4, ({observations},)f4, f8, ?", align=True)
-
-
-@contextlib.contextmanager
-def _named(environment: str) -> Iterator[None]:
-    """An environment's own exceptions, as one that names it."""
-    try:
-        yield
-    except SwgError:
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise SwgError(f"environment {environment} failed: {what}", "SWGCTL_DEBUG=1 shows where") from error
 
 
 # ---- how many processes

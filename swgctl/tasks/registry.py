@@ -31,8 +31,9 @@ class Task:
     """A named problem.
 
     name         of the task; also a directory's name in the store
-    environment  gymnasium id of what its policies are evaluated in
-    source       where the data is: d4rl:<path on the server>, local:<name> or file:<absolute path>
+    environment  gymnasium id of what its policies are evaluated in, or minari:<id> for what that set recorded
+    source       where the data is: d4rl:<path on the server>, local:<name>, file:<absolute path>, minari:<id>; or, of
+                 the toys, which have no environment, toy:<density>
     rewards      the transform that the critic sees: none, return_range or minus_one (`Transitions`)
     recipe       the family whose hyper-parameters it takes
     references   mean returns of a random and of an expert policy, for normalised scores; or None
@@ -141,7 +142,7 @@ def get(name_or_path: str, environment: str | None = None) -> Task:
     if environment is None:
         raise UsageError(
             f"{path}: a file does not say which environment its policies are evaluated in",
-            f"swgctl critic {path} --env ENV_ID",
+            f"swgctl critic {shlex.quote(str(path))} --env ENV_ID",
         )
     return _of_file(path, environment)
 

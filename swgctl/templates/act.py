@@ -60,7 +60,8 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
         rank = mlp(torch.cat([s, a], -1).unsqueeze(1), *about["q_layers"], activation=F.relu).amin(1).squeeze(-1)
     best = rank.unflatten(1, (-1, candidates)).argmax(-1, keepdim=True).unsqueeze(-1)
     a = a.unflatten(1, (-1, candidates)).take_along_dim(best, 2).squeeze(2)
-    return p["action_low"] + (a + 1) / 2 * (p["action_high"] - p["action_low"])
+    low, high = p["action_low"], p["action_high"]
+    return (low + (a + 1) / 2 * (high - low)).clamp(low, high)
 
 
 if __name__ == "__main__":
