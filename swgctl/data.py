@@ -182,11 +182,12 @@ def bring(name: str, file: Path) -> None:
         raise UsageError(f"{task.name} takes no file: its data is made here", f"swgctl data fetch {task.argument}")
     data = transitions.read(file, clip_actions=True, horizon=task.horizon)
     facts = registry.facts(task)
-    environments.check_dimensions(data, facts.dimensions, task.name)
+    own = f"swgctl critic {shlex.quote(str(file))} --env"
+    environments.check_dimensions(data, facts.dimensions, task.name, f"{own} ENV_ID   # as a data set of your own")
     if facts.rows and not _agree(len(data), facts.rows):
         raise InputError(
             f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
-            f"swgctl critic {shlex.quote(str(file))} --env {task.environment}   # as a data set of your own",
+            f"{own} {task.environment}   # as a data set of your own",
         )
     target, digest = cache_folder() / where, sha256(file)
     if target.exists():

@@ -28,7 +28,7 @@ def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> l
 
     Raises InputError where a REF is no evaluation, or none is left.
     """
-    found = [store.resolve(ref) for ref in refs]
+    found = store.resolve_all(refs)
     for artifact in found:
         if artifact.stage != "eval":
             from swgctl.lineage import a  # here, since it costs the import of pydantic

@@ -18,12 +18,14 @@ def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple
     if ref is not None:
         artifact = store.resolve(ref)
         if artifact.stage != wanted:
+            way = f"{wanted} --from {ref}" if PREVIOUS.get(wanted) == artifact.stage else f"ls --stage {wanted}"
             raise InputError(
-                f"{stage} starts from {a(wanted)}; {ref} is {a(artifact.stage)}",
-                f"swgctl {artifact.stage} --help" if artifact.stage == stage else f"swgctl {wanted} --from {ref}",
+                f"{stage} starts from {a(wanted)}; {ref} is {a(artifact.stage)}", f"swgctl {way}{store.option}"
             )
         if task and artifact.task != task:
-            raise InputError(f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}")
+            raise InputError(
+                f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}{store.option}"
+            )
         return artifact, "named by --from"
     last = store.current(wanted)
     if last and (task is None or last.task == task):
@@ -34,10 +36,10 @@ def choose(store: Store, stage: str, ref: str | None, task: str | None) -> tuple
     of = f" of {task}" if task else ""
     if not fitting:
         first = f"swgctl critic {task or 'TASK'}" if wanted == "critic" else f"swgctl {wanted}"
-        raise InputError(f"{stage} needs {a(wanted)}{of}, and {store.root} has none", first)
+        raise InputError(f"{stage} needs {a(wanted)}{of}, and {store.root} has none", f"{first}{store.option}")
     raise InputError(
         f"{len(fitting)} {wanted} artifacts{of} fit, and this shell made none of them",
-        [f"swgctl {stage} --from {f.id}   # {f.task}, seeds {ranges(f.seeds)}" for f in fitting],
+        [f"swgctl {stage} --from {f.id}{store.option}   # {f.task}, seeds {ranges(f.seeds)}" for f in fitting],
     )
 
 

@@ -1,5 +1,6 @@
 """Looking at a store: for people on stderr, for scripts the directories on stdout, or objects with --json."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -9,7 +10,7 @@ from swgctl.console import say
 from swgctl.errors import CorruptError, SwgError, UsageError, nearest
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
-from swgctl.store import STAGES, Artifact, Store, make_key
+from swgctl.store import STAGES, Artifact, Store, make_key, record_checksum
 
 
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
@@ -31,7 +32,8 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
     if rows:
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not lines:
-        say(f"{store.root} has no artifacts")
+        of = "".join(f" of {what} '{name}'" for what, name in (("stage", stage), ("task", task)) if name)
+        say(f"{store.root} has no artifacts{of}")
     if damaged:
         raise damaged
     if lines and (as_json or not sys.stdout.isatty()):  # a terminal has the table
@@ -129,10 +131,10 @@ def _lineage(artifact: Artifact) -> dict:
 def verify(store: Store, refs: list[str]) -> None:
     """Raises CorruptError, after all were looked at, when one is not whole."""
     whole, damaged = [], []
-    for artifact in [store.resolve(ref) for ref in refs] if refs else store.artifacts():
+    for artifact in store.resolve_all(refs) if refs else store.artifacts():
         try:
-            artifact.check_all()
             _check_record(artifact)
+            artifact.check_all()
         except CorruptError as error:
             damaged.append(error)
             say(f"damaged: {error}")
@@ -141,13 +143,17 @@ def verify(store: Store, refs: list[str]) -> None:
             whole.append(artifact.path)
     if damaged:
         raise CorruptError(f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}", damaged[0].help)
+    if not whole:
+        say(f"{store.root} has no artifacts")
     for path in whole:
         print(path)
 
 
 def _check_record(artifact: Artifact) -> None:
-    """Raises CorruptError unless the key follows from what the record says went in."""
+    """Raises CorruptError unless the record is what was written, and its key follows from what it says went in."""
     meta = artifact.meta
+    if meta.get("sha256") not in (None, record_checksum(meta)):  # older ones have none
+        raise CorruptError(f"{artifact.path / 'artifact.json'} is not what was written", f"rm -r {artifact.path}")
     inputs = {role: given["digest"] for role, given in meta["inputs"].items()}
     source = meta["source"] and meta["source"]["sha256"]
     if make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source) != artifact.key:
@@ -162,7 +168,10 @@ def gc(store: Store, dry_run: bool) -> None:
     for path in found:
         say(str(path))
         if not dry_run:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another gc may be at it as well
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if stay := [] if dry_run else [path for path in found if path.exists()]:
+        raise SwgError(f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {stay[0].parent}")
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {len(found)} leftover(s) of {store.root}; finished artifacts stay")
 

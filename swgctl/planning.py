@@ -26,6 +26,7 @@ def recipe_text(task: str, environment: str | None, recipe: str | None, assignme
         found, own, command = toy.task_of(task), ("toy",), "toy"
     else:
         found, own, command = tasks.get(task, environment), CHAIN, "run"
+    stages.check_owners(assignments, own, command)
     resolved = config.resolve(found.name, found.recipe, recipe=recipe, assignments=assignments)
     lines = [f"# swgctl {command} {found.argument}"]
     lines.append(_line("seeds", seeds.ranges(resolved.seeds), resolved.origin["seeds"], ""))
@@ -115,6 +116,7 @@ class Run:
     def resolved(self) -> tuple[tasks.Task, config.Resolved]:
         """Raises UsageError for a setting that cannot be, of whichever stage, InputError for an endless task."""
         task = tasks.get(self.task, self.environment)
+        stages.check_owners(self.assignments, CHAIN, "run")
         layers = {"recipe": self.recipe, "assignments": self.assignments, "flags": {"seeds": self.seeds}}
         resolved = config.resolve(task.name, task.recipe, **layers)
         stages.check(resolved)

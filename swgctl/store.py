@@ -15,23 +15,34 @@ import itertools
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 
 from swgctl import signals
 from swgctl.console import say
-from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError, UsageError
+from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError
 from swgctl.files import SCHEMA, canonical, parse, reopen, sha256, sync, write_text
+from swgctl.processes import dead, here, ours, scope
 
 CHAIN = ("critic", "augment", "diffuse", "eval")  # each starts from the one before
 STAGES = (*CHAIN, "toy")
 RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
+RECORD = {  # what every artifact.json has, and of which kind
+    **dict.fromkeys(("stage", "key", "digest"), str),
+    **dict.fromkeys(("task", "params", "inputs", "metrics", "files", "made"), dict),
+    "seeds": list,
+    "revision": int,
+    "wall_s": (int, float),
+    "source": (dict, NoneType),
+}
 KEY_LENGTH = 16
 NAMED = 8  # artifacts in a message
 DAY = 86400.0
@@ -52,6 +63,12 @@ def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def record_checksum(meta: dict) -> str:
+    """sha256 of an artifact.json but for the place where it is kept."""
+    rest = {name: value for name, value in meta.items() if name != "sha256"}
+    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One directory: what one run of one stage wrote."""
@@ -69,13 +86,17 @@ class Artifact:
             raise InputError(f"{self.path} is not an artifact: it has no artifact.json", "swgctl ls") from None
         except (ValueError, OSError) as error:
             raise CorruptError(f"{file} cannot be read: {error}", f"rm -r {self.path}") from None
-        if not isinstance(meta, dict) or "schema" not in meta:
+        if not isinstance(meta, dict) or not isinstance(meta.get("schema"), int):
             raise CorruptError(f"{file} is not an artifact's record", f"rm -r {self.path}")
         if meta["schema"] > SCHEMA:
             raise NewerError(
                 f"{self.path} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
                 "pip install --upgrade swgctl",
             )
+        if lost := RECORD.keys() - meta.keys():
+            raise CorruptError(f"{file} is damaged: it has no {', '.join(sorted(lost))}", f"rm -r {self.path}")
+        if wrong := [name for name, kind in RECORD.items() if not isinstance(meta[name], kind)]:
+            raise CorruptError(f"{file} is damaged: {', '.join(wrong)} is of another kind", f"rm -r {self.path}")
         return meta
 
     stage = property(lambda self: self.meta["stage"])
@@ -151,6 +172,11 @@ class Store:
                 return cls(directory / "swg-store")
         return cls(here / "swg-store")
 
+    @property
+    def option(self) -> str:
+        """What a line to paste needs so that it means this store; nothing where it does so anyway."""
+        return "" if self.root == Store.locate().root else f" --store {shlex.quote(str(self.root))}"
+
     # -- finding ---------------------------------------------------------------------------------------------------
 
     def artifacts(self, stage: str | None = None, task: str | None = None) -> Iterator[Artifact]:
@@ -188,34 +214,43 @@ class Store:
         return artifact
 
     def resolve(self, ref: str) -> Artifact:
-        """A REF: a directory, an id's first characters, or `-` for a path on standard input."""
+        """A REF: a directory, a key's first characters, or `-` for one of them on standard input."""
         if ref == "-":
-            lines = sys.stdin.read().split("\n")
-            ref = next((line for line in reversed(lines) if line.strip()), "").strip()
-            if not ref:
-                raise InputError("standard input named no artifact", "swgctl ls")
+            ref, *more = _standard_input()
+            if more:
+                raise InputError(f"standard input named {1 + len(more)} artifacts, and one is wanted", "head -n 1")
         if not ref:
-            raise InputError("an empty REF names no artifact", "swgctl ls")
+            raise InputError("an empty REF names no artifact", f"swgctl ls{self.option}")
         if Path(ref).is_dir():
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
             return artifact
-        found = [entry for entry in self._entries() if entry.name.startswith(ref)]
+        found = [entry for entry in self._entries() if entry.name.startswith(ref)] or [
+            entry
+            for entry in self._entries()
+            if entry.name == ref[:KEY_LENGTH] and Artifact(Path(entry.path)).key.startswith(ref)
+        ]
         if len(found) == 1:
             return Artifact(Path(found[0].path))
         if found:
             names = ", ".join(sorted(entry.name for entry in found)[:NAMED]) + ", ..." * (len(found) > NAMED)
             raise InputError(f"'{ref}' fits {len(found)} artifacts: {names}", "more of its characters")
-        raise InputError(f"no artifact '{ref}' in {self.root}", "swgctl ls")
+        raise InputError(f"no artifact '{ref}' in {self.root}", f"swgctl ls{self.option}")
+
+    def resolve_all(self, refs: Iterable[str]) -> list[Artifact]:
+        """Several REFs, of which `-` is as many as there are lines."""
+        named = ((line for line in _standard_input()) if ref == "-" else [ref] for ref in refs)
+        return [self.resolve(ref) for ref in itertools.chain.from_iterable(named)]
 
     # -- what this shell made last ---------------------------------------------------------------------------------
 
-    def current(self, stage: str) -> Artifact | None:
-        """What the stage made last in this shell (SWGCTL_SCOPE, else the parent process)."""
+    def current(self, *stages: str) -> Artifact | None:
+        """What one of the stages made last in this shell (SWGCTL_SCOPE, else the parent process)."""
         # `bash -c 'a && b'` replaces itself by b, which then is what a's parent was.
         for name in dict.fromkeys((scope(), scope(os.getpid()))):
-            with contextlib.suppress(FileNotFoundError):
-                path = Path((self.root / "current" / name / stage).read_text().strip())
+            notes = [note for stage in stages if (note := self.root / "current" / name / stage).is_file()]
+            if notes:
+                path = Path(max(notes, key=lambda note: note.stat().st_mtime_ns).read_text().strip())
                 return Artifact(path) if path.is_dir() else None
         return None
 
@@ -256,7 +291,7 @@ class Store:
                 return artifact, "cached"
             work = self.work(key, force)
             resumed = (work / "checkpoint.safetensors").exists()
-            directory = self.root / "tmp" / f"{_here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
+            directory = self.root / "tmp" / f"{here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
             directory.mkdir(parents=True)
             try:
                 started = time.monotonic()
@@ -283,6 +318,7 @@ class Store:
         outputs = {name: file["sha256"] for name, file in files.items() if name not in RECORDS}
         digest = hashlib.sha256(canonical(outputs).encode()).hexdigest()
         meta = {"schema": SCHEMA, **record, "digest": digest, "files": files}
+        meta["sha256"] = record_checksum(meta)
         write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
         place = self.place(record["stage"], record["task"]["name"], record["key"])
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -346,9 +382,9 @@ class Store:
     def garbage(self) -> list[Path]:
         """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
         finished = {entry.name for entry in self._entries()}
-        drafts = [p for p in _children(self.root / "tmp") if _dead(p.name, 2) or (_old(p) and not _ours(p.name, 2))]
+        drafts = [p for p in _children(self.root / "tmp") if dead(p.name, 2) or (_old(p) and not ours(p.name, 2))]
         work = [p for p in _children(self.root / "work") if p.name in finished or _old(p)]
-        shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and _dead(p.name[6:], 1)]
+        shells = [p for p in _children(self.root / "current") if p.name.startswith("shell-") and dead(p.name[6:], 1)]
         return drafts + [p for p in work if not self._busy(p.name[:KEY_LENGTH])] + shells
 
     def _busy(self, key: str) -> bool:
@@ -363,27 +399,11 @@ class Store:
         return False
 
 
-def scope(process: int | None = None) -> str:
-    """Which shell this is: $SWGCTL_SCOPE, else the parent process's number and start time."""
-    if name := os.environ.get("SWGCTL_SCOPE"):
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-            raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'", "SWGCTL_SCOPE=mine")
-        return f"scope-{name}"
-    shell = process or os.getppid()
-    return f"shell-{_here(shell)}-{_start_time(shell)}"
-
-
-def _here(process: int | None = None) -> str:
-    """A process (this one) on this machine, as it enters names: several machines may share a store."""
-    return f"{socket.gethostname()}-{process or os.getpid()}"
-
-
-def _start_time(process: int) -> str:
-    try:
-        # the 22nd field; the second one may hold spaces but ends with the last ')'
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "0"
+def _standard_input() -> list[str]:
+    """The REFs on it, one a line.  Raises InputError where there is none."""
+    if refs := [line.strip() for line in sys.stdin.read().split("\n") if line.strip()]:
+        return refs
+    raise InputError("standard input named no artifact", "swgctl ls")
 
 
 def _directories(path: Path | str) -> list[os.DirEntry]:
@@ -406,25 +426,6 @@ def _old(path: Path) -> bool:
     with contextlib.suppress(OSError):
         newest = max((p.stat().st_mtime for p in [path, *path.rglob("*")]), default=0.0)
         return time.time() - newest > DAY
-    return False
-
-
-def _ours(name: str, more: int) -> bool:
-    """Whether a name of `_here` and so many words more is of this machine: machines' names may hold dashes, too."""
-    return name.rsplit("-", more + 1)[0] == socket.gethostname()
-
-
-def _dead(name: str, more: int) -> bool:
-    """Whether the process of such a name has ended; False for another machine's."""
-    number = name.removeprefix(f"{socket.gethostname()}-").partition("-")[0]
-    if not _ours(name, more) or not number.isdigit():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it runs, as somebody else
-        pass
     return False
 
 

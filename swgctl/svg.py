@@ -70,8 +70,10 @@ def _rulers(scales: list[float], marks: list[float], x, y, name: str) -> list[st
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most that many round numbers in [low, high], 1, 2 or 5 times a power of ten apart."""
-    span = (high - low) or abs(low) or 1.0
+    """At most that many round numbers in [low, high], 1, 2 or 5 times a power of ten apart; of one value itself."""
+    if low == high:
+        return [float(f"{low:.3g}")]
+    span = high - low
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(s * power for s in (1, 2, 5, 10, 20) if span / (s * power) <= most - 1)
     return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

@@ -273,9 +273,14 @@ def test_an_answer_comes_quickly(chain, args):
 
 
 def test_a_reader_that_goes_away_is_no_error(chain):
-    answer = shell("swgctl recipe show demo | true; swgctl ls | head -n 1")
-    assert len(answer.lines) == 1
+    answer = shell(
+        "set -o pipefail; swgctl recipe show demo | true && swgctl ls | head -n 1 && swgctl task ls --json | head -c 9",
+        "bash",
+        PYTHONUNBUFFERED="1",
+    )
+    assert answer.code == 0
     assert "error" not in answer.err
+    assert answer.out.endswith('{"task": ')
 
 
 def test_debug_shows_the_traceback(monkeypatch):
@@ -322,6 +327,38 @@ def test_ambiguity_is_refused_with_lines_to_paste(chain, monkeypatch):
     assert [line.partition("#")[2].strip() for line in answer.helps] == ["pendulum, seeds 0", "pendulum, seeds 7"]
     pasted = swgctl(*shlex.split(answer.helps[1], comments=True)[1:], "--json").json
     assert pasted["seeds"] == [7]
+
+
+def test_lines_to_paste_name_a_store_that_is_not_the_usual_one(chain, tmp_path, monkeypatch):
+    shutil.copytree(chain.store, tmp_path / "my store")
+    monkeypatch.setenv("SWGCTL_STORE", str(tmp_path / "usual"))
+    usual = swgctl("show", "nothing")
+    other = swgctl("show", "nothing", "--store", tmp_path / "my store")
+    assert (usual.helps, other.helps) == (["swgctl ls"], [f"swgctl ls --store '{tmp_path / 'my store'}'"])
+    assert len(swgctl(*shlex.split(other.helps[0])[1:]).lines) == 4
+
+
+def test_a_stage_of_the_wrong_input_names_a_command_that_there_is(chain):
+    answer = stage(chain, "augment", "--from", chain.made("eval").name)
+    answer.refused(3, "augment starts from a critic")
+    assert swgctl(*answer.helps[0].split()[1:]).path == chain.made("critic")
+
+
+@pytest.mark.parametrize(
+    ("args", "whose"),
+    [
+        (["run", "demo", "--set", "toy.lr=3"], "toy"),
+        (["plan", "demo", "--grid", "toy.lr=1,2"], "toy"),
+        (["recipe", "show", "demo", "--set", "toy.lr=3"], "toy"),
+        (["recipe", "show", "moons", "--set", "critic.lr=3"], "run"),
+        (["critic", "demo", "--set", "toy.lr=3"], "toy"),
+        (["critic", "demo", "--set", "eval.rho=3"], "run"),
+    ],
+)
+def test_a_setting_of_another_command_is_refused(args, whose):
+    answer = swgctl(*args)
+    answer.refused(2, "says nothing to")
+    assert answer.helps == [f"swgctl {whose} takes it"]
 
 
 def test_nothing_that_fits_is_said_with_the_stage_to_run(tmp_path):

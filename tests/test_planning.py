@@ -85,6 +85,10 @@ def test_each_line_names_the_store_that_is_meant(named, tmp_path, monkeypatch):
     assert line == f"swgctl run demo --store {tmp_path / 'below' / named if named else tmp_path / 'swg-store'}"
 
 
+def test_two_formats_are_refused():
+    swgctl("plan", "demo", "--json", "--format", "commands").refused(2, "two formats")
+
+
 def test_a_setting_is_varied_once():
     grid = ["--grid", "diffuse.lr=1e-4,2e-4", "--grid", "diffuse.lr = 3e-4"]
     answer = swgctl("plan", "demo", *grid)

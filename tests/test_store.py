@@ -208,7 +208,7 @@ def test_a_scope_that_is_no_name_is_refused_before_anything_is_built(built, tmp_
 
 
 def test_without_a_scope_the_parent_process_is_it(monkeypatch):
-    from swgctl.store import scope
+    from swgctl.processes import scope
 
     monkeypatch.delenv("SWGCTL_SCOPE")
     assert scope().startswith(f"shell-{socket.gethostname()}-{os.getppid()}-")
@@ -295,6 +295,47 @@ def test_gc_dry_run_removes_nothing(littered):
     assert removed(answer) == set(garbage)
     assert "would remove 4" in answer.err
     assert all(path.exists() for path in [*garbage, *needed])
+
+
+def test_gc_says_what_it_cannot_remove(littered, monkeypatch):
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as of a disk that cannot be written
+    swgctl("gc").refused(1, "4 leftover(s) cannot be removed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta | {"inputz": meta.pop("inputs")},
+        lambda meta: meta | {"schema": "x"},
+        lambda meta: {"schema": 1},
+        lambda meta: meta | {"files": []},
+        lambda meta: meta | {"wall_s": 7.0},
+        lambda meta: meta | {"metrics": {}},
+    ],
+)
+def test_a_record_that_was_changed_is_found(chain, change):
+    file = chain.made("eval") / "artifact.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    swgctl("verify").refused(4, str(chain.made("eval")))
+    assert swgctl("ls").code in (0, 4)  # 0 where it is still a record
+
+
+def test_several_lines_on_standard_input(chain):
+    both = f"{chain.made('critic')}\n\n{chain.made('eval')}\n"
+    assert len(swgctl("verify", "-", stdin=both).lines) == 2
+    swgctl("show", "-", stdin=both).refused(3, "named 2 artifacts")
+    assert swgctl("report", "-", "--format", "json", stdin=f"{chain.made('eval')}\n" * 2).code == 0
+
+
+def test_a_whole_key_is_a_ref(chain):
+    key = json.loads((chain.made("eval") / "artifact.json").read_text())["key"]
+    assert swgctl("show", key).path == chain.made("eval")
+    swgctl("show", key[:-1] + "-").refused(3, "no artifact")
+
+
+def test_an_empty_store_is_said(tmp_path, chain):
+    assert "has no artifacts" in swgctl("verify", "--store", tmp_path / "none").err
+    assert "has no artifacts of task 'foo'" in swgctl("ls", "--task", "foo").err
 
 
 def test_gc_twice_finds_nothing_more(littered):

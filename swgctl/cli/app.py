@@ -41,8 +41,10 @@ class Group(TyperGroup):
             return fail(error.format_message(), f"{context.command_path if context else 'swgctl'} --help", 2)
         except (KeyboardInterrupt, typer.Abort):
             return fail("stopped by SIGINT", "run the same command again to go on", 130)
-        except BrokenPipeError:  # whoever reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (BrokenPipeError, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever reads has seen enough
             return 0
         except Exception as error:
             if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):

@@ -6,6 +6,7 @@ import typer
 
 from swgctl.cli.app import app, recipe_app
 from swgctl.cli.options import Env, Json, Recipe, Set, StoreOption, Tasks, Until
+from swgctl.errors import UsageError
 
 
 @recipe_app.command("ls")
@@ -58,6 +59,8 @@ def plan(
     from swgctl import planning
     from swgctl.store import Store
 
+    if as_json and format not in ("table", "json"):
+        raise UsageError(f"--json and --format {format} are two formats", "leave out one of them")
     where = Store.locate(store)
     runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, where, until)
     planning.report(runs, where, "json" if as_json else format)

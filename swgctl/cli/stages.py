@@ -84,7 +84,7 @@ def numbers(texts: list[str] | None, kind: type, option: str) -> list | None:
     try:
         return [kind(part) for text in texts for part in text.split(",")] if texts else None
     except ValueError:
-        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{option} 0,5,10") from None
+        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{option} 1,8") from None
 
 
 @stage("critic")

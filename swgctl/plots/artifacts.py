@@ -25,7 +25,7 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
         "weights": (["augment"], draw_weights),
         "training": (["diffuse", "critic", "toy"], draw_training),
     }[kind]
-    artifact = store.resolve(ref) if ref is not None else next(filter(None, map(store.current, stages)), None)
+    artifact = store.resolve(ref) if ref is not None else store.current(*stages)
     if artifact is None:
         raise InputError(f"this shell has made no {' or '.join(stages)} artifact", f"swgctl plot {kind} REF")
     older = (ancestor(artifact, stage) for stage in stages)

@@ -7,7 +7,7 @@ from pathlib import Path
 from swgctl.evaluations import Group, gather, select
 from swgctl.families import OF_TASK
 from swgctl.files import canonical
-from swgctl.plots.figures import GREY, Picture, panels, publish, style
+from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
 from swgctl.sheets import described
 from swgctl.store import Store
 from swgctl.tasks import quoted
@@ -20,8 +20,9 @@ def compare(store: Store, refs: list[str], task: str | None, out: str | None) ->
     """Draws the cells of evaluations side by side, a panel for each task, with what the paper prints."""
     groups = gather(select(store, refs, task))
     tasks = {group.task.name: group for group in groups}
-    name = "-".join(["compare", *tasks]) if len(tasks) == 1 else f"compare-{len(tasks)}-tasks"
-    return publish(store, name, out, lambda: draw_comparison(groups))
+    of = next(iter(tasks)) if len(tasks) == 1 else f"{len(tasks)}-tasks"
+    drawn = tag(*(evaluation.key for group in groups for evaluation in group.evaluations))
+    return publish(store, f"compare-{of}-{drawn}", out, lambda: draw_comparison(groups))
 
 
 def draw_comparison(groups: list[Group]) -> Picture:

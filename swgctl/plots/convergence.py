@@ -5,7 +5,7 @@ from pathlib import Path
 from swgctl import console
 from swgctl.diffusion import SAMPLERS, exact
 from swgctl.errors import UsageError
-from swgctl.plots.figures import GREY, Picture, panels, publish, short, style
+from swgctl.plots.figures import GREY, Picture, panels, publish, short, style, tag
 from swgctl.store import Store
 
 
@@ -19,7 +19,7 @@ def convergence(store: Store, beta: float, samples: int, seed: int, out: str | N
         _print(rows, f"a ring of eight modes, beta = {beta:g}, {samples:,} samples of exact denoisers")
         return draw_convergence(rows)
 
-    return publish(store, f"convergence-beta-{beta:g}", out, draw)
+    return publish(store, f"convergence-beta-{beta:g}-{tag(beta, samples, seed)}", out, draw)
 
 
 def _print(rows: list[dict], title: str) -> None:

@@ -1,5 +1,6 @@
 """How pictures look and are written: PNG or SVG, the numbers beside them as CSV, from the same input the same bytes."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
-from swgctl.files import write_atomically
+from swgctl.files import canonical, write_atomically
 from swgctl.records import as_csv
 from swgctl.store import Store
 
@@ -39,6 +40,11 @@ STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
 }
+
+
+def tag(*what) -> str:
+    """Eight characters that differ where what is drawn does, for the name of a picture of several things."""
+    return hashlib.sha256(canonical(what).encode()).hexdigest()[:8]
 
 
 def style(i: int) -> dict:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from swgctl.errors import InputError
-from swgctl.plots.figures import Picture, panels, publish, short, style
+from swgctl.plots.figures import Picture, panels, publish, short, style, tag
 from swgctl.store import Store
 
 HELP = "swgctl bench scaling --json > FILE"
@@ -30,7 +30,7 @@ def scaling(store: Store, files: list[str], out: str | None) -> Path:
     rows = [row for file in files for row in read_measurements(file)]
     if not rows:
         raise InputError(f"nothing was measured in {', '.join(files)}", HELP)
-    return publish(store, "scaling", out, lambda: draw_scaling(rows))
+    return publish(store, f"scaling-{tag(*rows)}", out, lambda: draw_scaling(rows))
 
 
 def read_measurements(file: str) -> list[dict]:

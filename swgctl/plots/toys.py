@@ -1,12 +1,11 @@
 """The toy experiments: samples above the ground truth (SWG, Figures 2, 3 and 6)."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swgctl.plots.figures import COLOURS, GREY, Picture, publish
+from swgctl.plots.figures import COLOURS, GREY, Picture, publish, tag
 from swgctl.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def draw_toys(samples: dict[str, dict]) -> "Figure":
 
 def all_toys(store: Store, artifacts: list[Artifact]) -> Path:
     """The densities of several toy artifacts in one picture, their distances beside it; returns its path."""
-    name = f"toys-{hashlib.sha256(''.join(artifact.key for artifact in artifacts).encode()).hexdigest()[:8]}"
+    name = f"toys-{tag(*(artifact.key for artifact in artifacts))}"
     return publish(store, name, None, lambda: _draw_all(artifacts))
 
 

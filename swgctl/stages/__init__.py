@@ -3,6 +3,7 @@
 import importlib
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -139,9 +140,7 @@ def run_stage(
     if stage not in STAGES:
         raise UsageError(f"unknown stage '{stage}'", f"one of {', '.join(STAGES)}")
     store = store if isinstance(store, Store) else Store.locate(store and str(store))
-    for text in assignments:
-        if owner(text) in STAGES and owner(text) != stage:
-            raise UsageError(f"--set {text} says nothing to {stage}", "swgctl run takes the settings of all stages")
+    check_owners(assignments, (stage,), stage)
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     layers = {"recipe": recipe, "assignments": assignments, "flags": flags}
     inputs: dict[str, Artifact] = {}
@@ -190,6 +189,15 @@ def owner(assignment: str) -> str:
     return "critic" if section == "seeds" else section
 
 
+def check_owners(assignments: Iterable[str], stages: tuple[str, ...], command: str) -> None:
+    """Raises UsageError for a --set that is of another stage than a command's own."""
+    for text in assignments:
+        if (whose := owner(text)) in STAGES and whose not in stages:
+            raise UsageError(
+                f"--set {text} says nothing to {command}", f"swgctl {'run' if whose in CHAIN else whose} takes it"
+            )
+
+
 def _module(stage: str):
     """Of a stage; imported here, so that planning and looking stay quick."""
     return importlib.import_module(f"swgctl.stages.{stage}")
@@ -210,6 +218,7 @@ def run_all(
     flags  by stage; until: the stage to end with; the other arguments are those of `run_stage`.
     """
     started, wanted = time.monotonic(), chain(until)
+    check_owners(assignments, CHAIN, "run")
     store = Store.locate(store)
     found = tasks.get(task, environment)
     # Everything is checked before the first stage is built; then each stage is told its own.

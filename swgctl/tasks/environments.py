@@ -112,12 +112,16 @@ def check(env: gymnasium.Env, transitions: Transitions) -> None:
         )
 
 
-def check_dimensions(transitions: Transitions, dimensions: tuple[int, int], whose: str) -> None:
+def check_dimensions(
+    transitions: Transitions,
+    dimensions: tuple[int, int],
+    whose: str,
+    help: str = "name the environment that the data is from: --env ENV_ID",
+) -> None:
     """Raises InputError unless observations and actions have these many dimensions, which are those of `whose`."""
     rows = (transitions.observations, transitions.actions)
     for what, found, expected in zip(("observations", "actions"), rows, dimensions, strict=True):
         if found.shape[1] != expected:
             raise InputError(
-                f"{transitions.source}: {what} have {found.shape[1]} dimensions, those of {whose} {expected}",
-                "name the environment that the data is from: --env ENV_ID",
+                f"{transitions.source}: {what} have {found.shape[1]} dimensions, those of {whose} {expected}", help
             )

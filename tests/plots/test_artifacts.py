@@ -82,6 +82,10 @@ def test_the_mean_over_the_seeds_is_the_line(chain):
 def test_this_shells_last_artifact_is_taken(chain):
     made = chain.critic("--seeds", "3").path
     assert made.name in swgctl("plot", "training").path.name
+    assert chain.run("--until", "diffuse").path == chain.made("diffuse")
+    assert chain.made("diffuse").name in swgctl("plot", "training").path.name
+    assert chain.critic("--seeds", "3").path == made
+    assert made.name in swgctl("plot", "training").path.name
 
 
 def test_what_has_no_such_picture_is_refused(chain):

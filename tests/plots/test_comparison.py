@@ -132,6 +132,14 @@ def test_refusals_are_those_of_the_report(store, tmp_path):
     swgctl("plot", "compare", "--store", tmp_path / "empty").refused(3, "no evaluation")
 
 
+def test_other_evaluations_are_another_picture(tmp_path):
+    """Where no file is named."""
+    made = [evaluation(tmp_path / "store", "demo", normal([(0.0, 1)], [0]), diffuse_K=k).path for k in (5, 6, 7)]
+    pictures = [swgctl("plot", "compare", made[0], other, "--store", tmp_path / "store").path for other in made[1:]]
+    assert len(set(pictures)) == 2
+    assert all(picture.is_file() for picture in pictures)
+
+
 def test_many_groups_keep_to_their_line(tmp_path):
     for i in range(8):
         evaluation(tmp_path / "store", "demo", normal([(0.0, 1), (5.0, 1)], [0]), diffuse_K=10 + i)
