@@ -5,12 +5,11 @@ import math
 import os
 import signal
 import threading
-import time
 
 import pytest
 import torch
 
-from swgctl import signals, training
+from swgctl import training
 from swgctl.errors import CorruptError, Interrupted, SwgError
 from swgctl.files import read_tensors, write_atomically
 from swgctl.optimisers import Adam
@@ -209,28 +208,6 @@ def test_a_signal_from_elsewhere_stops_it_too(tmp_path):
     with pytest.raises(Interrupted):
         run(Walk(2), tmp_path, steps=10**9)
     assert (tmp_path / "checkpoint.safetensors").exists()
-
-
-def test_a_signal_is_not_lost_where_a_library_raises_its_own_exception_instead():
-    """As PyTorch does where one comes in the middle of a conversion."""
-
-    def convert():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-        except Interrupted:
-            raise ValueError("could not determine the shape of object type") from None
-
-    with pytest.raises(Interrupted, match="SIGTERM"), signals.handled():
-        convert()
-    with pytest.raises(ValueError, match="shape"), signals.handled():
-        raise ValueError("shape")  # and without one it is nobody else's
-
-
-def test_a_signal_while_it_is_deferred_is_not_lost():
-    with pytest.raises(Interrupted, match="SIGTERM"), signals.deferred():
-        os.kill(os.getpid(), signal.SIGTERM)
-    signals.check()  # and the next run is not stopped by it
 
 
 def test_a_checkpoint_that_another_process_removes_meanwhile_is_not_called_damaged(tmp_path, monkeypatch):
