@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_number(cls, value, info):
+    def _no_flag(cls, value, info):
         flag = cls.model_fields[info.field_name].annotation is bool
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, bool) and not flag:  # as `yes` and `on` are read; 1 would be taken for it

@@ -13,7 +13,7 @@ from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import sha256, write_atomically
 from swgctl.tasks import Task, quoted, registry
-from swgctl.tasks.cache import cache_folder, pin_of, pinned
+from swgctl.tasks.cache import cache_folder, pin, pin_of, pinned
 
 REWARDS = {
     "none": "as recorded",
@@ -66,7 +66,7 @@ def _row(task: Task) -> list[str]:
 
 def show(name: str, environment: str | None, as_json: bool) -> None:
     """Everything that is known of a task, as YAML or as one object, on stdout."""
-    found = describe(_at_hand(name, environment))
+    found = describe(_without_download(name, environment))
     if as_json:
         print(json.dumps(found))
     else:
@@ -81,7 +81,7 @@ def describe(task: Task) -> dict:
         "task": task.name,
         "source": task.source,
         "file": path and str(path),
-        "sha256": _pin(path) if path else None,
+        "sha256": pin(path) if path else None,
         "rows": facts.rows,
         "dimensions": facts.dimensions and dict(zip(("observation", "action"), facts.dimensions, strict=True)),
         "environment": task.environment,
@@ -102,12 +102,7 @@ def describe(task: Task) -> dict:
     }
 
 
-def _pin(path: Path) -> str | None:
-    text = pin_of(path).read_text() if pin_of(path).exists() else ""
-    return text.partition(" ")[0].strip() or None
-
-
-def _at_hand(name: str, environment: str | None = None) -> Task:
+def _without_download(name: str, environment: str | None = None) -> Task:
     """The task of a name.  Raises InputError for a Minari set that is not here: nothing is downloaded for a look."""
     if name.startswith("minari:"):
         from swgctl.tasks import minari_folder
@@ -143,12 +138,12 @@ def verify(names: list[str]) -> None:
     Raises CorruptError when one is not whole, after all have been looked at; InputError for a task without a file.
     """
     if names:
-        found = {name: tasks.at_hand(_at_hand(name)) for name in names}
+        found = {name: tasks.at_hand(_without_download(name)) for name in names}
         if missing := [name for name, path in found.items() if path is None]:
             raise InputError(f"no file of {', '.join(missing)} is here", f"swgctl data fetch {' '.join(missing)}")
         paths = list(found.values())
     else:
-        paths = [pin.with_suffix("") for pin in sorted(cache_folder().rglob("*.sha256"))]
+        paths = [kept.with_suffix("") for kept in sorted(cache_folder().rglob("*.sha256"))]
         say(f"{cache_folder()}: {len(paths)} file(s) with a checksum")
     whole, damaged = [], []
     for path in paths:
@@ -237,7 +232,7 @@ def survey(name: str, environment: str | None) -> dict:
     from swgctl.tasks import transitions
 
     path = Path(name)
-    task = None if path.is_file() and environment is None else _at_hand(name, environment)
+    task = None if path.is_file() and environment is None else _without_download(name, environment)
     if task:
         path = tasks.at_hand(task)
         if path is None:

@@ -47,11 +47,11 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
     compiled  by torch.compile, which fuses what lies between the matrix products; on CUDA captured as well
     """
     if mode == "compiled":
-        step = compiled(step)
+        step = _compiled(step)
     return step if mode == "eager" or device.type != "cuda" else Replay(step, state, partial(capture, device=device))
 
 
-def compiled(step: Step) -> Step:
+def _compiled(step: Step) -> Step:
     """By torch.compile, at the first call.  Raises CompileError then, as where there is no compiler."""
     # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16

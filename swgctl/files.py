@@ -6,7 +6,6 @@ import io
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,6 +61,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
     durable  the new one is on the disk by then; without it, a crash of the machine may lose it.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
+        import tempfile  # here, since few need it
+
         with tempfile.TemporaryDirectory() as directory:
             write(draft := Path(directory) / path.name)
             path.write_bytes(draft.read_bytes())

@@ -65,8 +65,6 @@ class Policy:
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         array = isinstance(observations, np.ndarray)
         x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
-        if x.dim() < 3 and len(self.seeds) > 1:
-            raise ValueError(f"a policy of {len(self.seeds)} seeds takes observations (S, E, O), not {tuple(x.shape)}")
         full = x.reshape((1,) * (3 - x.dim()) + x.shape)
         wanted = (len(self.seeds), self.denoiser.inputs - self.action_dim - 1)
         if full.dim() != 3 or (full.shape[0], full.shape[2]) != wanted:

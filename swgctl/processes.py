@@ -37,7 +37,7 @@ def ours(name: str, more: int) -> bool:
 
 def dead(name: str, more: int) -> bool:
     """Whether the process of such a name has ended; False for another machine's."""
-    number = name.removeprefix(f"{socket.gethostname()}-").partition("-")[0]
+    _, number, *_ = [*name.rsplit("-", more + 1), ""]
     if not ours(name, more) or not number.isdigit():
         return False
     try:

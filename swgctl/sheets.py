@@ -116,6 +116,7 @@ def differences(part: Group | Family) -> list[str]:
 
 
 def described(settings: dict) -> str:
+    """Settings by dotted name, as a reader takes them in."""
     return ", ".join(f"{name} = {_value(value)}" for name, value in settings.items())
 
 

@@ -239,7 +239,7 @@ class Store:
 
     def resolve_all(self, refs: Iterable[str]) -> list[Artifact]:
         """Several REFs, of which `-` is as many as there are lines."""
-        named = ((line for line in _standard_input()) if ref == "-" else [ref] for ref in refs)
+        named = (_standard_input() if ref == "-" else [ref] for ref in refs)
         return [self.resolve(ref) for ref in itertools.chain.from_iterable(named)]
 
     # -- what this shell made last ---------------------------------------------------------------------------------
@@ -249,7 +249,9 @@ class Store:
         # `bash -c 'a && b'` replaces itself by b, which then is what a's parent was.
         for name in dict.fromkeys((scope(), scope(os.getpid()))):
             notes = [note for stage in stages if (note := self.root / "current" / name / stage).is_file()]
-            if notes:
+            if not notes:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 path = Path(max(notes, key=lambda note: note.stat().st_mtime_ns).read_text().strip())
                 return Artifact(path) if path.is_dir() else None
         return None

@@ -244,7 +244,7 @@ def test_act_is_the_same_where_the_caller_wants_no_gradients():
 
 
 def test_act_of_many_seeds_refuses_observations_without_their_axis():
-    with pytest.raises(ValueError, match="3 seeds takes observations"):
+    with pytest.raises(ValueError, match=rf"observations must be \(3, E, {O}\), not \({E}, {O}\)"):
         make(SEEDS).act(torch.zeros(E, O))
 
 

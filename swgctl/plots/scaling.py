@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from swgctl.errors import InputError
+from swgctl.files import canonical
 from swgctl.plots.figures import Picture, panels, publish, short, style, tag
 from swgctl.store import Store
 
@@ -47,11 +48,12 @@ def read_measurements(file: str) -> list[dict]:
             continue
         try:
             row = json.loads(line)
+            canonical(row)  # refuses what is not finite
             rates = [row["value"], row["steps_per_s"], row.get("seed_steps_per_s", row["steps_per_s"])]
             if timed(row):
                 rates += [row["seconds_mean"], 1 + row["seconds_sd"]]
             named = isinstance(row["what"], str) and isinstance(row["axis"], str)
-            if not (named and all(0 < rate < math.inf for rate in rates)):
+            if not (named and all(rate > 0 for rate in rates)):
                 raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(

@@ -19,11 +19,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swgctl"
 
 
-@contextlib.contextmanager
-def writable(target: Path) -> Iterator[None]:
-    """While inside, a file system's refusal is a SwgError that says what to do."""
+def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
+    """The sha256 of `target`, which `make` has written first where it is not there yet, in one process at a time.
+
+    Raises CorruptError as `pinned` does, SwgError where the file system refuses.
+    """
     try:
-        yield
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            with locked(target, say):
+                if not target.exists():  # the process that we waited for may have made it
+                    make()
+        return pinned(target)
     except OSError as error:
         raise SwgError(
             f"{target} cannot be cached: {error.strerror or error}",
@@ -48,19 +55,26 @@ def pin_of(target: Path) -> Path:
     return target.with_name(target.name + ".sha256")
 
 
+def pin(target: Path) -> str | None:
+    """The checksum that is kept beside a file; None where there is none, or an empty one."""
+    try:
+        return pin_of(target).read_text(errors="replace").partition(" ")[0].strip() or None
+    except FileNotFoundError:
+        return None
+
+
 def pinned(target: Path) -> str:
     """The file's sha256, which must be the one that is kept beside it from its first use on.
 
     Raises CorruptError where it is another one.
     """
-    pin, found = pin_of(target), sha256(target)
-    if not pin.exists():
-        write_text(pin, f"{found}  {target.name}\n", durable=False)
+    kept, found = pin_of(target), sha256(target)
+    if not kept.exists():
+        write_text(kept, f"{found}  {target.name}\n", durable=False)
         return found
-    expected = pin.read_text(errors="replace").partition(" ")[0].strip()
-    if found != expected:
+    if found != (expected := pin(target)):
         raise CorruptError(
-            f"{target}: its sha256 is {found}, but {pin.name} says {expected or 'nothing'}",
-            f"rm '{target}' to get it again, or rm '{pin}' to take the file as it is",
+            f"{target}: its sha256 is {found}, but {kept.name} says {expected or 'nothing'}",
+            f"rm '{target}' to get it again, or rm '{kept}' to take the file as it is",
         )
     return found

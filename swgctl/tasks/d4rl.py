@@ -16,7 +16,7 @@ import h5py
 
 from swgctl.errors import InputError
 from swgctl.files import sha256
-from swgctl.tasks.cache import Say, cache_folder, locked, pinned, writable
+from swgctl.tasks.cache import Say, cache_folder, cached
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 60  # seconds without a byte
@@ -40,19 +40,13 @@ def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> tup
             return found, sha256(found)
         say(f"SWGCTL_DATA: {os.environ['SWGCTL_DATA']} does not hold {Path(relative_path).name}")
     target = cache_folder() / relative_path
-    with writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            with locked(target, say):
-                if not target.exists():  # the process that we waited for may have brought it
-                    _download(relative_path, target, say, progress)
-        return target, pinned(target)
+    return target, cached(target, say, lambda: _download(relative_path, target, say, progress))
 
 
 def find(relative_path: str) -> Path | None:
     """The file where `fetch` would take it from without a download, unchecked; None where it is not here."""
-    cached = cache_folder() / relative_path
-    return _in_local_folder(relative_path) or (cached if cached.exists() else None)
+    fetched = cache_folder() / relative_path
+    return _in_local_folder(relative_path) or (fetched if fetched.exists() else None)
 
 
 def _in_local_folder(relative_path: str) -> Path | None:

@@ -19,7 +19,7 @@ from swgctl.errors import SwgError, UsageError, nearest
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import registry
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
-from swgctl.tasks.cache import locked, pinned, writable
+from swgctl.tasks.cache import cached, pinned
 from swgctl.tasks.transitions import SCHEMA
 from swgctl.tasks.waypoints import walk
 
@@ -64,20 +64,15 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path,
     where the file is not the one that was written, SwgError where it cannot be.
     """
     path, task = path_of(name, directory), of(name)
-    with writable(path):
-        directory.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            return path, pinned(path)
-        with locked(path, say):
-            if path.exists():  # the process that we waited for has made it
-                return path, pinned(path)
-            rows = sum(rows for _, rows in task.policies)
-            say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
-            digest = pinned(roll_out(task, path))
-    recorded = json.loads(RECORDED.read_text())
-    if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions()):
-        say(f"{name}: {remark}")
-    return path, digest
+
+    def make() -> None:
+        rows = sum(rows for _, rows in task.policies)
+        say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
+        digest, recorded = pinned(roll_out(task, path)), json.loads(RECORDED.read_text())
+        if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions()):
+            say(f"{name}: {remark}")
+
+    return path, cached(path, say, make)
 
 
 def of(name: str) -> LocalTask:

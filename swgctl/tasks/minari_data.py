@@ -23,7 +23,7 @@ from gymnasium import spaces
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import environments, minari_folder
-from swgctl.tasks.cache import Say, locked, pinned, writable
+from swgctl.tasks.cache import Say, cached
 from swgctl.tasks.registry import Task, family_of
 from swgctl.tasks.transitions import SCHEMA
 
@@ -77,17 +77,15 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
     """
     dataset = minari_folder.load(id, say)
     path = _path(dataset, directory)
-    with writable(path):
-        directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            with locked(path, say):
-                if not path.exists():  # the process that we waited for may have made it
-                    size = f"{dataset.total_steps:,} steps, {dataset.total_episodes:,} episodes"
-                    say(f"minari:{id}: converting {size}, this once, into {path}")
-                    if _references(dataset) is None:
-                        say(f"minari:{id} has no reference scores: results will be returns, without normalised scores")
-                    write_atomically(path, lambda draft: _write(draft, dataset))
-        return path, pinned(path)
+
+    def convert() -> None:
+        size = f"{dataset.total_steps:,} steps, {dataset.total_episodes:,} episodes"
+        say(f"minari:{id}: converting {size}, this once, into {path}")
+        if _references(dataset) is None:
+            say(f"minari:{id} has no reference scores: results will be returns, without normalised scores")
+        write_atomically(path, lambda draft: _write(draft, dataset))
+
+    return path, cached(path, say, convert)
 
 
 def find(id: str, directory: Path) -> Path | None:

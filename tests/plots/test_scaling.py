@@ -118,6 +118,7 @@ def test_from_standard_input(file, tmp_path):
         json.dumps(row("batch", 1, 0.0)),
         json.dumps(row("batch", "x", 1.0)),
         json.dumps(row("batch", 1, float("inf"))),
+        json.dumps(row("batch", 1, 1.0, peak_bytes=float("nan"))),
         *(json.dumps(TIMES[0] | {name: value}) for name, value in (("seconds_mean", 0), ("seconds_sd", None))),
     ],
 )
