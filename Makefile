@@ -1,4 +1,6 @@
 # make demo | make test | make lint: each makes the virtual environment on its first use and needs nothing else.
+# make test-fast: what neither trains nor simulates for long; make test-portable: the numbers, as other processors have
+# them; make test-slow: minutes of proof.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-fast test-portable test-slow lint clean
 install: $(VENV)/installed
 
 demo: install
@@ -21,8 +23,28 @@ demo: install
 	echo "score against rho:  $$scores"; \
 	echo "weights' histogram: $$weights"
 
+# Two processes share two cores, so each computes in one thread.  What reads a clock comes after them, alone.
+PARALLEL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+FAST := 'not slow and not timing and not training'
+
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(PARALLEL) -m 'not slow and not timing'
+	$(BIN)/python -m pytest -m 'timing and not slow'
+
+test-fast: install
+	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST)
+
+# Other instructions, other numbers of threads: sums in another order, and the last bits with them.
+NUMBERS := tests/diffusion tests/models tests/toys tests/test_critics.py tests/test_execution.py tests/test_learners.py \
+	tests/test_policy.py tests/test_rollout.py tests/test_training.py tests/test_weights.py
+
+test-portable: install
+	@set -e; for settings in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+		'OMP_NUM_THREADS=1 MKL_NUM_THREADS=1' 'OMP_NUM_THREADS=2 MKL_NUM_THREADS=2' \
+		'OMP_NUM_THREADS=4 MKL_NUM_THREADS=4' MKL_CBWR=COMPATIBLE; do \
+		echo "$$settings"; \
+		env OMP_NUM_THREADS=1 $$settings $(PARALLEL) -m $(FAST) $(NUMBERS); \
+	done
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ MODES = ("eager", "graph", "compiled")
 Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
-# The names of `torch.set_float32_matmul_precision`.  Where a processor has no faster products, they are fp32: bf16
-# takes AMX or AVX-512 BF16 on a CPU, and is TF32 to PyTorch on CUDA; tf32 takes AMX-FP16 on a CPU.
+# The names of `torch.set_float32_matmul_precision`.  They allow coarser factors and ask for none; on CUDA "medium" is
+# TF32 as well.
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
@@ -30,13 +30,22 @@ def products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@cache
 def effective(precision: str, device: str) -> str:
-    """What factors are rounded to in truth: a processor without such products takes the next finer ones."""
-    if device.startswith("cuda"):
-        return "fp32" if precision == "fp32" else "tf32"
-    if precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bf16"
-    return "tf32" if precision != "fp32" and torch.cpu._is_amx_fp16_supported() else "fp32"
+    """What factors are rounded to in truth, fp32, tf32 or bf16, as a product shows.
+
+    A processor's flags do not tell: with AVX-512 BF16 but no AMX, oneDNN multiplies in fp32 all the same.  Times the
+    identity a factor comes back as it was rounded.  1 + 2^-20 is a number of fp32 alone, which has 23 bits behind the
+    point; 1 + 2^-9 is one of tf32 as well, which has 10, and becomes 1 in bf16, which has 7.
+    """
+    identity = torch.eye(512, device=device)
+
+    def kept(bits: int) -> bool:
+        factors = torch.full_like(identity, 1 + 2**-bits)
+        with products(precision):
+            return torch.equal(factors @ identity, factors)
+
+    return "fp32" if kept(20) else "tf32" if kept(9) else "bf16"
 
 
 def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:

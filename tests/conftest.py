@@ -17,6 +17,20 @@ eval: {rho: [0, 1], resample: [1], episodes: 1}
 """
 
 
+TRAINING = {"built", "chain", "tiny", "start", "mixture", "demo", "rolled_out"}  # fixtures
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config, items) -> None:
+    """Marks what trains or rolls out by a fixture.  With pytest-xdist such files come first, so that short ones end."""
+    for item in items:
+        if TRAINING & {*item.fixturenames}:
+            item.add_marker("training")
+    if hasattr(config, "workerinput"):
+        long = {item.path for item in items if item.get_closest_marker("training")}
+        items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals() -> None:
     """Heeded, although nohup and a script's & leave some of them ignored, which every process here would inherit."""

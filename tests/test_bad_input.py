@@ -116,7 +116,6 @@ def test_a_data_file_that_is_gone(pendulum, tiny):
         (["critic", "demo", "--loss", "expectil"], ["critic.loss", "'expectile'"]),
         (["critic", "demo", "--tau", "1.5"], ["critic.tau", "1.5"]),
         (["critic", "demo", "--seeds", "4-0"], ["4-0"]),
-        (["critic", "demo", "--device", "gpu"], ["gpu"]),
         (["recipe", "show", "dem"], ["dem", "did you mean 'demo'"]),
         (["recipe", "validate"], ["recipes"]),
         (["critic", "demo", "--stepps", "3"], ["--stepps", "--steps"]),
@@ -124,6 +123,11 @@ def test_a_data_file_that_is_gone(pendulum, tiny):
 )
 def test_an_unknown_word_comes_with_the_nearest(args, words, tmp_path):
     swgctl(*args).refused(2, *words)
+    assert published(tmp_path / "store") == []
+
+
+def test_an_unknown_device(pendulum, tmp_path):
+    critic(pendulum(), "--device", "gpu").refused(2, "gpu")
     assert published(tmp_path / "store") == []
 
 

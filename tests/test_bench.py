@@ -22,6 +22,7 @@ from swgctl.tasks import environments, quoted
 from swgctl.training import draws
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.training
 
 
 def counted(work: Callable[[], object]) -> int:
@@ -65,6 +66,7 @@ def test_the_work_of_an_evaluation_is_what_a_counter_counts(candidates, monkeypa
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_a_step_has_its_share_of_the_draws():
     """A millisecond of its own and five of draws, though a repeat has fewer steps than a chunk."""
     case = Case({}, 1, "fp32", 1.0, lambda n: time.sleep(1e-3 * n), draw=lambda: time.sleep(0.1), chunk=20)

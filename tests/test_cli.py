@@ -59,7 +59,6 @@ def test_a_second_run_is_cached(chain, name):
     answer = stage(chain, name, "--json").json
     assert answer["status"] == "cached"
     assert Path(answer["path"]).stat().st_mtime_ns == before
-    assert answer["wall_s"] < 1
 
 
 @pytest.mark.parametrize("name", ["critic", "augment", "diffuse", "eval"])
@@ -262,6 +261,13 @@ def test_looking_does_not_import_torch(chain):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timing
+@pytest.mark.parametrize("name", ["critic", "augment", "diffuse", "eval"])
+def test_what_is_cached_comes_at_once(chain, name):
+    assert stage(chain, name, "--json").json["wall_s"] < 1
+
+
+@pytest.mark.timing
 @pytest.mark.parametrize("args", [["--help"], ["ls"]])
 def test_an_answer_comes_quickly(chain, args):
     seconds = []

@@ -10,7 +10,7 @@ from test_learners import CPU, critic_learner, diffuse_learner
 
 from swgctl.config import ToySettings
 from swgctl.errors import InputError, Interrupted, UsageError
-from swgctl.execution import Replay, capture, effective, products, runner
+from swgctl.execution import PRECISIONS, Replay, capture, effective, products, runner
 from swgctl.learners import ToyLearner
 from swgctl.stages import pick_mode
 from swgctl.training import draws, train
@@ -41,14 +41,8 @@ def recorder(function):
 # -- recorded steps: by a stand-in for a graph, and where there is a GPU by a real one ---------------------------------
 
 CUDA = torch.device("cuda", max(torch.cuda.device_count(), 1) - 1)
-GRAPHS = [
-    (CPU, recorder),
-    pytest.param(
-        CUDA,
-        partial(capture, device=CUDA),
-        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
-    ),
-]
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+GRAPHS = [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), marks=ON_GPU)]
 
 
 @pytest.mark.parametrize(("device", "graph"), GRAPHS)
@@ -152,16 +146,16 @@ def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_runs_is_what_the_processor_has():
-    """bf16 products are coarser than fp32's exactly where `effective` says so."""
-    x = torch.rand(512, 512, generator=torch.Generator().manual_seed(0))
-    exact, errors = x.double() @ x.double(), {}
-    for precision in ("fp32", "tf32", "bf16"):
+@pytest.mark.parametrize("device", ["cpu", pytest.param(str(CUDA), marks=ON_GPU)])
+def test_what_runs_is_what_the_processor_has(device):
+    """A random product is coarser than fp32's exactly where `effective` says that something else runs."""
+    x = torch.rand(512, 512, generator=torch.Generator().manual_seed(0)).to(device)
+    exact = x.double() @ x.double()
+    for precision in PRECISIONS:
         with products(precision):
-            errors[precision] = (x @ x - exact).abs().max().item() / exact.max().item()
-    for precision, error in errors.items():
-        assert (error > 1e-5) == (effective(precision, "cpu") == "bf16")
-    assert [effective(precision, "cuda:1") for precision in errors] == ["fp32", "tf32", "tf32"]
+            error = ((x @ x - exact).abs().max() / exact.max()).item()
+        assert (error > 1e-5) == (effective(precision, device) != "fp32"), precision
+    assert effective("fp32", device) == "fp32"
 
 
 def test_the_mode_is_the_devices():

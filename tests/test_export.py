@@ -256,9 +256,9 @@ def test_what_an_export_holds(cheetah, tmp_path):
     policy = load_policy(str(cheetah.policy))
     for name, value in policy.denoiser.state_dict().items():
         assert torch.equal(p[name], value)
-    low, high = policy._bounds()
-    assert torch.equal(p["z_low"], low)
-    assert torch.equal(p["z_high"], high)
+    (low, high), ones = policy.weight_range.split(1, 1), torch.ones(3, 6)
+    assert torch.equal(p["z_low"], torch.cat([-ones, low], 1).unsqueeze(1))
+    assert torch.equal(p["z_high"], torch.cat([ones, high], 1).unsqueeze(1))
     lineage = {line.split("/")[-3]: Path(line).name for line in swgctl("tree", cheetah.policy).lines}
     lineage["ranking"] = lineage["critic"]
     assert {stage: one["key"][:16] for stage, one in about["lineage"].items()} == lineage

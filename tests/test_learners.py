@@ -245,6 +245,7 @@ def chain(length=4) -> Transitions:
     )
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("tau", [0.5, 0.9])
 def test_the_critic_finds_the_values_of_a_chain(tau, tmp_path):
     """V(s) = tau Q(s, right) + (1 - tau) Q(s, stay), the tau-expectile of two equally frequent values.

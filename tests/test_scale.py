@@ -43,6 +43,7 @@ def crowd(built, tmp_path_factory) -> Path:
     return store
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("args", "lines"),
     [
@@ -96,6 +97,7 @@ def commands(data: Path, store: Path) -> dict[str, list]:
 LIMITS = {"critic": 650, "augment": 700, "diffuse": 350}
 
 
+@pytest.mark.training
 def test_memory_grows_by_little_more_than_the_rows(tmp_path, monkeypatch):
     """NumPy's and Python's, at the peak.  At 700 bytes, 2 million rows leave 2.6 GB to PyTorch and the networks."""
     for module in (transitions, augment):

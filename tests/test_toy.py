@@ -14,6 +14,7 @@ from swgctl.diffusion.exact import sampling_floor
 from swgctl.stages.toy import NAMES
 from swgctl.toys import DENSITIES
 
+pytestmark = pytest.mark.training
 SMALL = ("--set", "toy.width=32", "--set", "toy.layers=2", "--set", "toy.rows=5000", "--set", "toy.K=10")
 TINY = (*SMALL, "--steps", "60", "--samples", "100")
 

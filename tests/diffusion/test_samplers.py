@@ -157,7 +157,7 @@ def test_temperature_zero_is_deterministic_and_starts_from_zero(sampler):
     options = {"guidance": self_weighted(1.0), "sampler": sampler, "temperature": 0.0, "dtype": points.dtype}
     a, b = (sample(denoise, schedule, (2, 3), generator=gen(seed), **options) for seed in (0, 1))
     assert torch.equal(a, b)
-    assert torch.equal(a[0], a[1])
+    torch.testing.assert_close(a[0], a[1])  # to rounding: a product may add up its rows in different orders
     assert (seen[0] == 0).all()
 
 

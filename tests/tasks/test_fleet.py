@@ -15,6 +15,7 @@ from harness import workers_of
 from swgctl.errors import SwgError, UsageError
 from swgctl.tasks import environments, fleet
 
+pytestmark = pytest.mark.training  # of processes that step environments
 SEEDS = [11, 3, 5, 8, 4, 9, 7]
 DEEDS = "unruly:{}-v0".format
 

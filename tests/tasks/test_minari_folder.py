@@ -130,6 +130,7 @@ def test_a_malformed_remote_is_refused(monkeypatch, remote):
     assert (error.code, f"'{remote}'" in str(error)) == (2, True)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("remote", ["hf://farama-minari", "gcp://minari-remote"])
 def test_a_dead_remote_is_answered_at_once(monkeypatch, remote, said):
     monkeypatch.setenv("MINARI_REMOTE", remote)

@@ -48,6 +48,7 @@ def test_these_are_all():
     assert {id for id in gymnasium.registry if id.startswith("swgctl/")} == {f"swgctl/{name}" for name in SIZES}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", SIZES)
 def test_an_episode_runs_to_its_horizon(name):
     env, (horizon, *widths) = make(name), SIZES[name]
