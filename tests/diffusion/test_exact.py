@@ -122,6 +122,7 @@ def test_the_table_at_ten_steps_is_what_it_was(table, sampler, total, distance):
     assert row["distance"] == pytest.approx(distance, rel=1e-3)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("beta", [0, 10, 20])
 def test_guided_samples_have_the_modes_of_the_weighted_distribution(beta, sampler):
@@ -143,6 +144,7 @@ def test_without_guidance_the_modes_are_the_datas_own_and_with_it_keep_their_wei
             assert total_variation(shares(z[:, :2], points), uniform) < 3 * sampling_floor(uniform, 4000)
 
 
+@pytest.mark.training
 def test_what_vp_lacks_is_lost_at_the_start():
     """From N(0, I) deterministic walks miss the target by the same 0.02 for any K; from p_{K-1} itself by nothing."""
     schedule, n = Schedule.vp(50), 30_000

@@ -10,6 +10,7 @@ from swgctl.diffusion import SAMPLERS
 from swgctl.diffusion.exact import convergence
 
 
+@pytest.mark.training
 def test_the_command_writes_a_picture_and_the_tables_numbers(tmp_path):
     """36 rows; two of them are those that the function gives when it is asked for them alone."""
     path = tmp_path / "convergence.png"

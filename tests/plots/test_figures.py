@@ -23,6 +23,7 @@ def plot(store):
     return lambda kind, *args: swgctl("plot", kind, demo, "--store", store, *args)
 
 
+@pytest.mark.training  # of pictures, twelve of them
 @pytest.mark.parametrize("kind", PLOTS)
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_numbers_give_the_same_bytes(plot, kind, form, tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from simulator import bare, make, waves
 
 from swgctl.errors import UsageError
 
+pytestmark = pytest.mark.training  # of episodes to their end
+
 # Steps of an episode, and the widths of an observation and an action.
 SIZES = {
     "AntMazeUMaze-v2": (700, 29, 8),
@@ -48,7 +50,6 @@ def test_these_are_all():
     assert {id for id in gymnasium.registry if id.startswith("swgctl/")} == {f"swgctl/{name}" for name in SIZES}
 
 
-@pytest.mark.training
 @pytest.mark.parametrize("name", SIZES)
 def test_an_episode_runs_to_its_horizon(name):
     env, (horizon, *widths) = make(name), SIZES[name]
