@@ -35,8 +35,8 @@ test-fast: install
 	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST)
 
 # Other instructions, other numbers of threads: sums in another order, and the last bits with them.
-NUMBERS := tests/diffusion tests/models tests/toys tests/test_critics.py tests/test_execution.py tests/test_learners.py \
-	tests/test_policy.py tests/test_rollout.py tests/test_training.py tests/test_weights.py
+NUMBERS := tests/diffusion tests/models tests/toys tests/learners tests/training tests/policies/test_diffusion.py \
+	tests/evaluation tests/test_weights.py
 
 test-portable: install
 	@set -e; for settings in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
@@ -52,6 +52,7 @@ test-slow: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

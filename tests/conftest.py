@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Chain, Process, write_pendulum
+from support.harness import Chain, Process, write_pendulum
 
-from swgctl.store import STAGES
+from swgctl.config import stages
 
 TINY = """\
 critic: {steps: 60, hidden: [16], batch: 32}
@@ -46,7 +46,9 @@ def server():
         patch.setenv("OMP_NUM_THREADS", "1")
         context = multiprocessing.get_context("forkserver")
         # torch.optim imports torch._dynamo on its first step
-        context.set_forkserver_preload(["torch._dynamo", "harness", *(f"swgctl.stages.{stage}" for stage in STAGES)])
+        context.set_forkserver_preload(
+            ["torch._dynamo", "support.harness", *(f"swgctl.stages.{stage}" for stage in stages())]
+        )
         context.Process(target=int).start()  # starts the server
         return context
 

@@ -180,6 +180,6 @@ def test_statistics_are_the_members_statistics_averaged():
 
 
 def test_each_weight_belongs_to_a_loss_that_exists():
-    from swgctl.critics import VALUE_LOSSES
+    from swgctl.learners.losses import VALUE_LOSSES
 
     assert set(LOSS.values()) == set(VALUE_LOSSES)

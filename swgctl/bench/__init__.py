@@ -18,7 +18,7 @@ from swgctl.bench.measure import measure
 from swgctl.config import EvalSettings
 from swgctl.console import say
 from swgctl.errors import UsageError, nearest
-from swgctl.execution import MODES
+from swgctl.training.execution import MODES
 
 
 def modes(device: torch.device) -> list[str]:

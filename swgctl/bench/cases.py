@@ -10,14 +10,16 @@ from swgctl import training
 from swgctl.bench.measure import Case
 from swgctl.bench.work import CHEETAH_A, CHEETAH_O, critic_flop, diffuse_flop, rank_flop, sample_flop
 from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings, Settings
-from swgctl.diffusion import Schedule
-from swgctl.execution import runner
+from swgctl.diffusion import Schedule, self_weighted
+from swgctl.evaluation.rollout import Batch, grid
 from swgctl.learners import CriticLearner, DiffuseLearner
 from swgctl.models import ARCHITECTURE, Critic, Denoiser, reset
-from swgctl.policy import Policy, weigher
-from swgctl.rollout import Batch, Plan
+from swgctl.policies.candidates import Ranking
+from swgctl.policies.diffusion import DiffusionPolicy, Sampler, bounds, weigher
+from swgctl.randomness import generator
 from swgctl.tasks import fleet
 from swgctl.tasks.transitions import Transitions
+from swgctl.training.execution import runner
 
 ROWS = 100_000
 EPISODES = 20  # of each seed, acting side by side: the paper's
@@ -42,7 +44,7 @@ def learner(what: str, settings: Settings, seeds: list[int], device: torch.devic
     data = transitions(rows)
     if what == "critic":
         return CriticLearner(data, settings, "none", seeds, device)
-    weights = torch.rand(len(seeds), rows, generator=training.generator(0, "bench/weights", 0))
+    weights = torch.rand(len(seeds), rows, generator=generator(0, "bench/weights", 0))
     return DiffuseLearner(
         torch.from_numpy(data.observations), torch.from_numpy(data.actions), weights, settings, seeds, device
     )
@@ -81,22 +83,23 @@ def training_case(
     return Case(labels, seeds, precision, work, run, lambda: next(draws()), trained.chunk)
 
 
-def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Policy:
+def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> DiffusionPolicy:
     """One that was never trained; as by default, the weight of a critic ranks its candidates."""
-    denoiser = Denoiser(seeds, CHEETAH_O, CHEETAH_A, **settings.model_dump(include=set(ARCHITECTURE)))
+    architecture = settings.model_dump(include=set(ARCHITECTURE))
+    denoiser = Denoiser(seeds, CHEETAH_O, settings.channels(CHEETAH_A), **architecture)
     critic = Critic(seeds, CHEETAH_O, CHEETAH_A, CriticSettings().hidden)
     for net in (denoiser, critic):
-        reset(net, [training.generator(seed, "bench/init", 0) for seed in range(seeds)])
+        reset(net, [generator(seed, "bench/init", 0) for seed in range(seeds)])
     weights = torch.tensor([0.3, 0.7], device=device).expand(seeds, 2)
     schedule = getattr(Schedule, settings.schedule)(settings.K)
-    return Policy(
+    box = bounds(CHEETAH_A, weights)
+    weigh = weigher(CriticSettings().model_dump(include={"tau", "alpha"}))
+    return DiffusionPolicy(
         seeds=list(range(seeds)),
         action_dim=CHEETAH_A,
-        denoiser=denoiser.to(device).requires_grad_(False),
-        weight_range=weights,
-        schedule=schedule,
-        critic=critic.to(device).requires_grad_(False),
-        weigh=weigher(CriticSettings().model_dump(include={"tau", "alpha"})),
+        sampler=Sampler(denoiser.to(device).requires_grad_(False), schedule, box),
+        guide=self_weighted,
+        ranking=Ranking(critic.to(device).requires_grad_(False), weigh),
         device=device,
     )
 
@@ -104,13 +107,13 @@ def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Polic
 def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device, rows: int = EPISODES) -> Case:
     """Actions of `rows` environments a seed, all K steps of the walk: what one environment step costs the network."""
     settings = DiffuseSettings()
-    actor, rho = policy(settings, seeds, device), 5.0 if guided else 0.0
-    observations = torch.randn(seeds, rows, CHEETAH_O, generator=training.generator(0, "bench/states", 0)).to(device)
-    source = training.generator(0, "bench/noise", 0, device)
+    actor, cells = policy(settings, seeds, device), [{"rho": 5.0 if guided else 0.0, "candidates": 1}] * rows
+    observations = torch.randn(seeds, rows, CHEETAH_O, generator=generator(0, "bench/states", 0)).to(device)
+    source = generator(0, "bench/noise", 0, device)
 
     def run(n: int) -> None:
         for _ in range(n):
-            actor.propose(observations, rho, 1, generator=source)
+            actor.propose(observations, cells, source)
 
     labels = {"what": "sample", "mode": "eager", "guidance": "guided" if guided else "none", "batch": rows}
     return Case(labels, seeds, precision, seeds * sample_flop(settings, rows, rows, guided), run)
@@ -120,19 +123,19 @@ def evaluation_case(
     rho: list[float], candidates: list[int], seeds: int, precision: str, device: torch.device, stack: ExitStack
 ) -> Case:
     """Environment steps of all cells of rho x M at once in HalfCheetah, whose copies the stack closes."""
-    actor, settings = policy(DiffuseSettings(), seeds, device), EvalSettings()
-    plan = Plan(rho, candidates, EPISODES, 1.0, settings.sampler, settings.w_min, settings.clip, 0)
-    rows = len(plan.cells()) * EPISODES
+    actor = policy(DiffuseSettings(), seeds, device)
+    cells = grid(EvalSettings(rho=rho, resample=candidates))
+    rows = len(cells) * EPISODES
     copies = stack.enter_context(fleet.launch(ENVIRONMENT, list(range(seeds * rows)), HORIZON))
     observations, actions = (x.reshape(seeds, rows, -1) for x in (copies.observations, copies.actions))
-    batch, steps = Batch(actor, plan, np.arange(rows)), itertools.count()
+    batch, steps = Batch(actor, cells, EPISODES, 0, np.arange(rows)), itertools.count()
 
     def run(n: int) -> None:
         for _ in range(n):
             actions[:], _ = batch.propose(observations, next(steps))
             copies.step()
 
-    proposed = EPISODES * sum(m for _, m in plan.cells())
+    proposed = EPISODES * sum(int(cell["candidates"]) for cell in cells)
     work = sample_flop(DiffuseSettings(), rows, proposed, True)
     if proposed > rows:
         work += rank_flop(CriticSettings(), proposed)
@@ -140,7 +143,7 @@ def evaluation_case(
         "what": "eval",
         "mode": "eager",
         "guidance": "guided",
-        "cells": len(plan.cells()),
+        "cells": len(cells),
         "batch": proposed,
     }
     return Case(labels, seeds, precision, seeds * work, run, most=HORIZON)

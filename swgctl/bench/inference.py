@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swgctl import training
 from swgctl.bench.measure import device_name, wait
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.models.denoiser import FOURIER, STEP_WIDTH, Fourier
 from swgctl.models.layers import Linear
+from swgctl.randomness import generator
 
 HOPPER_O, HOPPER_A = 11, 3  # dimensions of Hopper's observations and actions, with which Table 10's counts agree
+CHANNELS = HOPPER_A + 1  # of z = [action, weight]
 K = 15
 WIDTHS, LAYERS = (128, 256, 512, 1024, 2056, 4096, 8192), 4
 DEPTHS, WIDTH = (1, 2, 3, 4, 5, 6, 7), 2056
@@ -25,9 +26,9 @@ MODULE = 256  # the width of a module for the weight alone
 class Plain(nn.Module):
     """eps(z, k) at one observation by the paper's plain network: `layers` hidden layers of `width` units."""
 
-    def __init__(self, width: int, layers: int, outputs: int = HOPPER_A + 1):
+    def __init__(self, width: int, layers: int, outputs: int = CHANNELS):
         super().__init__()
-        self.inputs = HOPPER_A + 1 + HOPPER_O + STEP_WIDTH
+        self.inputs = CHANNELS + HOPPER_O + STEP_WIDTH
         self.fourier = Fourier(1)
         self.step_in, self.step_out = Linear((1,), 2 * FOURIER, STEP_WIDTH), Linear((1,), STEP_WIDTH, STEP_WIDTH)
         sizes = itertools.pairwise([self.inputs, *[width] * layers, outputs])
@@ -147,5 +148,5 @@ def build(network: type[Plain], width: int, layers: int, device: torch.device) -
 def walk(net: Plain, guided: bool, device: torch.device) -> Callable[[], Tensor]:
     """One action: K steps from noise."""
     guidance = self_weighted(5.0) if guided else None
-    schedule, noise = Schedule.vp(K), training.generator(0, "bench/noise", 0, device)
-    return lambda: sample(net, schedule, (1, 1, HOPPER_A + 1), guidance=guidance, generator=noise)
+    schedule, noise = Schedule.vp(K), generator(0, "bench/noise", 0, device)
+    return lambda: sample(net, schedule, (1, 1, CHANNELS), guidance=guidance, generator=noise)

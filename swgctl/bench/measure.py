@@ -11,7 +11,7 @@ import torch
 
 from swgctl.console import say
 from swgctl.errors import CompileError, UsageError
-from swgctl.execution import products
+from swgctl.training.execution import products
 
 
 @dataclass

@@ -18,7 +18,7 @@ def critic_flop(s: CriticSettings) -> int:
 
 def diffuse_flop(s: DiffuseSettings) -> int:
     """Of one seed's step: the denoiser, and the gradients of all but its inputs."""
-    entry = (CHEETAH_A + 1 + CHEETAH_O + s.K) * s.width  # K one-hot columns pick the step's row of the table
+    entry = (s.channels(CHEETAH_A) + CHEETAH_O + s.K) * s.width  # K one-hot columns pick the step's row of the table
     return 2 * (s.batch * (2 * entry + 3 * _blocks(s, s.blocks, CHEETAH_A)) + 3 * _step_table(s))
 
 
@@ -27,7 +27,7 @@ def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int
 
     K times the denoiser and, guided, z's gradient of the weight alone.
     """
-    entry = (CHEETAH_A + 1) * s.width
+    entry = s.channels(CHEETAH_A) * s.width
     forward = entry + _blocks(s, s.blocks, CHEETAH_A)
     backward = entry + _blocks(s, s.weight_block, 0)
     once = states * CHEETAH_O * s.width + _step_table(s)

@@ -1,8 +1,10 @@
 """The command line: flags in, one path out.  No work of its own, and nothing heavy imported before it is needed."""
 
-from swgctl.cli import stages, look, data, plan, measure  # noqa: F401, I001 - each adds its commands, in the order of --help
+from swgctl import runtime
+from swgctl.cli import bench, data, look, plan, stages  # noqa: F401 - each adds its commands, in the order of --help
 from swgctl.cli.app import app
 
 
 def main() -> None:
+    runtime.prepare()
     app()

@@ -19,7 +19,7 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List the artifacts: a table for people on stderr, their directories on stdout where that is no terminal."""
-    from swgctl import look
+    from swgctl.reports import look
     from swgctl.store import Store
 
     look.ls(Store.locate(store), stage, task, as_json)
@@ -28,16 +28,17 @@ def ls(
 @app.command()
 def show(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """What an artifact holds: parameters, shapes, statistics, parents."""
-    from swgctl import look
+    from swgctl import stages
+    from swgctl.reports import look
     from swgctl.store import Store
 
-    look.show(Store.locate(store).resolve(ref), as_json)
+    look.show(Store.locate(store).resolve(ref), as_json, stages.show)
 
 
 @app.command()
 def diff(a: Ref, b: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """In what two artifacts differ: parameters, seeds, inputs, results."""
-    from swgctl import look
+    from swgctl.reports import look
     from swgctl.store import Store
 
     found = Store.locate(store)
@@ -47,7 +48,7 @@ def diff(a: Ref, b: Ref, store: StoreOption = None, as_json: Json = False) -> No
 @app.command()
 def tree(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """What an artifact was made from, up to the data."""
-    from swgctl import look
+    from swgctl.reports import look
     from swgctl.store import Store
 
     look.tree(Store.locate(store).resolve(ref), as_json)
@@ -73,10 +74,10 @@ def report(
     Evaluations of one task by one protocol are a group, whose seeds are pooled; others are groups of their own. A table
     is for people on stderr, and stdout has the evaluations' directories; the other formats are on stdout, or in FILE.
     """
-    from swgctl import report
+    from swgctl.reports import publish
     from swgctl.store import Store
 
-    report.publish(Store.locate(store), refs or [], task, form, out, paper, as_json)
+    publish.publish(Store.locate(store), refs or [], task, form, out, paper, as_json)
 
 
 def _plot(kind: str, ref: str | None, out: str | None, store: str | None) -> None:
@@ -147,7 +148,7 @@ def verify(
     store: StoreOption = None,
 ) -> None:
     """Compare every byte with what was recorded. Prints the directories when all are whole; exit 4 where one is not."""
-    from swgctl import look
+    from swgctl.reports import look
     from swgctl.store import Store
 
     look.verify(Store.locate(store), refs or [])
@@ -159,7 +160,7 @@ def gc(
     store: StoreOption = None,
 ) -> None:
     """Remove what nobody needs: leftovers of killed writers, day-old unfinished work. Never a finished artifact."""
-    from swgctl import look
+    from swgctl.reports import look
     from swgctl.store import Store
 
     look.gc(Store.locate(store), dry_run)
@@ -179,7 +180,7 @@ def export(
 
     REF is a policy (diffuse) or an evaluation of one.
     """
-    from swgctl import export
+    from swgctl.policies import export
     from swgctl.store import Store
 
     print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force))

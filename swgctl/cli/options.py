@@ -15,8 +15,10 @@ Mode = Annotated[str, typer.Option(help="How training steps run: auto, eager, co
 Force = Annotated[bool, typer.Option("--force", help="Build again what is there.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Exit 5 when another process is building the same.")]
 From = Annotated[
-    str | None, typer.Option("--from", help="REF of the input: a directory, an id's first characters, or -.")
+    list[str] | None,
+    typer.Option("--from", metavar="[ROLE=]REF", help="The input: a directory, an id's first characters, or -."),
 ]
+Method = Annotated[str | None, typer.Option(help="Whose guidance: swg, or a plugin's.")]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Take an input of this task only.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, trained as one: 0-4, or 0,3.")]
 Until = Annotated[str | None, typer.Option(help="The stage to end with: critic, augment or diffuse.")]

@@ -21,9 +21,9 @@ def recipe_ls() -> None:
 @recipe_app.command("show")
 def recipe_show(task: str, recipe: Recipe = None, set: Set = (), env: Env = None) -> None:
     """The resolved settings of a task as YAML, each with where its value comes from."""
-    from swgctl import planning
+    from swgctl.sweeps import recipes
 
-    print(planning.recipe_text(task, env, recipe, tuple(set)), end="")
+    print(recipes.recipe_text(task, env, recipe, tuple(set)), end="")
 
 
 @recipe_app.command("validate")
@@ -32,9 +32,9 @@ def recipe_validate(
     all: Annotated[bool, typer.Option("--all", help="All shipped recipes, for all tasks.")] = False,
 ) -> None:
     """Check recipes: every problem of a file at once. Prints the paths of those that are sound."""
-    from swgctl import planning
+    from swgctl.sweeps import recipes
 
-    for path in planning.validate(files or [], all):
+    for path in recipes.validate(files or [], all):
         print(path)
 
 
@@ -56,11 +56,11 @@ def plan(
     With --format commands, lines for a shell, xargs, GNU parallel or a Slurm array: each is whole, and runs anywhere.
     With --until as well, what several runs share comes once, to be built before they wait for each other.
     """
-    from swgctl import planning
     from swgctl.store import Store
+    from swgctl.sweeps.plan import expand, show
 
     if as_json and format not in ("table", "json"):
         raise UsageError(f"--json and --format {format} are two formats", "leave out one of them")
     where = Store.locate(store)
-    runs = planning.expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, where, until)
-    planning.report(runs, where, "json" if as_json else format)
+    runs = expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, where, until)
+    show(runs, where, "json" if as_json else format)

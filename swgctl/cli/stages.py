@@ -2,6 +2,8 @@
 
 import inspect
 import json
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -17,6 +19,7 @@ from swgctl.cli.options import (
     From,
     Json,
     LearningRate,
+    Method,
     Mode,
     NoWait,
     Recipe,
@@ -35,10 +38,11 @@ from swgctl.cli.options import (
 from swgctl.errors import UsageError
 
 
-def stage(name: str):
+def stage(name: str, after: Callable[[list], None] | None = None):
     """Makes a command of a function that says what is special to its stage, as arguments of `stages.run_stage`.
 
     The options that all stages share are added to the function's own; what the stage made is one line on stdout.
+    after  is called with the results at the end
     """
 
     def command(function):
@@ -53,23 +57,19 @@ def stage(name: str):
             as_json: Json = False,
             **own,
         ) -> None:
-            from swgctl import report, stages
-            from swgctl.console import say
+            from swgctl import stages
 
             common = {"recipe": recipe, "assignments": tuple(set), "store": store, "device": device}
             common |= {"mode": mode, "force": force, "wait": not no_wait}
-            told, results = function(**own), []
-            for one in told if isinstance(told, list) else [told]:
-                chosen = one | common
-                results.append(stages.run_all(**chosen) if name == "run" else stages.run_stage(name, **chosen))
-                report.print_result(results[-1].artifact)
+            asked, results = function(**own), []
+            for one in asked if isinstance(asked, list) else [asked]:
+                arguments = one | common
+                results.append(stages.run_all(**arguments) if name == "run" else stages.run_stage(name, **arguments))
+                stages.show(results[-1].artifact)
                 # never through Rich, which cuts lines
                 print(json.dumps(results[-1].to_json()) if as_json else results[-1].artifact.path, flush=True)
-            if len(results) > 1:
-                from swgctl.plots.toys import all_toys
-
-                made = [result.artifact for result in results]
-                say(f"all in one picture: {all_toys(made[0].store, made)}")
+            if after:
+                after(results)
 
         shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
         run.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *shared])
@@ -133,6 +133,7 @@ def evaluate(
     sampler: Sampler = None,
     select: Annotated[str | None, typer.Option(help="Whose weight ranks candidates: critic or self.")] = None,
     critic: Annotated[str | None, typer.Option(help="REF of another critic to rank candidates by.")] = None,
+    method: Method = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
@@ -144,6 +145,7 @@ def evaluate(
         "temperature": temperature,
         "sampler": sampler,
         "select": select,
+        "method": method,
     }
     return {"source": source, "task": task, "critic": critic, "flags": flags}
 
@@ -158,6 +160,7 @@ def run(
     resample: Resample = None,
     episodes: Episodes = None,
     clip_actions: ClipActions = None,
+    method: Method = None,
     until: Until = None,
 ) -> dict:
     """All four stages, or the first ones; prints the path of the last, which `swgctl tree` leads back from."""
@@ -168,12 +171,23 @@ def run(
             "rho": numbers(rho, float, "--rho"),
             "resample": numbers(resample, int, "--resample"),
             "episodes": episodes,
+            "method": method,
         },
     }
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
 
 
-@stage("toy")
+def _one_picture(results: list) -> None:
+    """Of several toys all, side by side."""
+    if len(results) > 1:
+        from swgctl.console import say
+        from swgctl.plots.toys import all_toys
+
+        toys = [result.artifact for result in results]
+        say(f"all in one picture: {all_toys(toys[0].store, toys)}")
+
+
+@stage("toy", after=_one_picture)
 def toy(
     density: Annotated[
         str, typer.Argument(help="8gaussians, 2spirals, swissroll, rings, moons, checkerboard, or all.")
@@ -195,3 +209,22 @@ def toy(
     flags = {"beta": numbers(beta, float, "--beta"), "rho": rho, "steps": steps, "samples": samples, "sampler": sampler}
     wanted = NAMES if density == "all" else [density]
     return [{"task": name, "seeds": seeds, "flags": flags} for name in wanted]
+
+
+def _plugged(name: str) -> None:
+    """The command of a stage that another package brings: its settings by --set."""
+
+    @stage(name)
+    def plugged(
+        task: Annotated[str | None, typer.Argument(help="A task, of a stage that starts from one.")] = None,
+        env: Env = None,
+        seeds: Seeds = None,
+        source: From = None,
+        of_task: TaskOption = None,
+    ) -> dict:
+        """A stage of a plugin; its settings are given by --set."""
+        return {"task": task or of_task, "environment": env, "seeds": seeds, "source": source}
+
+
+for _point in entry_points(group="swgctl.stages"):
+    _plugged(_point.name)

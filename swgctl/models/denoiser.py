@@ -49,6 +49,7 @@ class Denoiser(nn.Module):
     The weight's channel comes from a head on the output of block `weight_block` (1-based; the second of three in the
     paper), so guidance, which differentiates that channel alone, never enters the later blocks.
 
+    channels      C, of z: the action's, then the weight's
     weight_block  0: no head; the last layer has the weight beside the actions
     weight_net    0: the trunk's blocks; else the width of a sub-network for the weight alone (SWG, section 7), of the
                   same inputs, `weight_block` blocks deep, without dropout
@@ -58,7 +59,7 @@ class Denoiser(nn.Module):
         self,
         seeds: int,
         observation_dim: int,
-        action_dim: int,
+        channels: int,
         K: int,
         width: int = 256,
         blocks: int = 3,
@@ -68,7 +69,8 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         members, self.width, self.weight_block, self.dropout = (seeds,), width, weight_block, dropout
-        self.inputs = action_dim + 1 + observation_dim
+        self.channels, self.observation_dim = channels, observation_dim
+        self.inputs = channels + observation_dim
         self.fourier = Fourier(seeds)
         self.step_in = Linear(members, 2 * FOURIER, STEP_WIDTH)
         self.step_out = Linear(members, STEP_WIDTH, STEP_WIDTH)
@@ -80,7 +82,7 @@ class Denoiser(nn.Module):
         if weight_block:
             self.weight_in = Linear(members, weight_net or width, weight_net or width)
             self.weight_out = Linear(members, weight_net or width, 1)
-        self.action_out = Linear(members, width, action_dim if weight_block else action_dim + 1)
+        self.action_out = Linear(members, width, channels - 1 if weight_block else channels)
         self.register_buffer("steps", torch.arange(K, dtype=torch.float32).view(1, K, 1), persistent=False)
 
     @property
@@ -97,7 +99,7 @@ class Denoiser(nn.Module):
         return torch.baddbmm(entry.bias, condition, entry.weight[:, self.inputs :])
 
     def forward(self, z: Tensor, k: Tensor, observations: Tensor, keep: Tensor | None = None) -> Tensor:
-        """eps (S, B, A + 1) for z (S, B, A + 1), integer k (S, B), observations (S, B, O).
+        """eps (S, B, C) for z (S, B, C), integer k (S, B), observations (S, B, O).
 
         `keep` (S, blocks, B, width) is dropout's mask in training; the rows that stay are scaled up here.
         """
@@ -122,12 +124,12 @@ class Denoiser(nn.Module):
         return self.weight_out(F.silu(self.weight_in(h)))
 
     def join(self, h: Tensor, eps_w: Tensor | None) -> Tensor:
-        """eps (S, B, A + 1) from the last block's output and, where it has a head, the weight's noise."""
+        """eps (S, B, C) from the last block's output and, where it has a head, the weight's noise."""
         out = self.action_out(F.silu(h))
         return out if eps_w is None else torch.cat([out, eps_w], -1)
 
     def bind(self, observations: Tensor, row: Tensor | None = None) -> "Bound":
-        """The denoiser at fixed observations (S, E, O), as a function of z (S, B, A + 1) and k.
+        """The denoiser at fixed observations (S, E, O), as a function of z (S, B, C) and k.
 
         Row b of z is at the observation row[b], for integer `row` (B,); None: B is E.
         """
@@ -135,7 +137,7 @@ class Denoiser(nn.Module):
 
 
 class Bound:
-    """eps(z, k) for z (S, B, A + 1) at fixed observations; everything that depends on them alone is computed once."""
+    """eps(z, k) for z (S, B, C) at fixed observations; everything that depends on them alone is computed once."""
 
     def __init__(self, denoiser: Denoiser, observations: Tensor, row: Tensor | None):
         self.denoiser = denoiser
@@ -151,7 +153,7 @@ class Bound:
         return lambda z, k: torch.baddbmm(state + steps[:, k : k + 1], z, of_z)
 
     def weight_first(self, z: Tensor, k: int):
-        """(eps_w (S, B), finish): `finish()` runs what eps_w did not need without autograd, to eps (S, B, A + 1)."""
+        """(eps_w (S, B), finish): `finish()` runs what eps_w did not need without autograd, to eps (S, B, C)."""
         net = self.denoiser
         if not net.weight_block:
             eps = self._rest(self.trunk(z, k), net.blocks, None)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from swgctl.config import a, stages
 from swgctl.errors import InputError
-from swgctl.lineage import a
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style
-from swgctl.report import ancestor
-from swgctl.store import STAGES, Artifact, Store
+from swgctl.reports.results import ancestor
+from swgctl.store import Artifact, Store
 
 METRICS = "metrics.jsonl"
 
@@ -20,19 +20,19 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     kind  rho, of an evaluation; weights, of an augmented data set; training, of whatever was trained
     ref   None: the artifact that this shell made last
     """
-    stages, draw = {
+    kinds, draw = {
         "rho": (["eval"], draw_rho),
         "weights": (["augment"], draw_weights),
         "training": (["diffuse", "critic", "toy"], draw_training),
     }[kind]
-    artifact = store.resolve(ref) if ref is not None else store.current(*stages)
+    artifact = store.resolve(ref) if ref is not None else store.current(*kinds)
     if artifact is None:
-        raise InputError(f"this shell has made no {' or '.join(stages)} artifact", f"swgctl plot {kind} REF")
-    older = (ancestor(artifact, stage) for stage in stages)
-    found = artifact if artifact.stage in stages else next(filter(None, older), None)
+        raise InputError(f"this shell has made no {' or '.join(kinds)} artifact", f"swgctl plot {kind} REF")
+    older = (ancestor(artifact, stage) for stage in kinds)
+    found = artifact if artifact.stage in kinds else next(filter(None, older), None)
     if found is None:
         raise InputError(
-            f"{artifact.id} is {a(artifact.stage)}, made from no {stages[0]}", f"swgctl ls --stage {stages[0]}"
+            f"{artifact.id} is {a(artifact.stage)}, made from no {kinds[0]}", f"swgctl ls --stage {kinds[0]}"
         )
     given = artifact if kind == "training" else found
     return publish(store, f"{kind}-{given.task}-{given.id}", out, lambda: draw(given))
@@ -95,8 +95,9 @@ def draw_training(artifact: Artifact) -> Picture:
     made from; the mean over the seeds, and the range that they span."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    made = {artifact.stage: artifact} if METRICS in artifact.meta["files"] else artifact.ancestors()
-    trained = [made[stage] for stage in STAGES if stage in made and METRICS in made[stage].meta["files"]]
+    made = [artifact] if METRICS in artifact.meta["files"] else artifact.ancestors().values()
+    order = list(stages())
+    trained = sorted((one for one in made if METRICS in one.meta["files"]), key=lambda one: order.index(one.stage))
     logs = {one: [json.loads(line) for line in one.file(METRICS).open()] for one in trained}
     names = {one: [name for name, value in rows[0].items() if isinstance(value, list)] for one, rows in logs.items()}
     columns = max(map(len, names.values()))

@@ -4,11 +4,11 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
-from swgctl.evaluations import Group, gather, select
-from swgctl.families import OF_TASK
+from swgctl.evaluation.families import OF_TASK
+from swgctl.evaluation.groups import Group, gather, select
 from swgctl.files import canonical
 from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
-from swgctl.sheets import described
+from swgctl.reports.sheets import described
 from swgctl.store import Store
 from swgctl.tasks import quoted
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
 from swgctl.files import canonical, write_atomically
-from swgctl.records import as_csv
+from swgctl.reports.rows import as_csv
 from swgctl.store import Store
 
 if TYPE_CHECKING:  # imported where a picture is drawn: it takes half a second

@@ -4,40 +4,29 @@ Writes data.hdf5: D4RL's arrays as they were read, and `weights`, `q`, `v`, `adv
 """
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from swgctl import signals
-from swgctl.config import LOSS, AugmentSettings, Resolved
+from swgctl.config import AUGMENT, LOSS, AugmentSettings
 from swgctl.console import progress
 from swgctl.errors import InputError, SwgError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
-from swgctl.stages import Job, locate_source
-from swgctl.tasks import Task
+from swgctl.stages.job import Job, locate_source
+from swgctl.store import Artifact
+from swgctl.tasks import Task, argument
 
-REVISION = 1
 BLOCK = 65_536  # rows; part of no result
 
-UNITS = {
-    "observations": ("state s", "environment"),
-    "actions": ("action a, rescaled to [-1, 1]", "1"),
-    "rewards": ("reward r, as collected", "environment"),
-    "next_observations": ("state that followed", "environment"),
-    "terminals": ("episode ended in a state of value 0", "bool"),
-    "timeouts": ("episode was cut", "bool"),
-    "infos/next_observation_valid": ("the state that followed is known, or does not matter", "bool"),
-    "weights": ("weight w(s, a) of the advantage, a row for each seed", "1"),
-    "q": ("min of the target twins Q(s, a), a row for each seed", "transformed reward"),
-    "v": ("V(s), a row for each seed", "transformed reward"),
-    "advantages": ("A(s, a) = q - v, a row for each seed", "transformed reward"),
-}
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
-    settings: AugmentSettings = resolved["augment"]
+def prepare(
+    task: Task, settings: AugmentSettings, seeds: list[int], inputs: Mapping[str, Artifact]
+) -> Job[AugmentSettings]:
     critic = inputs["critic"]
     loss = LOSS[settings.weight]
     if critic.params["loss"] != loss:
@@ -47,24 +36,24 @@ def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",
-            " ".join([f"swgctl critic {task.argument} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
+            " ".join([f"swgctl critic {argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
         )
     path, digest = locate_source(task, critic.meta["source"]["sha256"])
     used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}, "linex": {"w_max"}}
     ignored = {"scale", "beta", "w_max"} - used.get(settings.weight, set())
     params = {name: value for name, value in settings.keyed().items() if name not in ignored}
     params |= {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
-    return Job("augment", REVISION, task, settings, params, critic.seeds, inputs, path, digest)
+    return Job(AUGMENT, task, settings, params, seeds, inputs, path, digest)
 
 
-def build(job: Job, directory: Path, work: Path) -> dict:
+def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
     import torch
 
-    from swgctl.policy import load_critic, weigher
-    from swgctl.tasks import transitions
+    from swgctl.policies.diffusion import load_critic, weigher
+    from swgctl.tasks import layout, transitions
 
     parent = job.inputs["critic"]
-    data = transitions.read(job.source, clip_actions=parent.params.get("clip_actions", False), horizon=job.task.horizon)
+    data = transitions.read(job.data, clip_actions=parent.params.get("clip_actions", False), horizon=job.task.horizon)
     critic = load_critic(parent, job.device)
     seeds, rows = len(job.seeds), len(data)
     learnt = {name: np.empty((seeds, rows), np.float32) for name in ("q", "v", "advantages", "weights")}
@@ -104,12 +93,11 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     }
     with signals.deferred(), new_hdf5(directory / "data.hdf5") as file:
         file.attrs["swg"] = canonical(about)
+        writer = layout.Writer(file, layout.AUGMENTED)
         for name, array in arrays.items():
-            dataset = file.create_dataset(name, array.shape, array.dtype)
             for start in range(0, len(array), BLOCK):
-                dataset[start : start + BLOCK] = array[start : start + BLOCK]
+                writer.put(name, array[start : start + BLOCK], start, len(array))
                 signals.check()
-            dataset.attrs["long_name"], dataset.attrs["units"] = UNITS[name]
     return statistics(learnt["weights"], learnt["advantages"])
 
 

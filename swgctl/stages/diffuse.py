@@ -4,24 +4,24 @@ Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses; 
 (S, 2), the least and the greatest weight that each member has seen.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from swgctl.config import DiffuseSettings, Resolved
+from swgctl.config import DIFFUSE, DiffuseSettings
 from swgctl.errors import CorruptError
 from swgctl.files import save_tensors
-from swgctl.stages import Job
+from swgctl.stages.job import Job
+from swgctl.store import Artifact
 from swgctl.tasks import Task
 
-REVISION = 1
+
+def prepare(
+    task: Task, settings: DiffuseSettings, seeds: list[int], inputs: Mapping[str, Artifact]
+) -> Job[DiffuseSettings]:
+    return Job(DIFFUSE, task, settings, settings.keyed(), seeds, inputs)
 
 
-def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
-    settings: DiffuseSettings = resolved["diffuse"]
-    seeds = inputs["augment"].seeds
-    return Job("diffuse", REVISION, task, settings, settings.keyed(), seeds, inputs)
-
-
-def build(job: Job, directory: Path, work: Path) -> dict:
+def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
     import h5py
     import torch
 
@@ -52,7 +52,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     tensors = {f"ema.{name}": tensor for name, tensor in learner.average.state_dict().items()}
     tensors |= {f"raw.{name}": tensor for name, tensor in learner.denoiser.state_dict().items()}
     tensors["weight_range"] = torch.stack([learner.weights.amin(1), learner.weights.amax(1)], 1)
-    save_tensors(directory / "policy.safetensors", tensors, job.stage, job.task, job.seeds)
+    save_tensors(directory / "policy.safetensors", tensors, job.stage.name, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     facts = {
         "observation_dim": learner.observations.shape[1],

@@ -5,49 +5,49 @@ Writes episodes.csv, one row an episode, and summary.json, one cell for each (rh
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from swgctl import scores
-from swgctl.config import EvalSettings, Resolved
+from swgctl.config import EVAL, EvalSettings
 from swgctl.errors import UsageError
-from swgctl.lineage import check_ranking
-from swgctl.stages import Job, check_horizon
+from swgctl.evaluation import scores
+from swgctl.policies.ranking import check_ranking
+from swgctl.stages.job import Job, check_horizon
+from swgctl.store import Artifact
 from swgctl.tasks import Task
 
-REVISION = 2
 
-
-def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
-    settings: EvalSettings = resolved["eval"]
-    inputs = dict(inputs)
+def check(task: Task, settings: EvalSettings) -> None:
+    """Raises InputError for a task that no evaluation would end of."""
     check_horizon(task)
-    ranked = max(settings.resample) > 1 and settings.select == "critic"
-    if ranked or "critic" in inputs:
-        augmented = inputs["augment"] = inputs["diffuse"].parent("augment")  # which weight to rank by
-        if "critic" not in inputs:
-            inputs["critic"] = augmented.parent("critic")
-        check_ranking(inputs["critic"], inputs["diffuse"], augmented)
-    if "critic" in inputs and not ranked:
-        raise UsageError("--critic ranks candidates, and there are none to rank", "--resample 8 --select critic")
+
+
+def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mapping[str, Artifact]) -> Job[EvalSettings]:
+    check(task, settings)
+    if "critic" in inputs:
+        if not EVAL.inputs["critic"].when(settings):
+            raise UsageError("--critic ranks candidates, and there are none to rank", "--resample 8 --select critic")
+        check_ranking(inputs["critic"], inputs["diffuse"], inputs["augment"])
     params = settings.keyed() | {
         "environment": task.environment,
         "horizon": task.horizon,
         "references": task.references and list(task.references),
     }
-    return Job("eval", REVISION, task, settings, params, inputs["diffuse"].seeds, inputs)
+    if task.score != "return":
+        params["score"] = task.score
+    return Job(EVAL, task, settings, params, seeds, inputs)
 
 
-def build(job: Job, directory: Path, work: Path) -> dict:
-    from swgctl.execution import products
-    from swgctl.policy import assemble, weigher
-    from swgctl.rollout import Plan, roll_out
+def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
+    from swgctl.evaluation.rollout import grid, roll_out
+    from swgctl.policies.diffusion import assemble, ranking_of
+    from swgctl.training.execution import products
 
-    s: EvalSettings = job.settings
-    critic = job.inputs.get("critic")
-    policy = assemble(job.inputs["diffuse"], critic, critic and weigher(job.inputs["augment"].params), job.device)
-    plan = Plan(s.rho, s.resample, s.episodes, s.temperature, s.sampler, s.w_min, s.clip, s.seed)
+    s = job.settings
+    ranking = ranking_of(job.inputs.get("critic"), job.inputs.get("augment"), job.device)
+    policy = assemble(job.inputs["diffuse"], ranking, s, job.device)
     with products(s.precision):
-        episodes = roll_out(policy, job.task, plan)
+        episodes = roll_out(policy, job.task, grid(s), s.episodes, s.seed)
     scores.add_scores(episodes, job.task)
     with open(directory / "episodes.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")
@@ -58,3 +58,10 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     summary = {"task": task, "cells": cells}
     (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     return {"cells": cells}
+
+
+def show(artifact: Artifact) -> None:
+    """Every cell, beside what the data holds."""
+    from swgctl.reports.results import print_evaluation
+
+    print_evaluation(artifact)

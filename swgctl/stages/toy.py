@@ -5,19 +5,20 @@ Writes denoiser.safetensors (the last and the averaged parameters), samples.hdf5
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from swgctl.config import Resolved, ToySettings
+from swgctl.config import TOY, ToySettings
 from swgctl.errors import UsageError, nearest
 from swgctl.files import canonical, new_hdf5, save_tensors
-from swgctl.stages import Job
+from swgctl.stages.job import Job
+from swgctl.store import Artifact
 from swgctl.tasks import Task
 
-REVISION = 3
 NAMES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
 
 
-def task_of(density: str | None) -> Task:
+def task_of(density: str | None, environment: str | None = None) -> Task:
     """A density as what the store files artifacts under; it has no environment.  Raises UsageError."""
     if density not in NAMES:
         raise UsageError(
@@ -26,23 +27,23 @@ def task_of(density: str | None) -> Task:
     return Task(density, "", f"toy:{density}", "none", "toy", references=None, horizon=None)
 
 
-def prepare(task: Task, resolved: Resolved, inputs: dict) -> Job:
-    settings: ToySettings = resolved["toy"]
-    return Job("toy", REVISION, task, settings, settings.keyed() | {"density": task.name}, resolved.seeds)
+def prepare(task: Task, settings: ToySettings, seeds: list[int], inputs: Mapping) -> Job[ToySettings]:
+    return Job(TOY, task, settings, settings.keyed() | {"density": task.name}, seeds)
 
 
-def build(job: Job, directory: Path, work: Path) -> dict:
+def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl import toys, training
-    from swgctl.execution import products
     from swgctl.learners import ToyLearner
     from swgctl.plots.figures import save, styled
     from swgctl.plots.toys import draw_toys
+    from swgctl.randomness import generator
+    from swgctl.training.execution import products
 
-    s: ToySettings = job.settings
+    s = job.settings
     density, device = toys.DENSITIES[job.task.name], torch.device(job.device)
-    raw, labels = density.draw(s.rows, training.generator(s.seed, "toy/data", 0))
+    raw, labels = density.draw(s.rows, generator(s.seed, "toy/data", 0))
     frame = toys.Frame.of(raw)
     learner = ToyLearner(frame.inside(raw), labels, s, job.seeds, device)
     how = {"work": work, "device": device, "mode": job.mode, "precision": s.precision}
@@ -50,7 +51,7 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     parameters = learner.denoiser.state_dict()
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
-    save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage, job.task, job.seeds)
+    save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage.name, job.task, job.seeds)
 
     with products(s.precision):
         samples = toys.draw_all(learner.average, learner.weigh, density, frame, s, job.seeds, device)
@@ -60,6 +61,13 @@ def build(job: Job, directory: Path, work: Path) -> dict:
     with styled():
         save(draw_toys({job.task.name: samples}), directory / "picture.png", "png")
     return training.summary(rows) | {"cells": cells}
+
+
+def show(artifact: Artifact) -> None:
+    """Each distance beside its floor."""
+    from swgctl.reports.results import print_toy
+
+    print_toy(artifact)
 
 
 def _write(path: Path, samples: dict, job: Job) -> None:

@@ -76,9 +76,9 @@ def make(environment: str) -> gymnasium.Env:
 def _make(environment: str) -> gymnasium.Env:
     if environment.startswith("minari:"):
         from swgctl.console import say
-        from swgctl.tasks import minari_data
+        from swgctl.tasks import minari_env
 
-        return minari_data.make(environment.removeprefix("minari:"), say)
+        return minari_env.make(environment.removeprefix("minari:"), say)
     found = spec(environment)
     with warnings.catch_warnings():
         # D4RL's data was made with the old versions: an upgrade would change what is measured.

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
 
 import gymnasium
 import numpy as np
 
+from swgctl import runtime
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
 from swgctl.tasks import environments
@@ -35,8 +36,12 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 
 
 @contextlib.contextmanager
-def launch(environment: str, seeds: list[int], steps: int) -> Iterator["Copies | Workers"]:
+def launch(
+    environment: str, seeds: list[int], steps: int, measures: tuple[str, ...] = ()
+) -> Iterator["Copies | Workers"]:
     """A copy for each seed, reset by it, to play one episode of at most so many steps.
+
+    measures  the names of numbers in a step's info that are kept as well
 
     $SWGCTL_WORKERS says in how many processes; where it does not, as many as `fastest` says, of what `cores` allows.
     Raises UsageError where that is no number, and what `environments.make` raises; SwgError where an environment fails
@@ -44,15 +49,16 @@ def launch(environment: str, seeds: list[int], steps: int) -> Iterator["Copies |
     """
     with environments.named(environment), contextlib.closing(environments.make(environment)) as one:
         sizes = [math.prod(space.shape) for space in (one.action_space, one.observation_space)]
+        shape = (*sizes, measures)
         most = min(_asked() or cores(), len(seeds))
         processes = most if _asked() or most == 1 else fastest(len(seeds), steps, step_seconds(one), most)
     copies = None
     if processes > 1:
         try:
-            copies = Workers(environment, seeds, sizes, processes)
+            copies = Workers(environment, seeds, shape, processes)
         except _Unmade as error:  # such as one that was registered by a script or a notebook
             say(f"stepping {environment} in one process, since another cannot make it: {error}")
-    copies = copies or Copies(environment, seeds, np.zeros(len(seeds), _row(*sizes)))
+    copies = copies or Copies(environment, seeds, np.zeros(len(seeds), _row(*shape)))
     with contextlib.closing(copies):
         yield copies
 
@@ -62,6 +68,7 @@ class Copies:
 
     actions       (N, A) in [-1, 1]: what the next step takes
     observations  (N, O) float32, rewards (N,) float64, ended (N,) bool: what the last one gave, or the reset
+    measured      {name: (N,) float64}, the greatest value of the episode so far, of a step's info; 0 where it has none
     An episode that has ended is stepped no further, and what its last step gave stays.
     """
 
@@ -70,7 +77,7 @@ class Copies:
     def __init__(self, environment: str, seeds: list[int], rows: np.ndarray):
         """rows (N,), of `_row`, hold the arrays.  Raises SwgError where a copy cannot be made or reset."""
         self.environment, self._running = environment, range(len(seeds))
-        self.actions, self.observations, self.rewards, self.ended = (rows[name] for name in rows.dtype.names)
+        self.actions, self.observations, self.rewards, self.ended, self.measured = _columns(rows)
         with environments.named(environment):
             self._worlds = [environments.make(environment) for _ in seeds]
             for i, seed in enumerate(seeds):
@@ -82,7 +89,9 @@ class Copies:
         actions = environments.rescale(self.actions, space.low, space.high)
         with environments.named(self.environment):
             for i in self._running:
-                self.observations[i], self.rewards[i], terminated, truncated, _ = self._worlds[i].step(actions[i])
+                self.observations[i], self.rewards[i], terminated, truncated, info = self._worlds[i].step(actions[i])
+                for name, values in self.measured.items():
+                    values[i] = max(values[i], float(info.get(name, 0)))
                 self.ended[i] = terminated or truncated
         self._running = [i for i in self._running if not self.ended[i]]
 
@@ -99,18 +108,19 @@ class Workers:
     none outlives this process, however that ends.
     """
 
-    def __init__(self, environment: str, seeds: list[int], sizes: list[int], processes: int):
-        """sizes: A and O.  Raises SwgError where a worker cannot be started or dies, _Unmade where it makes none."""
+    def __init__(self, environment: str, seeds: list[int], shape: tuple, processes: int):
+        """shape: A, O and the measures.  Raises SwgError where a worker cannot be started, _Unmade where it makes
+        none."""
         self.processes, self._workers = processes, []
-        row = _row(*sizes)
+        row = _row(*shape)
         memory = os.memfd_create("swgctl")
         try:
             os.ftruncate(memory, len(seeds) * row.itemsize)
             rows = np.ndarray(len(seeds), row, mmap.mmap(memory, 0))
-            self.actions, self.observations, self.rewards, self.ended = (rows[name] for name in row.names)
+            self.actions, self.observations, self.rewards, self.ended, self.measured = _columns(rows)
             for first in range(processes):
                 self._workers.append(_Worker(memory))
-                self._workers[-1].send(json.dumps([environment, seeds, sizes, first, processes]).encode())
+                self._workers[-1].send(json.dumps([environment, seeds, shape, first, processes]).encode())
             failures = [worker.answer() for worker in self._workers]
             for failure in filter(None, failures):
                 raise _Unmade(*failure)
@@ -194,9 +204,10 @@ class _Worker:
 
 def work(connection: int, memory: int) -> None:
     """What a worker does, until there is nobody at the other end of its connection."""
+    runtime.prepare()
     with Connection(connection) as parent, contextlib.suppress(EOFError, ConnectionError):
-        environment, seeds, sizes, first, processes = json.loads(parent.recv_bytes())
-        rows = np.ndarray(len(seeds), _row(*sizes), mmap.mmap(memory, 0))[first::processes]
+        environment, seeds, shape, first, processes = json.loads(parent.recv_bytes())
+        rows = np.ndarray(len(seeds), _row(*shape), mmap.mmap(memory, 0))[first::processes]
         try:
             # Whatever an environment says when it is made was said by the parent's.
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
@@ -212,9 +223,16 @@ def work(connection: int, memory: int) -> None:
             parent.send_bytes(json.dumps([str(error), error.help]).encode())
 
 
-def _row(actions: int, observations: int) -> np.dtype:
-    """What is kept of one copy: action, observation, reward, and whether its episode has ended."""
-    return np.dtype(f"({actions},)f4, ({observations},)f4, f8, ?", align=True)
+def _row(actions: int, observations: int, measures: Sequence[str] = ()) -> np.dtype:
+    """What is kept of one copy: action, observation, reward, whether its episode has ended, and its measures."""
+    shape = [("action", "f4", (actions,)), ("observation", "f4", (observations,)), ("reward", "f8"), ("ended", "?")]
+    return np.dtype([*shape, *((f"measure {name}", "f8") for name in measures)], align=True)
+
+
+def _columns(rows: np.ndarray):
+    """The arrays of `Copies`, as parts of its rows."""
+    measured = {name.removeprefix("measure "): rows[name] for name in rows.dtype.names[4:]}
+    return rows["action"], rows["observation"], rows["reward"], rows["ended"], measured
 
 
 # ---- how many processes

@@ -15,12 +15,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.errors import UsageError, nearest
 from swgctl.files import canonical, write_atomically
-from swgctl.tasks import registry
+from swgctl.tasks import layout, registry
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
 from swgctl.tasks.cache import cached, pinned
-from swgctl.tasks.transitions import SCHEMA
+from swgctl.tasks.layout import SCHEMA
 from swgctl.tasks.waypoints import walk
 
 POLICIES = Path(__file__).parent / "policies"
@@ -43,16 +43,7 @@ class LocalTask:
     seed: int
 
 
-# What each data set of a file holds, and in which units.
-FIELDS = {
-    "observations": ("state before the action", "m, rad, m/s, rad/s"),
-    "actions": ("action, as a share of each actuator's limit", "1"),
-    "rewards": ("reward of the step", "1"),
-    "next_observations": ("state after the action", "m, rad, m/s, rad/s"),
-    "terminals": ("the action led to a terminal state", "bool"),
-    "timeouts": ("the clock ended the episode after the action", "bool"),
-    "infos/behaviour_policy": ("who acted: an index into the attribute `names`", "1"),
-}
+FIELDS = layout.ROLLED_OUT
 
 
 def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path, str]:
@@ -77,11 +68,11 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path,
 
 def of(name: str) -> LocalTask:
     """What the local task of that name is rolled out from.  Raises UsageError for an unknown name."""
-    told = {known: registry.facts(registry.get(known)).rollout for known in registry.names()}
+    told = {known: registry.facts(registry.named(known)).rollout for known in registry.names()}
     told = {known: rollout for known, rollout in told.items() if rollout}
     if name not in told:
         raise UsageError(f"no local task '{name}'{nearest(name, told)}", f"one of: {', '.join(told)}")
-    task, rollout = registry.get(name), told[name]
+    task, rollout = registry.named(name), told[name]
     return LocalTask(
         task.environment, tuple(rollout["policies"].items()), task.horizon, rollout["streams"], rollout.get("seed", 0)
     )
@@ -123,16 +114,13 @@ def roll_out(task: LocalTask, path: Path) -> Path:
 
 def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list[str]) -> None:
     """Write D4RL's flat HDF5, and read it back.  Raises SwgError where that gives other data."""
-    # Uncompressed: compressed bytes would depend on the zlib that h5py was built with.
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         file.attrs.update(attributes)
+        writer = layout.Writer(file, FIELDS)
         for key, value in data.items():
-            dataset = file.create_dataset(key, data=value, track_times=False)
-            dataset.attrs["long_name"], dataset.attrs["units"] = FIELDS[key]
+            writer.put(key, value)
         file["infos/behaviour_policy"].attrs["names"] = names
-    with h5py.File(path) as file:
-        if not all(np.array_equal(file[key], value) for key, value in data.items()):
-            raise SwgError(f"{path}: reads back as other data than was written", "check the disk")
+    writer.check(path)
 
 
 def load(task: LocalTask, name: str) -> BehaviourPolicy | RandomPolicy:

@@ -13,8 +13,8 @@ from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.files import sync
 from swgctl.tasks import environments, minari_folder
 from swgctl.tasks.cache import Say
-from swgctl.tasks.minari_data import bounds
-from swgctl.tasks.registry import Task
+from swgctl.tasks.minari_env import bounds
+from swgctl.tasks.task import Task
 from swgctl.tasks.transitions import Transitions
 
 

@@ -57,6 +57,11 @@ def methods(name: str, family: str) -> list[str]:
     return [*(m for m in ours if m in listed), *(m for m in listed if m not in ours)]
 
 
+def ours(name: str) -> list[str]:
+    """The paper's own methods: of SWG's the one without resampling, then the one with it."""
+    return paper(name)["ours"]
+
+
 def guidance_scale(task: str) -> float | None:
     """SWG's rho for the task (Tables 6 to 9)."""
     place = home(task, "swg")

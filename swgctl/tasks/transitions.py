@@ -9,12 +9,8 @@ import h5py
 import numpy as np
 
 from swgctl.errors import CorruptError, InputError, UsageError, nearest
+from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED
 
-# Every array that is read, and how many dimensions it has.
-REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
-OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1}
-FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
-SCHEMA = "swgctl.transitions/1"  # of the files that are written here
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
 ROUNDING = 1e-6
 BLOCK = 65_536  # rows that are read at once, about

@@ -9,9 +9,9 @@ from torch import Tensor
 from swgctl.config import ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.diffusion.exact import sampling_floor, shares, total_variation
+from swgctl.randomness import generator
 from swgctl.toys.densities import Density
 from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
-from swgctl.training import generator
 
 TRUTHS = 5  # independent draws of the ground truth: one to compare with for each, and the pairs between them
 

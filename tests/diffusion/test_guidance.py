@@ -12,7 +12,7 @@ from swgctl.diffusion import Exact, Schedule, sample, self_weighted
 from swgctl.diffusion.exact import ring
 from swgctl.diffusion.guidance import W_MIN
 from swgctl.models import Denoiser, reset
-from swgctl.training import generator
+from swgctl.randomness import generator
 
 ALPHA, SIGMA = 0.8, 0.6
 
@@ -135,7 +135,7 @@ def test_a_negative_or_undefined_rho_is_refused(rho):
 @pytest.fixture(scope="module")
 def learnt():
     """Two members, their outputs pushed up so that no w_hat lies below w_min; observations (2, 5, 3)."""
-    denoiser = Denoiser(2, 3, 2, K=15, width=32)
+    denoiser = Denoiser(2, 3, 3, K=15, width=32)
     reset(denoiser, [generator(s, "test", 0) for s in range(2)])
     denoiser.weight_out.bias.data.fill_(-30.0)
     return denoiser.requires_grad_(False), normal(2, 5, 3, dtype=torch.float32)

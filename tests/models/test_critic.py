@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from swgctl.models import Critic, reset
-from swgctl.training import generator
+from swgctl.randomness import generator
 
 S, B, O, A = 3, 5, 4, 2  # noqa: E741 - the shapes' names
 

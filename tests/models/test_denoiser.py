@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swgctl.learners import _bernoulli
+from swgctl.learners.denoiser import _bernoulli
 from swgctl.models import Denoiser, reset
-from swgctl.training import generator
+from swgctl.randomness import generator
 
 K, S, B, O, A = 6, 2, 9, 4, 3  # noqa: E741 - the shapes' names
 
@@ -16,7 +16,7 @@ K, S, B, O, A = 6, 2, 9, 4, 3  # noqa: E741 - the shapes' names
 @pytest.fixture(scope="module")
 def net():
     """Every parameter non-zero, the offsets and scales of the norms too."""
-    denoiser = Denoiser(S, O, A, K, width=32, dropout=0.25).requires_grad_(False)
+    denoiser = Denoiser(S, O, A + 1, K, width=32, dropout=0.25).requires_grad_(False)
     reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
     for i, p in enumerate(denoiser.parameters()):
         p += 0.1 * torch.randn(p.shape, generator=generator(i, "offset", 0))
@@ -65,12 +65,13 @@ def by_hand(net: Denoiser, s: int, z, k, observation, keep=None):
 )
 def test_the_papers_sizes_have_the_papers_parameters(dimensions, count):
     """Counted in the official code: HalfCheetah, Hopper, AntMaze, Kitchen, Pen ("1.8M", appendix B.2)."""
-    net = Denoiser(1, *dimensions, K=15)
+    o, a = dimensions
+    net = Denoiser(1, o, a + 1, K=15)
     assert sum(p.numel() for p in net.parameters()) == count
 
 
 def test_five_seeds_have_five_times_the_parameters():
-    one, five = (sum(p.numel() for p in Denoiser(s, 17, 6, K=15).parameters()) for s in (1, 5))
+    one, five = (sum(p.numel() for p in Denoiser(s, 17, 7, K=15).parameters()) for s in (1, 5))
     assert five == 5 * one
 
 
@@ -121,7 +122,7 @@ def test_weight_first_gives_the_last_channel_and_then_all(net, batch):
 def test_the_weight_head_reads_its_block_and_nothing_later(batch, weight_block):
     """Noise in the blocks after `weight_block` reaches the actions and not the weight; in the block itself, both."""
     z, k, observations = batch
-    net = Denoiser(S, O, A, K, width=16, weight_block=weight_block).requires_grad_(False)
+    net = Denoiser(S, O, A + 1, K, width=16, weight_block=weight_block).requires_grad_(False)
     reset(net, [generator(s, "denoiser", 0) for s in range(S)])
     before = net(z, k, observations)
     for i, block in enumerate(net.blocks, 1):
@@ -136,7 +137,7 @@ def test_member_s_is_a_network_of_its_own(net, batch):
     z, k, observations = batch
     eps = net(z, k, observations)
     for s in range(S):
-        one = Denoiser(1, O, A, K, width=32, dropout=0.25).requires_grad_(False)
+        one = Denoiser(1, O, A + 1, K, width=32, dropout=0.25).requires_grad_(False)
         one.load_state_dict({name: value[s : s + 1] for name, value in net.state_dict().items()})
         own = one(z[s : s + 1], k[s : s + 1], observations[s : s + 1])
         torch.testing.assert_close(own[0], eps[s], rtol=1e-5, atol=1e-5)
@@ -152,7 +153,7 @@ def test_no_gradient_crosses_members(net, batch):
 
 def test_first_values_are_the_official_codes():
     """Frequencies N(0, 0.2); xavier outside the residual blocks, lecun inside; offsets 0."""
-    net = Denoiser(4, 17, 6, K=15, width=128)
+    net = Denoiser(4, 17, 7, K=15, width=128)
     reset(net, [generator(s, "denoiser", 0) for s in range(4)])
     assert net.fourier.frequency.std().item() == pytest.approx(0.2, rel=0.15)
     for layer in (net.step_in, net.step_out, net.entry, net.weight_in):
@@ -205,7 +206,7 @@ PLACES = [{"weight_block": block} for block in range(4)] + [{"weight_block": 2, 
 
 @pytest.fixture(params=PLACES, ids=["none", "first", "second", "third", "apart"])
 def placed(request):
-    denoiser = Denoiser(S, O, A, K, width=32, **request.param)
+    denoiser = Denoiser(S, O, A + 1, K, width=32, **request.param)
     reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
     return denoiser
 
@@ -229,7 +230,7 @@ def test_wherever_the_weight_is_read_the_short_cut_is_the_network(placed, batch)
 @pytest.mark.parametrize(("place", "used"), list(zip(PLACES, [3, 1, 2, 3, 0], strict=True)))
 def test_the_weight_reads_no_later_block(place, used, batch):
     z, k, observations = batch
-    denoiser = Denoiser(S, O, A, K, width=32, **place)
+    denoiser = Denoiser(S, O, A + 1, K, width=32, **place)
     reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
     denoiser(z, k, observations)[..., -1].sum().backward()
     touched = [bool(block.up.weight.grad is not None and block.up.weight.grad.any()) for block in denoiser.blocks]

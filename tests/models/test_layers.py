@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from swgctl.models.layers import LayerNorm, Linear, reset
-from swgctl.training import generator
+from swgctl.randomness import generator
 
 
 def generators(n, name="layers"):

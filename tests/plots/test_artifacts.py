@@ -6,8 +6,8 @@ import json
 import h5py
 import numpy as np
 import pytest
-from harness import flip, swgctl
-from made_up import evaluation, normal
+from support.fake_evaluations import evaluation, normal
+from support.harness import flip, swgctl
 
 from swgctl.plots.artifacts import draw_rho, draw_training
 from swgctl.store import Artifact

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from harness import swgctl
-from made_up import LATER, evaluation, normal, several
+from support.fake_evaluations import LATER, evaluation, normal, several
+from support.harness import swgctl
 
-from swgctl.evaluations import gather, select
+from swgctl.evaluation.groups import gather, select
 from swgctl.plots.comparison import draw_comparison
 from swgctl.store import Store
 from swgctl.tasks import get, quoted

@@ -4,7 +4,7 @@ import csv
 
 import matplotlib.image
 import pytest
-from harness import swgctl
+from support.harness import swgctl
 
 from swgctl.diffusion import SAMPLERS
 from swgctl.diffusion.exact import convergence

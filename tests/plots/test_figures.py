@@ -3,8 +3,8 @@
 import csv
 
 import pytest
-from harness import swgctl
-from made_up import several
+from support.fake_evaluations import several
+from support.harness import swgctl
 
 from swgctl.plots.figures import short, style
 

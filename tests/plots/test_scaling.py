@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from harness import swgctl
+from support.harness import swgctl
 
 from swgctl.plots.scaling import draw_scaling, read_measurements
 

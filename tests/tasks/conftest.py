@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from minari_sets import record
+from support.minari_sets import record
 
 from swgctl.tasks import minari_data
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import workers_of
+from support.harness import workers_of
 
 from swgctl.errors import SwgError, UsageError
 from swgctl.tasks import environments, fleet
 
 pytestmark = pytest.mark.training  # of processes that step environments
 SEEDS = [11, 3, 5, 8, 4, 9, 7]
-DEEDS = "unruly:{}-v0".format
+DEEDS = "support.unruly:{}-v0".format
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_there_are_no_more_processes_than_copies(launch):
 def test_an_environment_that_only_this_process_knows_stays_in_it(launch, capsys):
     import gymnasium
 
-    gymnasium.register("OnlyHere-v0", "unruly:Unruly", max_episode_steps=10, kwargs={"deed": "raises"})
+    gymnasium.register("OnlyHere-v0", "support.unruly:Unruly", max_episode_steps=10, kwargs={"deed": "raises"})
     with launch("OnlyHere-v0", 2, [1, 2]) as copies:
         assert copies.processes == 1
         np.testing.assert_array_equal(copies.observations, [[1, 0], [2, 0]])
@@ -97,7 +97,7 @@ def test_an_environment_that_only_this_process_knows_stays_in_it(launch, capsys)
 def test_an_environment_that_raises_is_one_line(processes, launch):
     with pytest.raises(SwgError) as raised, launch(DEEDS("Raises"), processes) as copies:
         play(copies, 3)
-    assert str(raised.value) == "environment unruly:Raises-v0 failed: ValueError: the robot fell off the table"
+    assert str(raised.value) == "environment support.unruly:Raises-v0 failed: ValueError: the robot fell off the table"
     assert raised.value.code == 1
     assert copies.observations[:, 1].tolist().count(3) < len(SEEDS), "it fails at the third step"
     assert copies.observations[:, 1].min() == 2

@@ -9,13 +9,26 @@ import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
-from harness import swgctl
-from minari_sets import ACTIONS, BOX, HIGH, LOW, MAZE, NOWHERE, PENDULUM, SHUFFLED, amend, contents, create, numbers
+from support.harness import swgctl
+from support.minari_sets import (
+    ACTIONS,
+    BOX,
+    HIGH,
+    LOW,
+    MAZE,
+    NOWHERE,
+    PENDULUM,
+    SHUFFLED,
+    amend,
+    contents,
+    create,
+    numbers,
+)
 
 from swgctl import tasks
 from swgctl.errors import CorruptError, InputError, Interrupted, UsageError
-from swgctl.tasks import environments, minari_data, transitions
-from swgctl.tasks.registry import Task, family_of
+from swgctl.tasks import environments, layout, minari_data, minari_env, transitions
+from swgctl.tasks.task import Task, family_of
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -55,7 +68,7 @@ def test_actions_come_from_the_bounds(convert):
 
 @pytest.mark.parametrize("id", [MAZE, SHUFFLED])
 def test_observations_are_flat_in_the_same_order_as_the_environments(convert, said, played, id):
-    data, env = transitions.read(convert(id)), minari_data.make(id, said.append)
+    data, env = transitions.read(convert(id)), minari_env.make(id, said.append)
     space = minari.load_dataset(id).observation_space
     assert env.observation_space.shape == data.observations.shape[1:] == spaces.flatten_space(space).shape
     for (buffer, seen), (first, stop) in zip(played[id], data.episodes(), strict=True):
@@ -142,7 +155,7 @@ def test_equal_sets_give_equal_bytes_and_a_changed_one_another_file(convert, fol
 
 def test_the_file_says_what_it_holds(convert):
     with h5py.File(convert(PENDULUM)) as file:
-        assert {key: (file[key].shape, file[key].dtype.name) for key in minari_data.FIELDS} == {
+        assert {key: (file[key].shape, file[key].dtype.name) for key in layout.CONVERTED} == {
             "observations": ((36, 3), "float32"),
             "actions": ((36, 1), "float32"),
             "rewards": ((36,), "float32"),
@@ -151,7 +164,7 @@ def test_the_file_says_what_it_holds(convert):
             "timeouts": ((36,), "bool"),
             "infos/next_observation_valid": ((36,), "bool"),
         }
-        assert all(file[key].attrs["long_name"] and file[key].attrs["units"] for key in minari_data.FIELDS)
+        assert all(file[key].attrs["long_name"] and file[key].attrs["units"] for key in layout.CONVERTED)
         assert (file.attrs["source"], file.attrs["env"]) == (f"minari:{PENDULUM}", "Pendulum-v1")
 
 
@@ -202,14 +215,14 @@ def test_a_set_without_an_environment_takes_one_by_name(said):
     answer.refused(3, f"minari:{NOWHERE} does not say which environment")
     assert answer.helps == [f"swgctl critic minari:{NOWHERE} --env ENV_ID"]
     with pytest.raises(InputError, match="does not say which environment"):
-        minari_data.make(NOWHERE, said.append)
+        minari_env.make(NOWHERE, said.append)
     with pytest.raises(InputError, match=r"its actions are Box\(\[-1\..*, those of Pendulum-v1 Box"):
         minari_data.task_of(NOWHERE, said.append, "Pendulum-v1")
     create("mine-v3", [numbers(actions=np.ones((4, 1)))], action_space=spaces.Box(-2, 2, (1,)))
     task = tasks.get("minari:mine-v3", "Pendulum-v1")
     assert (task.environment, task.source, task.horizon) == ("Pendulum-v1", "minari:mine-v3", 200)
     assert task.references is None
-    assert task.argument == "minari:mine-v3 --env Pendulum-v1"
+    assert tasks.argument(task) == "minari:mine-v3 --env Pendulum-v1"
 
 
 def test_another_environment_than_its_own_is_refused(said):
@@ -220,7 +233,7 @@ def test_another_environment_than_its_own_is_refused(said):
 
 def test_the_evaluation_environment_comes_first(said, played):
     create("both-v0", [played[PENDULUM][0][0]], env="Pendulum-v1", eval_env=gymnasium.make("Pendulum-v1", g=3.0).spec)
-    assert minari_data.make("both-v0", said.append).unwrapped.g == 3.0
+    assert minari_env.make("both-v0", said.append).unwrapped.g == 3.0
 
 
 def test_an_environment_that_cannot_be_made_says_what_to_install(folder, said):
@@ -228,18 +241,18 @@ def test_an_environment_that_cannot_be_made_says_what_to_install(folder, said):
     path.write_text(path.read_text().replace("gymnasium.envs.classic_control.pendulum:", "no_such_package.envs:"))
     assert minari_data.task_of(PENDULUM, said.append).horizon == 20  # which makes nothing
     with pytest.raises(InputError, match="No module named 'no_such_package'") as caught:
-        minari_data.make(PENDULUM, said.append)
+        minari_env.make(PENDULUM, said.append)
     assert caught.value.help == "pip install no-such-package"
     amend(folder, requirements=["no-such-package>=2", "numpy>99"])
     with pytest.raises(InputError) as caught:
-        minari_data.make(PENDULUM, said.append)
+        minari_env.make(PENDULUM, said.append)
     assert caught.value.help == "pip install 'no-such-package>=2' 'numpy>99'"
 
 
 def test_a_package_in_another_version_is_remarked_on_once(folder, said):
     amend(folder, requirements=["numpy>99"])
     for _ in range(3):
-        minari_data.make(PENDULUM, said.append)
+        minari_env.make(PENDULUM, said.append)
     assert len(said) == 1
     assert 'pip install "numpy>99"' in said[0]
 
@@ -258,7 +271,7 @@ def test_a_data_set_is_named_on_the_command_line(tmp_path, said):
     again = swgctl("critic", name, "--recipe", recipe, "--json")
     assert again.json["status"] == "cached"
     assert "converting" not in again.err
-    assert tasks.get(name).argument == name
+    assert tasks.argument(tasks.get(name)) == name
     assert tasks.at_hand(tasks.get(name)) == tasks.locate(tasks.get(name), said.append)[0]
     assert environments.spec(name).max_episode_steps == 20
     assert environments.make(name).observation_space.shape == (3,)

@@ -9,11 +9,11 @@ import minari
 import numpy as np
 import pytest
 from minari.dataset._storages.hdf5_storage import HDF5Storage
-from minari_sets import MAZE, PENDULUM, SHUFFLED, Shuffled, contents
+from support.minari_sets import MAZE, PENDULUM, SHUFFLED, Shuffled, contents
 
 from swgctl.errors import InputError, Interrupted, SwgError, UsageError
-from swgctl.tasks import environments, minari_data, minari_export, transitions
-from swgctl.tasks.registry import Task
+from swgctl.tasks import environments, minari_data, minari_env, minari_export, transitions
+from swgctl.tasks.task import Task
 
 TASK = Task("pen.d", "Pendulum-v1", "file:/x", "none", "default", (-1200.0, -150.0), 200)
 
@@ -63,7 +63,7 @@ def test_there_and_back_every_known_row_is_the_same(convert, export, said):
     assert_same(found, data)
     assert found.known_next.all()
     np.testing.assert_array_equal(np.flatnonzero(found.timeouts), [19, 28, 38])
-    environments.check(minari_data.make(id, said.append), found)
+    environments.check(minari_env.make(id, said.append), found)
 
 
 def test_minari_reads_what_was_written(export):
@@ -103,7 +103,7 @@ def test_a_recorded_maze_comes_back_with_its_environment(convert, export, said):
     found = transitions.read(convert(id))
     assert_same(found, data)
     np.testing.assert_array_equal(found.timeouts, data.timeouts)
-    ours, theirs = (minari_data.make(name, said.append) for name in (id, MAZE))
+    ours, theirs = (minari_env.make(name, said.append) for name in (id, MAZE))
     np.testing.assert_array_equal(ours.reset(seed=1)[0], theirs.reset(seed=1)[0])
     np.testing.assert_array_equal(ours.step(np.ones(2))[0], theirs.step(np.ones(2))[0])
 

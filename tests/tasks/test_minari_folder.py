@@ -9,7 +9,7 @@ import time
 
 import minari
 import pytest
-from minari_sets import PENDULUM, amend
+from support.minari_sets import PENDULUM, amend
 
 from swgctl.errors import Interrupted, SwgError
 from swgctl.tasks import minari_folder

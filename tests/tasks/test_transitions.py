@@ -8,7 +8,7 @@ import gymnasium
 import h5py
 import numpy as np
 import pytest
-from harness import real
+from support.harness import real
 
 from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.tasks import environments, get, transitions

@@ -6,7 +6,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from simulator import bare, make, waves
+from support.simulator import bare, make, waves
 
 from swgctl.errors import UsageError
 

@@ -3,9 +3,9 @@
 import h5py
 import numpy as np
 import pytest
-from harness import real
 from numpy.linalg import norm
-from simulator import bare, play, put, waves
+from support.harness import real
+from support.simulator import bare, play, put, waves
 
 HANDS = ("Pen", "Door", "Hammer", "Relocate")
 

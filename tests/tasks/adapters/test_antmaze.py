@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 from numpy.linalg import norm
-from simulator import WALL, bare, play, waves
+from support.simulator import WALL, bare, play, waves
 
 GOALS = {"UMaze": (3, 1), "Medium": (6, 6), "Large": (7, 9)}  # cells, as (row, column), seen from (1, 1)
 

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
-from simulator import bare, put
+from support.simulator import bare, put
 
 from swgctl.tasks import environments
 

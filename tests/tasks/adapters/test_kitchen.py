@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.linalg import norm
-from simulator import bare, put
+from support.simulator import bare, put
 
 SLIDER, BURNER = "KitchenMicrowaveKettleLightSlider-v0", "KitchenMicrowaveKettleBottomBurnerLight-v0"
 ARM = [f"robot:panda0_joint{i}" for i in range(1, 8)] + [f"robot:panda0_finger_joint{i}" for i in (1, 2)]

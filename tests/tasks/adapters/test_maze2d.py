@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulator import WALL, bare, play
+from support.simulator import WALL, bare, play
 
 GOALS = {"UMaze": (1, 1), "Medium": (6, 6), "Large": (7, 9)}
 

@@ -1,0 +1,1 @@
+"""From roll-outs to numbers: episodes, cells, pooled groups, averages over families."""

@@ -1,0 +1,139 @@
+"""Vectorised evaluation: cells of (seed, rho, candidates) x episodes in one batch of environments -> a table."""
+
+import hashlib
+import itertools
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+
+from swgctl import signals
+from swgctl.config import EvalSettings
+from swgctl.console import progress, say
+from swgctl.errors import SwgError
+from swgctl.policies.policy import Cell, Noise, Policy
+from swgctl.randomness import generator
+from swgctl.tasks import Task, fleet
+
+NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; part of what an evaluation means
+SHRINK = 3 / 4  # once no more than this share of the batch's rows still run, the others leave it
+
+
+def grid(settings: EvalSettings) -> list[Cell]:
+    """Every (rho, M) of an evaluation, in the order of its table."""
+    return [{"rho": rho, "candidates": m} for m in settings.resample for rho in settings.rho]
+
+
+def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base: int) -> list[dict]:
+    """One row an episode: seed, the cell's values, episode, return, length, the task's measures, the policy's
+    statistics (means over the episode's steps).
+
+    The start of episode e and the noise of its m-th candidate depend on (base, seed, e, m) alone, so that cells compare
+    like with like, and a cell is the same whichever others it is evaluated with: up to rounding, which differs with the
+    size of the batch and which chaotic dynamics amplify.
+    """
+    assert task.horizon is not None, "`check_horizon` comes before"
+    members, rows = len(policy.seeds), len(cells) * episodes
+    starts = [_reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in range(rows)]
+    total, length = np.zeros((members, rows)), np.zeros((members, rows), int)
+    statistics = {name: np.zeros((members, rows)) for name in policy.statistics}
+    running, step = np.ones((members, rows), bool), 0
+    with ExitStack() as stack:
+        copies = stack.enter_context(fleet.launch(task.environment, starts, task.horizon, task.measures))
+        if copies.processes > 1:
+            say(f"eval: {len(starts)} environments in {copies.processes} processes")
+        actions, observations, rewards, ended = (
+            array.reshape(members, rows, *array.shape[1:])
+            for array in (copies.actions, copies.observations, copies.rewards, copies.ended)
+        )
+        measured = {name: copies.measured[name].reshape(members, rows) for name in task.measures}
+        stack.enter_context(signals.deferred())
+        bar = stack.enter_context(progress("eval", task.horizon, "environment steps"))
+        batch = Batch(policy, cells, episodes, base, np.arange(rows))
+        while running.any() and step < task.horizon:  # also where the environment's own clock is another by now
+            alive = np.flatnonzero(running.any(0))
+            if len(alive) <= SHRINK * len(batch.rows):
+                batch = Batch(policy, cells, episodes, base, alive)
+            proposed, shares = batch.propose(observations.take(batch.rows, 1), step)
+            if not np.isfinite(proposed).all():
+                raise SwgError("eval: the policy's actions are not finite", "a smaller --rho, or look at swgctl show")
+            actions[:, batch.rows] = proposed
+            copies.step()
+            if not (np.isfinite(rewards[running]).all() and np.isfinite(observations[running & ~ended]).all()):
+                raise SwgError(
+                    f"eval: {task.environment} gave a reward or an observation that is not finite",
+                    "mend the environment, or look at what it does with actions at their bounds",
+                )
+            for name, share in shares.items():
+                statistics[name][:, batch.rows] += np.where(running[:, batch.rows], share, 0)
+            np.add(total, rewards, out=total, where=running)
+            length += running
+            running &= ~ended
+            step += 1
+            bar.update(step, f"{running.sum()} of {running.size} episodes")
+            signals.check()
+    return [
+        {
+            "seed": seed,
+            **cells[row // episodes],
+            "episode": row % episodes,
+            "return": float(total[s, row]),
+            "length": int(length[s, row]),
+            **{name: float(values[s, row]) for name, values in measured.items()},
+            **{name: float(values[s, row] / length[s, row]) for name, values in statistics.items()},
+        }
+        for s, seed in enumerate(policy.seeds)
+        for row in range(rows)
+    ]
+
+
+def _reset_seed(base: int, seed: int, episode: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"eval/{base}/{seed}/reset/{episode}".encode()).digest()[:4], "little")
+
+
+class Batch:
+    """Rows that go through the policy together, with their noise: a generator for each member, candidate and episode, a
+    draw for each environment step."""
+
+    def __init__(self, policy: Policy, cells: list[Cell], episodes: int, base: int, rows: np.ndarray):
+        """rows (E,): row r is episode r % episodes of cell r // episodes."""
+        self.policy, self.base, self.rows = policy, base, rows
+        self.cells = [cells[row // episodes] for row in rows]
+        counts = torch.tensor([int(cell.get("candidates", 1)) for cell in self.cells])
+        row = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        first = counts.cumsum(0) - counts
+        self.episodes, episode = np.unique(rows % episodes, return_inverse=True)
+        self.candidate = (torch.arange(len(row)) - first[row]).to(policy.device)
+        self.episode = torch.from_numpy(episode)[row].to(policy.device)
+        self.most = int(counts.max())
+        self.block: torch.Tensor | None = None
+
+    def propose(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Actions (S, E, A) in [-1, 1] at an environment step and its statistics (S, E): `Policy.propose`."""
+        x = torch.from_numpy(observations).to(self.policy.device)
+        actions, statistics = self.policy.propose(x, self.cells, self._noise(step))
+        return actions.cpu().numpy(), {name: values.cpu().numpy() for name, values in statistics.items()}
+
+    def _noise(self, step: int) -> Noise:
+        """The noise of one environment step, as a function from a shape to the next draw of the walk."""
+        block, i = divmod(step, NOISE_BLOCK)
+        if i == 0 or self.block is None:
+            self.block = self._draw(block)
+        drawn, draws = self.block, iter(range(self.policy.noise_shape[0]))
+
+        def noise(shape: tuple[int, ...]) -> torch.Tensor:
+            return drawn[:, self.candidate, self.episode, i, next(draws)].view(shape)
+
+        return noise
+
+    def _draw(self, block: int) -> torch.Tensor:
+        """(S, M, episodes, NOISE_BLOCK, *noise_shape)"""
+        policy, device = self.policy, self.policy.device
+        shape = (NOISE_BLOCK, *policy.noise_shape)
+        drawn = [
+            torch.randn(
+                shape, generator=generator(seed, f"eval/{self.base}/{m}/{episode}", block, device), device=device
+            )
+            for seed, m, episode in itertools.product(policy.seeds, range(self.most), self.episodes)
+        ]
+        return torch.stack(drawn).view(len(policy.seeds), self.most, len(self.episodes), *shape)

@@ -1,0 +1,1 @@
+"""Numbers for people and programs: tables, LaTeX, HTML, CSV and JSON."""

@@ -1,0 +1,46 @@
+"""Sheets as LaTeX: tabulars for booktabs."""
+
+from swgctl.reports.sheets import CONVENTIONS, Sheet, differences
+
+SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+BREAK = "\\\\"
+
+
+def page(sheets: list[Sheet]) -> str:
+    """A tabular for each sheet, whose first lines name it; what it means stands above it as comments."""
+    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in CONVENTIONS)]
+    for sheet in sheets:
+        lines += ["", *(f"% {line}" for line in (sheet.title, *sheet.notes)), *_tabular(sheet)]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX."""
+    return r"$\rho$" if text == "rho" else "".join(SPECIAL.get(character, character) for character in text)
+
+
+def _tabular(sheet: Sheet) -> list[str]:
+    n = len(sheet.columns)
+    ours = n - sheet.quoted
+    lines = [rf"\begin{{tabular}}{{l{'r' * (n - 1)}}}", r"\toprule"]
+    told = differences(sheet.group) if sheet.group else []
+    lines += [rf"\multicolumn{{{n}}}{{l}}{{{escape(text)}}} {BREAK}" for text in (sheet.title, *told)]
+    if sheet.quoted:
+        above = rf"\multicolumn{{{sheet.quoted}}}{{c}}{{quoted from {escape(sheet.source)}}}"
+        lines += [f"{'& ' * ours}{above} {BREAK}", rf"\cmidrule(l){{{ours + 1}-{n}}}"]
+    heads = [_head(name, sheet.citations.get(name, "") if i >= ours else "") for i, name in enumerate(sheet.columns)]
+    lines += [f"{' & '.join(heads)} {BREAK}", r"\midrule"]
+    for i, (row, mark) in enumerate(zip(sheet.rows, sheet.marks, strict=True)):
+        if i and mark != sheet.marks[i - 1] and mark in ("online", "quoted", "average"):
+            lines.append(r"\midrule")
+        lines.append(f"{' & '.join(map(escape, row))} {BREAK}")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _head(name: str, citation: str) -> str:
+    """A column's head, in several lines: what is after a comma, and small whose numbers these are."""
+    parts = [escape(part) for part in name.split(", ")]
+    authors, et_al, rest = citation.partition(" et al.")
+    parts += [rf"{{\tiny {escape(part.strip())}}}" for part in (authors, et_al + rest) if part]
+    return parts[0] if len(parts) == 1 else rf"\shortstack[r]{{{BREAK.join(parts)}}}"

@@ -1,0 +1,224 @@
+"""Looking at a store: for people on stderr, for scripts the directories on stdout, or objects with --json."""
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+
+from swgctl import console
+from swgctl.console import say
+from swgctl.errors import CorruptError, SwgError
+from swgctl.files import line, read_header
+from swgctl.seeds import ranges
+from swgctl.store import Artifact, Store, make_key, record_checksum
+
+
+def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
+    if stage:
+        from swgctl.config import stage_named  # here, since pydantic is half of what `ls` would cost
+
+        stage_named(stage)
+    lines, rows, damaged = [], [], None
+    for artifact in store.artifacts(stage, task):
+        try:
+            _ = artifact.meta
+        except SwgError as error:  # the others are shown all the same
+            if artifact.path.is_dir():  # else another process has just removed it
+                damaged = damaged or error
+            continue
+        if as_json:
+            lines.append(line(brief(artifact)))
+        else:
+            lines.append(str(artifact.path))
+            rows.append(_row(artifact))
+    if rows:
+        console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
+    elif not lines:
+        of = "".join(f" of {what} '{name}'" for what, name in (("stage", stage), ("task", task)) if name)
+        say(f"{store.root} has no artifacts{of}")
+    if damaged:
+        raise damaged
+    if lines and (as_json or not sys.stdout.isatty()):  # a terminal has the table
+        print("\n".join(lines))
+
+
+def _row(artifact: Artifact) -> list[str]:
+    meta = artifact.meta
+    parents = " ".join(given["key"][:16] for given in meta["inputs"].values())
+    size = _bytes(sum(file["bytes"] for file in meta["files"].values()))
+    return [artifact.id, artifact.stage, artifact.task, ranges(artifact.seeds), size, meta["made"]["at"], parents]
+
+
+def brief(artifact: Artifact) -> dict:
+    keys = ("stage", "key", "digest", "params", "seeds", "inputs", "source", "metrics", "wall_s", "made")
+    return {"task": artifact.task, "path": str(artifact.path), **{k: artifact.meta[k] for k in keys}}
+
+
+def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -> None:
+    """table  prints what the artifact's stage ends with; False where there is no such table."""
+    shapes = {name: _shapes(artifact, name) for name in artifact.meta["files"]}
+    if as_json:
+        print(json.dumps(brief(artifact) | {"shapes": {k: v for k, v in shapes.items() if v}}))
+        return
+    meta = artifact.meta
+    say(f"{artifact.stage} {artifact.id} of {artifact.task}, seeds {ranges(artifact.seeds)}")
+    say(f"  key {meta['key']}\n  digest {meta['digest']}")
+    say(f"  made {meta['made']['at']} on {meta['made']['device']} in {meta['wall_s']:.1f} s")
+    if meta["source"]:
+        say(f"  data {meta['source']['path']}, sha256 {meta['source']['sha256'][:16]}")
+    for role, given in meta["inputs"].items():
+        say(f"  from {role} {given['key'][:16]}")
+    _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
+    if not table(artifact):
+        _section("metrics", meta["metrics"])
+    for name, tensors in shapes.items():
+        size = _bytes(meta["files"][name]["bytes"])
+        _section(f"{name}, {size}", tensors)
+    print(artifact.path)
+
+
+def diff(a: Artifact, b: Artifact, as_json: bool) -> None:
+    """Everything that is not the same on both sides, by dotted name."""
+    left, right = (
+        _flat({"stage": x.stage, "task": x.task, "seeds": x.seeds, "params": x.params, "digest": x.digest})
+        | _flat(
+            {
+                "inputs": {r: i["digest"][:16] for r, i in x.meta["inputs"].items()},
+                "metrics": x.meta["metrics"],
+            }
+        )
+        for x in (a, b)
+    )
+    different = {k: [left.get(k), right.get(k)] for k in left | right if left.get(k) != right.get(k)}
+    if as_json:
+        print(json.dumps({"a": str(a.path), "b": str(b.path), "different": different}))
+        return
+    rows = [[name, *("" if v is None else str(v) for v in values)] for name, values in different.items()]
+    if rows:
+        console.table("", ["", a.id, b.id], rows)
+    else:
+        say("no difference")
+    print(a.path)
+    print(b.path)
+
+
+def tree(artifact: Artifact, as_json: bool) -> None:
+    """The lineage, this artifact first."""
+    if as_json:
+        print(json.dumps(_lineage(artifact)))
+        return
+    printed: list[str] = []
+
+    def walk(node: Artifact, depth: int) -> None:
+        say(f"{'   ' * depth}{node.stage} {node.id}   {node.task}, seeds {ranges(node.seeds)}")
+        if str(node.path) not in printed:
+            printed.append(str(node.path))
+        for role in node.meta["inputs"]:
+            walk(node.parent(role), depth + 1)
+        if source := node.meta["source"]:
+            say(f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}")
+
+    walk(artifact, 0)
+    print("\n".join(printed))
+
+
+def _lineage(artifact: Artifact) -> dict:
+    inputs = {role: _lineage(artifact.parent(role)) for role in artifact.meta["inputs"]}
+    return brief(artifact) | {"inputs": inputs}
+
+
+def verify(store: Store, refs: list[str]) -> None:
+    """Raises CorruptError, after all were looked at, when one is not whole."""
+    whole, damaged = [], []
+    for artifact in store.resolve_all(refs) if refs else store.artifacts():
+        try:
+            _check_record(artifact)
+            artifact.check_all()
+        except CorruptError as error:
+            damaged.append(error)
+            say(f"damaged: {error}")
+        else:
+            say(f"whole: {artifact.stage} {artifact.id}")
+            whole.append(artifact.path)
+    if damaged:
+        raise CorruptError(f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}", damaged[0].help)
+    if not whole:
+        say(f"{store.root} has no artifacts")
+    for path in whole:
+        print(path)
+
+
+def _check_record(artifact: Artifact) -> None:
+    """Raises CorruptError unless the record is what was written, and its key follows from what it says went in."""
+    meta = artifact.meta
+    if meta.get("sha256") not in (None, record_checksum(meta)):  # older ones have none
+        raise CorruptError(f"{artifact.path / 'artifact.json'} is not what was written", f"rm -r {artifact.path}")
+    inputs = {role: given["digest"] for role, given in meta["inputs"].items()}
+    source = meta["source"] and meta["source"]["sha256"]
+    if make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source) != artifact.key:
+        raise CorruptError(
+            f"{artifact.path / 'artifact.json'} is damaged: its key is not that of its contents",
+            f"rm -r {artifact.path}",
+        )
+
+
+def gc(store: Store, dry_run: bool) -> None:
+    found = store.garbage()
+    for path in found:
+        say(str(path))
+        if not dry_run:
+            with contextlib.suppress(OSError):  # another gc may be at it as well
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if stay := [] if dry_run else [path for path in found if path.exists()]:
+        raise SwgError(f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {stay[0].parent}")
+    verb = "would remove" if dry_run else "removed"
+    say(f"{verb} {len(found)} leftover(s) of {store.root}; finished artifacts stay")
+
+
+def _shapes(artifact: Artifact, name: str) -> dict[str, str]:
+    path = artifact.path / name
+    if path.suffix == ".safetensors":
+        header = read_header(path)
+        return {k: f"{v['dtype']} {tuple(v['shape'])}" for k, v in header.items() if k != "__metadata__"}
+    if path.suffix == ".hdf5":
+        import h5py
+
+        found = {}
+        with h5py.File(artifact.file(name)) as file:
+            file.visititems(
+                lambda key, item: found.update({key: f"{item.dtype} {item.shape}"}) if hasattr(item, "shape") else None
+            )
+        return found
+    return {}
+
+
+def _origin(meta: dict, name: str) -> str:
+    origin = meta["origin"].get(f"{meta['stage']}.{name}")
+    return f"   ({origin})" if origin else ""
+
+
+def _section(title: str, values: dict) -> None:
+    say(title)
+    for name, value in _flat(values).items():
+        say(f"  {name:28} {value:.6g}" if isinstance(value, float) else f"  {name:28} {value}")
+
+
+def _flat(value, prefix: str = "") -> dict:
+    """Nested dicts and lists of dicts by dotted name."""
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""

@@ -1,0 +1,58 @@
+"""The tables with which stages end, on stderr."""
+
+from swgctl import console
+from swgctl.config import methods
+from swgctl.errors import InputError
+from swgctl.reports.sheets import interval, number
+from swgctl.store import Artifact
+from swgctl.tasks import Task, normalized_score
+
+
+def ancestor(artifact: Artifact, stage: str) -> Artifact | None:
+    """The artifact of that stage that another was made from; None where it is not in the store."""
+    try:
+        return artifact.ancestors().get(stage)
+    except InputError:
+        return None
+
+
+def print_evaluation(evaluation: Artifact) -> None:
+    """The table that an evaluation ends with, on stderr: every cell, never the best one alone."""
+    task, method = Task.from_json(evaluation.meta["task"]), methods()[evaluation.params.get("method", "swg")]
+    critic = ancestor(evaluation, "critic")
+    rows = []
+    if critic:
+        data = critic.meta["metrics"]["data"]
+        for name, value in (("data, mean episode", "return_mean"), ("data, best episode", "return_best")):
+            score = number(normalized_score(task, data[value]))
+            rows.append([name, "", "", number(data[value], "return"), "", score, ""])
+    found = evaluation.meta["metrics"]["cells"]
+    for cell in found:
+        row = [method.policy(cell), f"{cell['rho']:g}", str(cell["candidates"])]
+        for measure in ("return", "score"):
+            row += [number(cell[f"{measure}_mean"], measure), interval(cell[f"{measure}_ci95"], measure)]
+        rows.append(row)
+    cell = found[0]
+    title = (
+        f"{task.name} in {task.environment}: {cell['seeds']} seed(s) x {cell['episodes']} episodes, "
+        f"intervals over the {cell['interval_over']}"
+    )
+    columns = ["policy", "rho", "M", "return", "95 %", "score", "95 %"]
+    shown = len(columns) if task.references else columns.index("score")
+    console.table(title, columns[:shown], [row[:shown] for row in rows])
+
+
+def print_toy(artifact: Artifact) -> None:
+    """Each distance beside its floor, for people."""
+    rows = []
+    cells = artifact.meta["metrics"]["cells"]
+    modes = "total_variation" in cells[0]
+    for cell in cells:
+        row = [f"{cell['beta']:g}", cell["method"]]
+        row += [f"{cell['sliced_wasserstein']:.4f}", f"{cell['floor']:.4f}", f"{cell['ratio']:.2f}"]
+        row += [f"{cell['energy_distance']:.5f}", f"{cell['energy_floor']:.5f}"]
+        row += [f"{cell['total_variation']:.4f}", f"{cell['total_variation_floor']:.4f}"] if modes else []
+        rows.append(row)
+    columns = ["beta", "samples", "sliced W1", "floor", "ratio", "energy distance", "floor"]
+    title = f"{artifact.task}: distance from the ground truth; guidance scale {artifact.params['rho']:g}"
+    console.table(title, columns + ["modes' TV", "floor"] * modes, rows)

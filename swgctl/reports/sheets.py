@@ -1,0 +1,246 @@
+"""What a report says to people: tables of text, whichever form they are printed in."""
+
+from dataclasses import dataclass, field
+
+from swgctl import console
+from swgctl.evaluation.families import Average, Family
+from swgctl.evaluation.groups import STATISTICS, Group
+from swgctl.seeds import ranges
+from swgctl.tasks import quoted
+
+MISSING = "missing"
+CONVENTIONS = (
+    "Scores are D4RL's: 100 (R - random) / (expert - random). Means are over the seeds, of each seed's mean over its "
+    "episodes, and of the last checkpoint.",
+    "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; of a family, its tasks' "
+    "seeds are drawn apart. Of few seeds it is too narrow: with five it holds the mean 83 times in 100, with ten 91.",
+    "IQM: interquartile mean, of the n seeds' means without the floor(n / 4) least and greatest; of a family, n is the "
+    "number of all its tasks' seeds.",
+    "Selected online: the best of the cells that stand beside it, by the very episodes that it is shown with.",
+    "Quoted: as printed, not measured here; sd is the standard deviation over seeds.",
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text.
+
+    marks    what each row is: "", "paper", "missing", "online", "quoted" or "average"
+    quoted   the number of columns at the right that are quoted; source: where from; citations: column -> who
+    group    whose cells these are, where it is one group's
+    """
+
+    title: str
+    notes: list[str]
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    quoted: int = 0
+    source: str = ""
+    citations: dict[str, str] = field(default_factory=dict)
+    group: Group | None = None
+
+    def add(self, row: list[str], mark: str = "") -> None:
+        self.rows.append(row)
+        self.marks.append(mark)
+
+
+def number(value: float | None, measure: str = "score") -> str:
+    """A score to one decimal; a return to none, or to two where it is small."""
+    if value is None:
+        return ""
+    return f"{value:z.1f}" if measure == "score" else f"{value:,.0f}" if abs(value) >= 100 else f"{value:z.2f}"
+
+
+def interval(bounds: list[float] | None, measure: str = "score") -> str:
+    return f"[{number(bounds[0], measure)}, {number(bounds[1], measure)}]" if bounds else ""
+
+
+def tasks(groups: list[Group], found: list[Family], paper: str | None = None) -> list[Sheet]:
+    """A sheet for each group: every cell, then the best of them, then what the paper prints."""
+    made = [_task(group, paper) for group in groups]
+    for family in found:
+        if _alone(family):
+            (group,) = family.groups.values()
+            told = f"no average of {family.name}: 1 of {len(family.tasks)} tasks by this protocol"
+            made[groups.index(group)].notes.append(told)
+    return made
+
+
+def _task(group: Group, paper: str | None) -> Sheet:
+    measure, episodes = group.measure, plural(group.settings["eval.episodes"], "episode")
+    title = f"{group.task.name}: {plural(len(group.seeds), 'seed')} ({ranges(group.seeds)}) x {episodes}"
+    about = [group.task.environment, group.settings["eval.sampler"]]
+    about += [f"K = {steps}" for steps in [group.settings.get("diffuse.K")] if steps]
+    about.append(f"temperature {group.settings['eval.temperature']:g}")
+    made = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
+    notes = [f"{', '.join(about)}; from {made}", *differences(group)]
+    place = quoted.home(group.task.name, paper)
+    sheet = Sheet(title, notes, ["policy", "rho", "M", measure, "95 %", "IQM", "seeds", "episodes"], group=group)
+    for cell in group.cells:
+        sheet.add(_cell(cell, group), "missing" if not cell["seeds"] else "paper" if cell["paper_rho"] else "")
+    for best in group.choices():
+        row = _cell(best, group)
+        row[0] = f"{best['policy']}, selected online (best of {best['choices']})"
+        sheet.add(row, "online")
+    if place:
+        sheet.notes.append(f"quoted from {quoted.paper(place[0])['source']}")
+        for method, (score, sd) in quoted.scores(group.task.name, place[0]).items():
+            rho = quoted.guidance_scale(group.task.name) if method == quoted.ours("swg")[0] else None
+            name = f"quoted: {method}" + (f" ({who})" if (who := _citations(place[0]).get(method)) else "")
+            spread = "" if sd is None else f"sd {number(sd)}"
+            sheet.add([name, "" if rho is None else f"{rho:g}", "", number(score), spread, "", "", ""], "quoted")
+    return sheet
+
+
+def _cell(cell: dict, group: Group) -> list[str]:
+    measure = group.measure
+    values = {name: cell[f"{measure}_{name}"] for name in STATISTICS}
+    seeds = str(cell["seeds"]) if cell["seeds"] == len(group.seeds) else f"{cell['seeds']} of {len(group.seeds)}"
+    return [
+        cell["policy"] + (", the paper's rho" if cell["paper_rho"] else ""),
+        f"{cell['rho']:g}",
+        str(cell["candidates"]),
+        number(values["mean"], measure) if cell["seeds"] else MISSING,
+        interval(values["ci95"], measure),
+        number(values["iqm"], measure),
+        seeds,
+        str(cell["episodes"] or ""),
+    ]
+
+
+def differences(part: Group | Family) -> list[str]:
+    """A line that says in what a group differs from the others; none where it is the only one."""
+    lines = [f"another protocol than the other groups': {described(part.differs)}"] if part.differs else []
+    return lines + ["the settings of a group above, evaluated again with other results"] * part.again
+
+
+def described(settings: dict) -> str:
+    """Settings by dotted name, as a reader takes them in."""
+    return ", ".join(f"{name} = {_value(value)}" for name, value in settings.items())
+
+
+def _value(value) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_value, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value[:16] if isinstance(value, str) and len(value) == 64 else str(value)  # a checksum
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def _citations(paper: str) -> dict[str, str]:
+    return quoted.paper(paper).get("citations", {})
+
+
+# -- families ----------------------------------------------------------------------------------------------------------
+
+
+def families(found: list[Family]) -> list[Sheet]:
+    """For each family a sheet of its tasks by method, as the paper's Table 2, and one of fixed guidance scales.
+
+    None for a family of which there is a single task: its own sheet says it all.
+    """
+    return [sheet for family in found if not _alone(family) for sheet in (_family(family), _fixed(family)) if sheet]
+
+
+def _alone(family: Family) -> bool:
+    return len(family.groups) == 1 < len(family.tasks)
+
+
+def _family(family: Family) -> Sheet:
+    tables = quoted.paper(family.paper)
+    section, methods = tables["scores"][family.name], quoted.methods(family.paper, family.name)
+    averages = family.averages()
+    if not any(average.paper_rho for average in averages):
+        averages = [*family.fixed(), *averages]
+    have = len(family.tasks) - len(family.missing)
+    title = f"{family.name}: {have} of {len(family.tasks)} tasks"
+    notes = [f"quoted from {tables['source']}", *differences(family)]
+    if (weights := tables.get("weights")) and family.name == "locomotion":
+        told = ", ".join(f"{weight} {number(average)}" for weight, average in weights.items())
+        notes.append(f"quoted averages by weight (Table 3): {told}; here {family.settings.get('augment.weight')}")
+    columns = ["task", "seeds", *map(rule, averages), *methods]
+    source, citations = tables["source"], _citations(family.paper)
+    sheet = Sheet(title, notes, columns, quoted=len(methods), source=source, citations=citations)
+    for i, task in enumerate(family.tasks):
+        cells = [average.cells[i] for average in averages]
+        counts = sorted({cell["seeds"] for cell in cells if cell})
+        seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else MISSING
+        printed = [_printed(section["methods"][method][i]) for method in methods]
+        sheet.add([task, seeds, *map(_shown, cells), *printed], "" if counts else "missing")
+    printed = [_printed(section["averages"].get(method)) for method in methods]
+    sheet.add(["average", "", *map(mean, averages), *printed], "average")
+    if any(average.statistics for average in averages):
+        for name, show in (("ci95", interval), ("iqm", number)):
+            ours = [show(average.statistics[name]) if average.statistics else "" for average in averages]
+            sheet.add([{"ci95": "95 %", "iqm": "IQM"}[name], "", *ours, *[""] * len(methods)], "average")
+        runs = [str(average.runs) if average.statistics else "" for average in averages]
+        sheet.add(["n, tasks x seeds", "", *runs, *[""] * len(methods)], "average")
+    return sheet
+
+
+def _shown(cell: dict | None) -> str:
+    """A cell's score; of one that was selected also which it is, and of how many."""
+    if cell is None:
+        return MISSING
+    among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
+    which = f" (rho {cell['rho']:g}{among}, of {cell['choices']})" if "choices" in cell else ""
+    return number(cell["score_mean"]) + which
+
+
+def _fixed(family: Family) -> Sheet | None:
+    """None where no cell was measured in every task."""
+    found = family.fixed()
+    if not any(average.statistics for average in found):
+        return None
+    scales = quoted.paper(family.paper).get("scales", {})
+    printed = dict(zip(scales["rho"], scales[family.name], strict=True)) if family.name in scales else {}
+    notes = [*differences(family), *[f"quoted from {quoted.paper(family.paper)['source']}"] * bool(printed)]
+    columns = ["policy", "rho", "M", "average", "95 %", "IQM", "n", *quoted.ours("swg")[:1] * bool(printed)]
+    source, title = quoted.paper(family.paper)["source"], f"{family.name}: one guidance scale for all tasks"
+    sheet = Sheet(title, notes, columns, quoted=bool(printed), source=source, citations=_citations(family.paper))
+    for average in found:
+        values = average.statistics or {"ci95": None, "iqm": None}
+        row = [average.policy, f"{average.rho:g}", str(average.candidates), mean(average), interval(values["ci95"])]
+        row += [number(values["iqm"]), str(average.runs) if average.statistics else ""]
+        theirs = printed.get(average.rho) if average.candidates == 1 else None
+        sheet.add(row + [_printed(theirs)] * bool(printed), "" if average.statistics else "missing")
+    return sheet
+
+
+def rule(average: Average) -> str:
+    """By what the cells of an average were chosen."""
+    if average.paper_rho:
+        return f"{average.policy}{f' M={average.candidates}' if average.candidates > 1 else ''}, the paper's rho"
+    if average.rho is None:
+        return f"{average.policy}, selected online"
+    return f"{average.policy}, rho {average.rho:g}, M {average.candidates}"
+
+
+def mean(average: Average) -> str:
+    """Of an average: never one over a part of the tasks."""
+    if average.statistics:
+        return number(average.statistics["mean"])
+    return f"{average.tasks} of {plural(len(average.cells), 'task')}"
+
+
+def _printed(score: float | None) -> str:
+    return "-" if score is None else number(score)
+
+
+# -- as text -----------------------------------------------------------------------------------------------------------
+
+
+def show(sheets: list[Sheet]) -> None:
+    """On stderr."""
+    for sheet in sheets:
+        first = len(sheet.columns) - sheet.quoted
+        heads = [c.replace(", ", "\n") if i < first else f"quoted\n{c}" for i, c in enumerate(sheet.columns)]
+        console.table("\n  ".join([sheet.title, *sheet.notes]), heads, sheet.rows)
+        console.say("")
+    for line in CONVENTIONS:
+        console.say(line)

@@ -1,0 +1,141 @@
+"""A job: one run of one stage, all its inputs known; and what it answers."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from swgctl import console, tasks
+from swgctl.config import Settings, Stage
+from swgctl.console import say
+from swgctl.errors import InputError
+from swgctl.files import SCHEMA
+from swgctl.store import Artifact, make_key
+from swgctl.tasks import Task
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Job(Generic[S]):
+    """One run of one stage, all its inputs known.
+
+    params  the resolved parameters as they enter the key
+    inputs  role -> artifact
+    source  the data file that the task's transitions come from, and its sha256
+    """
+
+    stage: Stage[S]
+    task: Task
+    settings: S
+    params: dict
+    seeds: list[int]
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    source: Path | None = None
+    source_sha256: str | None = None
+    device: str = "cpu"
+    mode: str = "eager"
+
+    @property
+    def key(self) -> str:
+        digests = {role: artifact.digest for role, artifact in self.inputs.items()}
+        return make_key(self.stage.name, self.stage.revision, self.params, self.seeds, digests, self.source_sha256)
+
+    @property
+    def data(self) -> Path:
+        """The file of a job that has one."""
+        assert self.source
+        return self.source
+
+    def record(self, origin: dict[str, str], chosen: str | None) -> dict:
+        """What artifact.json says beside the files and the metrics.
+
+        origin  where each setting that is no default comes from; chosen: why this input was taken
+        """
+        return {
+            "stage": self.stage.name,
+            "revision": self.stage.revision,
+            "task": self.task.to_json(),
+            "key": self.key,
+            "params": self.params,
+            "seeds": self.seeds,
+            "inputs": {
+                role: {"stage": a.stage, "task": a.task, "key": a.key, "digest": a.digest, "path": str(a.path)}
+                for role, a in self.inputs.items()
+            },
+            "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
+            "origin": origin,
+            "chosen": chosen,
+        }
+
+    def made(self) -> dict:
+        """Where and with what the artifact was built: recorded, and no part of its key."""
+        from swgctl.training.execution import effective
+
+        asked = getattr(self.settings, "precision", "fp32")
+        return {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "host": platform.node(),
+            "device": self.device,
+            "mode": self.mode,
+            "precision": effective(asked, self.device),
+            "versions": _versions(),
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage answers: the artifact and whether it was "built", "resumed" or "cached"."""
+
+    artifact: Artifact
+    status: str
+    wall_s: float
+
+    def to_json(self) -> dict:
+        meta = self.artifact.meta
+        return {
+            "schema": SCHEMA,
+            "stage": meta["stage"],
+            "task": self.artifact.task,
+            "key": meta["key"],
+            "digest": meta["digest"],
+            "path": str(self.artifact.path),
+            "status": self.status,
+            "seeds": meta["seeds"],
+            "wall_s": self.wall_s,
+            "metrics": meta["metrics"],
+        }
+
+
+def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
+    """The task's data file and its sha256.  Raises InputError when it is no longer the file that was learnt from."""
+    with console.downloads(f"fetching {task.name}") as update:
+        path, digest = tasks.locate(task, say, update)
+    if expected and digest != expected:
+        raise InputError(
+            f"{path} has changed since the critic was fitted: sha256 {digest[:12]}, then {expected[:12]}",
+            f"swgctl critic {tasks.argument(task)}",
+        )
+    return path, digest
+
+
+def check_horizon(task: Task) -> None:
+    """Raises InputError for a task that no evaluation would end of."""
+    if task.horizon is None:
+        raise InputError(
+            f"{task.environment} never ends an episode by the clock, so an evaluation might not end",
+            "register it with max_episode_steps, and name that id: swgctl critic FILE --env ENV_ID",
+        )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("swgctl", "torch", "numpy", "h5py", "safetensors", "gymnasium", "mujoco"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,160 @@
+"""Plans: the runs of a grid, what of them is cached and what would be built."""
+
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from swgctl import config, tasks
+from swgctl.console import say
+from swgctl.errors import SwgError, UsageError, closest, nearest
+from swgctl.stages import run
+from swgctl.stages.graph import Node
+from swgctl.store import Artifact, Store
+
+FORMATS = ("table", "commands", "json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One chain of stages, as `swgctl run` would be told.  Its paths are absolute: it may run in any directory."""
+
+    task: str
+    seeds: str | None
+    assignments: tuple[str, ...]
+    recipe: str | None
+    environment: str | None
+    store: str
+    until: str | None
+
+    def command(self) -> str:
+        """A line for a shell, of this chain's own settings only: what ends in the same artifact reads the same."""
+        words = ["swgctl", "run", self.task]
+        for option, value in (
+            ("--env", self.environment),
+            ("--seeds", self.seeds),
+            ("--recipe", self.recipe),
+            ("--store", self.store),
+            ("--until", self.until),
+        ):
+            words += [option, value] if value else []
+        for text in self.assignments:
+            words += ["--set", text] if run.owner(text) in {"seeds", *self.stages} else []
+        return shlex.join(words)
+
+    @cached_property
+    def node(self) -> Node:
+        """What the run ends with.
+
+        Raises UsageError for a setting that cannot be, of whichever stage, InputError for an endless task."""
+        task = tasks.get(self.task, self.environment)
+        resolved = run.resolve_run(task, self.recipe, self.assignments, {"seeds": self.seeds})
+        return run.chain(task, resolved, self.until)
+
+    @property
+    def stages(self) -> list[str]:
+        return [node.stage.name for node in self.node.walk()]
+
+    def identity(self, stage: str) -> str:
+        """The same for two runs whose artifacts of a stage are the same, however they are written."""
+        return next(node.identity for node in self.node.walk() if node.stage.name == stage)
+
+
+def expand(names, seed_lists, grid, assignments, recipe, environment, store: Store, until=None) -> list[Run]:
+    """All runs: every task, every --seeds, every point of the grid; those that end in the same artifact come once.
+
+    Raises UsageError for a grid that is none, or that varies a setting twice.
+    """
+    if recipe and recipe not in config.recipe_names():
+        recipe = str(Path(recipe).absolute())
+    root = str(store.root.absolute())
+    axes: dict[str, list[str]] = {}
+    for text in grid:
+        name, equals, values = (part.strip() for part in text.partition("="))
+        if not (name and equals and values):
+            raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
+        if name in axes:
+            raise UsageError(f"two --grid of {name}", f"--grid {name}={','.join([*axes[name], values])}")
+        axes[name] = [value.strip() for value in _COMMA.split(values)]
+    points = itertools.product(*([f"{name}={value}" for value in values] for name, values in axes.items()))
+    distinct: dict[str, Run] = {}
+    for task, chosen, point in itertools.product(names, seed_lists or [None], points):
+        one = Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, root, until)
+        distinct.setdefault(one.node.identity, one)
+    return list(distinct.values())
+
+
+_COMMA = re.compile(r",(?![^\[]*\])")  # one that is not inside a list
+
+
+def _absolute(task: str, environment: str | None) -> str:
+    """The name of a task, or the path of a file."""
+    source, where = tasks.source_of(tasks.get(task, environment))
+    return where if source.kind == "file" else task
+
+
+def show(runs: list[Run], store: Store, form: str) -> None:
+    """Prints the runs: as a table on stderr, as lines for a shell, or as JSON, an object a stage.
+
+    Raises UsageError for another form.
+    """
+    if form not in FORMATS:
+        raise UsageError(
+            f"unknown format '{form}'{nearest(form, FORMATS)}", f"--format {closest(form, FORMATS) or 'commands'}"
+        )
+    if form == "commands":
+        for one in runs:
+            print(one.command())
+        say(_sharing(runs))
+        return
+    rows = []
+    for one in runs:
+        for stage, state, why in _states(one.node, store):
+            rows.append({"run": one.command(), "stage": stage, "state": state, "why": why})
+    if form == "json":
+        for row in rows:
+            print(json.dumps(row))
+        return
+    for one in runs:
+        say(one.command())
+        for row in rows:
+            if row["run"] == one.command():
+                say(f"  {row['stage']:8} {row['state']:7} {row['why']}")
+    built = sum(row["state"] != "cached" for row in rows)
+    say(f"{len(runs)} run(s), {len(rows) - built} stage(s) cached, {built} to build")
+
+
+def _sharing(runs: list[Run]) -> str:
+    """How many artifacts of each stage the runs need, and which to make first where several wait for one."""
+    counts = {stage: len({one.identity(stage) for one in runs}) for stage in runs[0].stages}
+    text = f"{len(runs)} run(s): {', '.join(f'{count} {stage}' for stage, count in counts.items())}"
+    shared = [f"--until {stage}" for stage, after in itertools.pairwise(counts) if counts[stage] < counts[after]]
+    return f"{text}; run the lines of {', then of '.join(shared)} first, and none waits for another" if shared else text
+
+
+def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
+    """(stage, "cached" | "build", why) for each stage, as far as the keys can be known before they are built."""
+    built: dict[Node, Artifact] = {}
+    for node in last.walk():
+        stage = node.stage.name
+        if missing := [parent.stage.name for parent in node.inputs.values() if parent not in built]:
+            yield stage, "build", f"its input is to be built: {missing[0]}"
+            continue
+        try:
+            if not node.inputs and not tasks.at_hand(node.task):
+                yield stage, "build", "its data is not on this machine yet"
+                continue
+            job = run.prepare_node(node, built)
+        except SwgError as error:
+            yield stage, "build", str(error)
+            continue
+        if artifact := store.find(stage, node.task.name, job.key):
+            yield stage, "cached", f"{artifact.id}"
+            built[node] = artifact
+        else:
+            resumable = (store.work(job.key) / "checkpoint.safetensors").exists()
+            yield stage, "build", "unfinished: would be resumed" if resumable else f"no artifact {job.key[:16]}"

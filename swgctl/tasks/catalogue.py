@@ -1,0 +1,275 @@
+"""The tasks and their data, for people: what a task is, whether its file is here and whole, and what is in it."""
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from swgctl import console, tasks
+from swgctl.console import say
+from swgctl.errors import CorruptError, InputError, SwgError, UsageError
+from swgctl.files import sha256, write_atomically
+from swgctl.tasks import Task, quoted, registry
+from swgctl.tasks.cache import cache_folder, pin, pin_of, pinned
+from swgctl.tasks.task import Facts
+
+REWARDS = {
+    "none": "as recorded",
+    "minus_one": "r - 1",
+    "return_range": "1000 r / (best - worst return)",
+}
+
+LABELS = {
+    "dimensions": "observation, action",
+    "not_finite": "values",
+    "ranges": "least, greatest",
+    "lengths": "least, mean, greatest",
+    "returns": "least, mean, greatest",
+    "scores": "least, mean, greatest",
+    "unknown_next": "rows that a critic does not learn from",
+}
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+def ls(as_json: bool) -> None:
+    """The known tasks: a table for people on stderr, the names on stdout where that is no terminal."""
+    known = [tasks.get(name) for name in tasks.names()]
+    if as_json:
+        for task in known:
+            print(json.dumps(describe(task)))
+        return
+    columns = ["task", "environment", "horizon", "obs/act", "rows", "rewards", "random", "expert", *quoted.ours("swg")]
+    console.table("tasks", [*columns, "recipe"], [_row(task) for task in known])
+    if not sys.stdout.isatty():
+        for task in known:
+            print(task.name)
+
+
+def _row(task: Task) -> list[str]:
+    facts, paper = registry.facts(task), quoted.scores(task.name)
+    return [
+        task.name,
+        task.environment,
+        str(task.horizon),
+        "/".join(map(str, facts.dimensions)),
+        f"{facts.rows:,}" if facts.rows else "",
+        task.rewards,
+        *(f"{reference:,.1f}" for reference in task.references),
+        *(f"{paper[method][0]:.1f}" if method in paper else "" for method in quoted.ours("swg")),
+        task.recipe,
+    ]
+
+
+def show(name: str, environment: str | None, as_json: bool) -> None:
+    """Everything that is known of a task, as YAML or as one object, on stdout."""
+    found = describe(_without_download(name, environment))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print(yaml.safe_dump(found, sort_keys=False, width=10_000, allow_unicode=True), end="")
+
+
+def describe(task: Task) -> dict:
+    """What a task is.  Reads no data: the checksum is the one that is kept beside the file."""
+    facts, path = registry.facts(task), tasks.at_hand(task)
+    papers = {name: quoted.scores(task.name, name) for name in quoted.papers()}
+    return {
+        "task": task.name,
+        "source": task.source,
+        "file": path and str(path),
+        "sha256": pin(path) if path else None,
+        "rows": facts.rows,
+        "dimensions": facts.dimensions and dict(zip(("observation", "action"), facts.dimensions, strict=True)),
+        "environment": task.environment,
+        "adapter": _adapter(task.environment),
+        "horizon": task.horizon,
+        "terminal": facts.terminal,
+        "rewards": {"transform": task.rewards, "means": REWARDS[task.rewards]},
+        "references": task.references and dict(zip(("random", "expert"), task.references, strict=True)),
+        "scores": {
+            f"{quoted.paper(name)['ours'][0]}, {quoted.paper(name)['source']}": {
+                method: score if sd is None else f"{score} ± {sd}" for method, (score, sd) in found.items()
+            }
+            for name, found in papers.items()
+            if found
+        },
+        "rho": quoted.guidance_scale(task.name),
+        "recipe": task.recipe,
+    }
+
+
+def _without_download(name: str, environment: str | None = None) -> Task:
+    """The task of a name.  Raises InputError for a Minari set that is not here: nothing is downloaded for a look."""
+    if name.startswith("minari:"):
+        from swgctl.tasks import minari_folder
+
+        if minari_folder.local(name.removeprefix("minari:")) is None:
+            raise InputError(f"{name} is not on this machine", f"swgctl data fetch {name}")
+    return tasks.get(name, environment)
+
+
+def _adapter(environment: str) -> str:
+    if environment.startswith("swgctl/"):
+        return "swgctl.tasks.adapters: D4RL's observation, reward, episode ends and horizon"
+    if environment.startswith("minari:"):
+        return "the environment that the data set records, flattened"
+    return "none: the environment as gymnasium makes it"
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def fetch(names: list[str]) -> None:
+    """Brings the files of tasks to this machine, and prints their paths."""
+    for task in [tasks.get(name) for name in names]:  # all names are checked before the first of D4RL's downloads
+        with console.downloads(f"fetching {task.name}") as update:
+            path, _ = tasks.locate(task, say, update)
+        print(path)
+
+
+def verify(names: list[str]) -> None:
+    """Compares files with the checksums that are kept beside them, and prints those that are whole.
+
+    names  of tasks; none: every file of the cache folder that has a checksum
+    Raises CorruptError when one is not whole, after all have been looked at; InputError for a task without a file.
+    """
+    if names:
+        found = {name: tasks.at_hand(_without_download(name)) for name in names}
+        if missing := [name for name, path in found.items() if path is None]:
+            raise InputError(f"no file of {', '.join(missing)} is here", f"swgctl data fetch {' '.join(missing)}")
+        paths = list(found.values())
+    else:
+        paths = [kept.with_suffix("") for kept in sorted(cache_folder().rglob("*.sha256"))]
+        say(f"{cache_folder()}: {len(paths)} file(s) with a checksum")
+    whole, damaged = [], []
+    for path in paths:
+        try:
+            if not path.is_file():
+                raise CorruptError(f"{path} is gone, but its checksum is here", f"rm '{pin_of(path)}'")
+            if pin_of(path).exists():
+                pinned(path)
+            else:
+                say(f"{path}: no checksum is kept of it, so there is nothing to compare with")
+            whole.append(path)
+        except CorruptError as error:
+            say(f"damaged: {error}")
+            damaged.append(error)
+    if damaged:
+        raise CorruptError(f"{len(damaged)} of {len(paths)} file(s) are damaged: {damaged[0]}", damaged[0].help)
+    for path in whole:
+        print(path)
+
+
+def bring(name: str, file: Path) -> None:
+    """Takes a file that was downloaded by other means as the data of a D4RL task; prints where it lies now.
+
+    Raises InputError where it is not such a file, or where the task has another one already, which stays.
+    """
+    from swgctl.tasks import environments, transitions
+
+    task = tasks.get(name)
+    source, where = tasks.source_of(task)
+    if not source.published:
+        raise UsageError(
+            f"{task.name} takes no file: its data is made here", f"swgctl data fetch {tasks.argument(task)}"
+        )
+    data = transitions.read(file, clip_actions=True, horizon=task.horizon)
+    facts = registry.facts(task)
+    own = f"swgctl critic {shlex.quote(str(file))} --env"
+    environments.check_dimensions(data, facts.dimensions, task.name, f"{own} ENV_ID   # as a data set of your own")
+    if facts.rows and not _agree(len(data), facts.rows):
+        raise InputError(
+            f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
+            f"{own} {task.environment}   # as a data set of your own",
+        )
+    target, digest = cache_folder() / where, sha256(file)
+    if target.exists():
+        if pinned(target) != digest:
+            raise InputError(f"{task.name} has another file already: {target}", f"rm '{target}' '{pin_of(target)}'")
+    else:
+        try:
+            write_atomically(target, lambda draft: shutil.copyfile(file, draft))
+        except OSError as error:
+            raise SwgError(f"{target} cannot be written: {error.strerror}", "make room, or set SWGCTL_CACHE") from None
+        pinned(target)
+    print(target)
+
+
+def export(name: str, environment: str | None, identity: str | None, clip_actions: bool) -> None:
+    """Writes a task's data as a Minari data set, and prints its id."""
+    from swgctl.tasks import minari_export, transitions
+
+    task = tasks.get(name, environment)
+    with console.downloads(f"fetching {task.name}") as update:
+        path, _ = tasks.locate(task, say, update)
+    data = transitions.read(path, clip_actions=clip_actions, horizon=task.horizon)
+    print(minari_export.export(task, data, identity, say))
+
+
+def info(name: str, environment: str | None, as_json: bool) -> None:
+    """What is in the file of a task, or in a file; on stdout, as lines for people or as one object."""
+    found = survey(name, environment)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for key, value in found.items():
+        key = f"{key} ({LABELS[key]})" if key in LABELS else key
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for inner, text in value.items():
+                print(f"  {inner}: {_text(text)}")
+        else:
+            print(f"{key}: {_text(value)}")
+
+
+def survey(name: str, environment: str | None) -> dict:
+    """What is in a file, and whether that is what D4RL published.
+
+    Raises InputError where the file is not here: nothing is downloaded for a look.
+    """
+    from swgctl.tasks import transitions
+
+    path = Path(name)
+    task = None if path.is_file() and environment is None else _without_download(name, environment)
+    if task:
+        path = tasks.at_hand(task)
+        if path is None:
+            raise InputError(
+                f"the data of {task.name} is not on this machine", f"swgctl data fetch {tasks.argument(task)}"
+            )
+    facts = registry.facts(task) if task else Facts()
+    found = transitions.survey(path, task and task.horizon)
+    problems = found.pop("problems")
+    result = {"task": task and task.name, "file": str(path), "sha256": sha256(path), **found}
+    if task and task.references and "returns" in found:
+        result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in found["returns"]]
+    if task and tasks.source_of(task)[0].published:
+        wrong = []
+        if tuple(found["dimensions"]) != facts.dimensions:
+            wrong.append(f"dimensions {found['dimensions']}, published {facts.dimensions}")
+        if facts.rows and not _agree(found["rows"], facts.rows):
+            wrong.append(f"rows {found['rows']:,}, published {facts.rows:,}")
+        published = f"rows {facts.rows:,}" if facts.rows else "no rows"
+        result["published"] = {"rows": facts.rows, "dimensions": facts.dimensions, "agrees": not wrong}
+        say(f"{task.name}: " + ("; ".join(wrong) if wrong else f"agrees with what was published ({published})"))
+    return result | {"problems": problems}
+
+
+def _agree(rows: int, published: int) -> bool:
+    """D4RL published most numbers of rows as powers of ten."""
+    return abs(rows - published) <= 0.01 * published
+
+
+def _text(value) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,81 @@
+"""D4RL's flat layout: the arrays of a data set, what each holds and in which units, and the one writer of them.
+
+The texts are part of the bytes by which a file is known, so that those of a kind of file stay as they are.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from swgctl.errors import SwgError
+
+SCHEMA = "swgctl.transitions/1"  # of the files that are written here
+
+# Every array that is read, and how many dimensions it has.
+REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
+OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1}
+FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
+
+Fields = Mapping[str, tuple[str, str]]  # of each array what it holds, and its units
+
+ROLLED_OUT: Fields = {
+    "observations": ("state before the action", "m, rad, m/s, rad/s"),
+    "actions": ("action, as a share of each actuator's limit", "1"),
+    "rewards": ("reward of the step", "1"),
+    "next_observations": ("state after the action", "m, rad, m/s, rad/s"),
+    "terminals": ("the action led to a terminal state", "bool"),
+    "timeouts": ("the clock ended the episode after the action", "bool"),
+    "infos/behaviour_policy": ("who acted: an index into the attribute `names`", "1"),
+}
+CONVERTED: Fields = {
+    "observations": ("observation before the action, flattened", "the environment's"),
+    "actions": ("action, from the environment's bounds to [-1, 1]", "1"),
+    "rewards": ("reward of the step", "1"),
+    "next_observations": ("observation after the action, flattened", "the environment's"),
+    "terminals": ("the action led to a terminal state", "bool"),
+    "timeouts": ("the episode was cut after the action", "bool"),
+    "infos/next_observation_valid": ("next_observations holds what followed", "bool"),
+}
+AUGMENTED: Fields = {
+    "observations": ("state s", "environment"),
+    "actions": ("action a, rescaled to [-1, 1]", "1"),
+    "rewards": ("reward r, as collected", "environment"),
+    "next_observations": ("state that followed", "environment"),
+    "terminals": ("episode ended in a state of value 0", "bool"),
+    "timeouts": ("episode was cut", "bool"),
+    "infos/next_observation_valid": ("the state that followed is known, or does not matter", "bool"),
+    "weights": ("weight w(s, a) of the advantage, a row for each seed", "1"),
+    "q": ("min of the target twins Q(s, a), a row for each seed", "transformed reward"),
+    "v": ("V(s), a row for each seed", "transformed reward"),
+    "advantages": ("A(s, a) = q - v, a row for each seed", "transformed reward"),
+}
+
+
+class Writer:
+    """Writes arrays into an open file, whole or a part after another.  Equal arrays give equal bytes."""
+
+    def __init__(self, file: h5py.File, fields: Fields):
+        self.file, self.fields = file, fields
+        self.written: list[tuple[str, slice, bytes]] = []
+
+    def put(self, name: str, values: np.ndarray, start: int = 0, total: int | None = None) -> None:
+        """Rows `start` and following of an array that will have `total` rows; None: these are all."""
+        rows, first = slice(start, start + len(values)), name not in self.file
+        if first:
+            shape = (len(values) if total is None else total, *values.shape[1:])
+            # Uncompressed: compressed bytes would depend on the zlib that h5py was built with.
+            self.file.create_dataset(name, shape, values.dtype, track_times=False)
+        array = self.file[name]
+        array[rows] = values
+        if first:
+            array.attrs["long_name"], array.attrs["units"] = self.fields[name]
+        self.written.append((name, rows, hashlib.sha256(np.ascontiguousarray(values)).digest()))
+
+    def check(self, path: Path) -> None:
+        """Raises SwgError where a file, closed by now, reads back as other data than was written."""
+        with h5py.File(path) as file:
+            if any(hashlib.sha256(file[name][rows]).digest() != digest for name, rows, digest in self.written):
+                raise SwgError(f"{path}: reads back as other data than was written", "check the disk")

@@ -1,0 +1,144 @@
+"""Where data comes from: a row for each kind of source, `KIND:WHERE` in `Task.source`."""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from swgctl.console import say
+from swgctl.errors import InputError, UsageError
+from swgctl.files import sha256
+from swgctl.tasks import registry
+from swgctl.tasks.task import Task, family_of
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source.
+
+    locate     from WHERE to the file on this machine and its sha256; it is downloaded or made first where it has to be.
+               `say` is told what is done, `progress` the (bytes done, bytes in all or None) of a download
+    find       the file that `locate` would give, unchecked; None where it would first download or make it
+    task_of    from WHERE and --env to the task, of a kind that the command line names: KIND:WHERE
+    argument   how a command line names a task of it; None: by the task's name
+    published  its files have published numbers of rows, which a file can be compared with
+    """
+
+    kind: str
+    locate: Callable[[str, Callable[[str], None], Progress | None], tuple[Path, str]]
+    find: Callable[[str], Path | None]
+    task_of: Callable[[str, str | None], Task] | None = None
+    argument: Callable[[Task], str] | None = None
+    published: bool = False
+
+
+def _with_environment(task: Task) -> str:
+    """The data, quoted for a shell, and --env where it does not say by itself where policies are evaluated."""
+    kind, _, where = task.source.partition(":")
+    named = shlex.quote(where) if kind == "file" else task.source
+    return named if named == task.environment else f"{named} --env {task.environment}"
+
+
+# -- d4rl --------------------------------------------------------------------------------------------------------------
+
+
+def _locate_d4rl(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
+    from swgctl.tasks import d4rl
+
+    return d4rl.fetch(where, say, progress)
+
+
+def _find_d4rl(where: str) -> Path | None:
+    from swgctl.tasks import d4rl
+
+    return d4rl.find(where)
+
+
+# -- local -------------------------------------------------------------------------------------------------------------
+
+
+def _locate_local(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
+    from swgctl.tasks import cache, local
+
+    return local.build(where, cache.cache_folder() / "local", say)
+
+
+def _find_local(where: str) -> Path | None:
+    from swgctl.tasks import cache, local
+
+    path = local.path_of(where, cache.cache_folder() / "local")
+    return path if path.is_file() else None
+
+
+# -- minari ------------------------------------------------------------------------------------------------------------
+
+
+def _locate_minari(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
+    from swgctl.tasks import cache, minari_data
+
+    return minari_data.build(where, cache.cache_folder() / "minari", say)
+
+
+def _find_minari(where: str) -> Path | None:
+    from swgctl.tasks import cache, minari_data
+
+    return minari_data.find(where, cache.cache_folder() / "minari")
+
+
+def _minari_task(where: str, environment: str | None) -> Task:
+    from swgctl.tasks import minari_data
+
+    return minari_data.task_of(where, say, environment)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _locate_file(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
+    if not Path(where).is_file():
+        raise InputError(f"{where}: no such file", "check the path")
+    return Path(where), sha256(Path(where))
+
+
+def _find_file(where: str) -> Path | None:
+    return Path(where) if Path(where).is_file() else None
+
+
+def file_task(where: str, environment: str | None) -> Task:
+    """A task for a user's own data.  It has no references: a score on it must not pass for one of D4RL's.
+
+    Raises UsageError for an environment that is not known, or not named.
+    """
+    path = Path(where)
+    if environment is None:
+        raise UsageError(
+            f"{path}: a file does not say which environment its policies are evaluated in",
+            f"swgctl critic {shlex.quote(str(path))} --env ENV_ID",
+        )
+    from swgctl.tasks import environments
+
+    horizon = environments.spec(environment).max_episode_steps
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "data"
+    if registry.named(name):
+        name += "-file"
+    rewards, recipe = family_of(environment)
+    return Task(name, environment, f"file:{path.resolve()}", rewards, recipe, references=None, horizon=horizon)
+
+
+SHIPPED = {
+    row.kind: row
+    for row in (
+        Source("d4rl", _locate_d4rl, _find_d4rl, published=True),
+        Source("local", _locate_local, _find_local),
+        Source("minari", _locate_minari, _find_minari, _minari_task, _with_environment),
+        Source("file", _locate_file, _find_file, file_task, _with_environment),
+    )
+}
+
+
+def sources() -> dict[str, Source]:
+    """Every kind of source, those of plugins after the shipped ones."""
+    return SHIPPED | {source.kind: source for family in registry.plugged() for source in family.sources}

@@ -1,0 +1,111 @@
+"""A task: data source, environment, reward transform, reference scores."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from swgctl.errors import CorruptError
+
+# The reward transform and the recipe of an environment that no task names, by how its id begins.
+FAMILY_OF = {
+    "HalfCheetah": ("return_range", "locomotion"),
+    "Hopper": ("return_range", "locomotion"),
+    "Walker2d": ("return_range", "locomotion"),
+    "AntMaze": ("minus_one", "antmaze"),
+    "FrankaKitchen": ("none", "kitchen"),
+    "Kitchen": ("none", "kitchen"),
+    "Adroit": ("none", "adroit"),
+    "Maze2d": ("none", "maze2d"),
+    "PointMaze": ("none", "maze2d"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named problem.
+
+    name         of the task; also a directory's name in the store
+    environment  gymnasium id of what its policies are evaluated in, or minari:<id> for what that set recorded
+    source       where the data is: d4rl:<path on the server>, local:<name>, file:<absolute path>, minari:<id>; or, of
+                 the toys, which have no environment, toy:<density>
+    rewards      the transform that the critic sees: none, return_range or minus_one (`Transitions`)
+    recipe       the family whose hyper-parameters it takes
+    references   mean returns of a random and of an expert policy, for normalised scores; or None
+    horizon      steps after which the environment ends an episode; None where it never does
+    score        what scores are: "return", normalised by the references; or "success", the share of episodes in which
+                 a step's info["success"] was true
+
+    A field that is added later has a default, at which it is in no record: an old artifact stays what it is.
+    """
+
+    name: str
+    environment: str
+    source: str
+    rewards: str
+    recipe: str
+    references: tuple[float, float] | None
+    horizon: int | None
+    score: Literal["return", "success"] = "return"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The numbers of a step's info that an evaluation keeps."""
+        return () if self.score == "return" else (self.score,)
+
+    def to_json(self) -> dict:
+        """A dict of strings, numbers, lists and None; `from_json` reads it back."""
+        record = asdict(self) | {"references": self.references and list(self.references)}
+        return {one.name: record[one.name] for one in fields(self) if record[one.name] != one.default}
+
+    @classmethod
+    def from_json(cls, record: dict) -> "Task":
+        """Raises CorruptError where the record has other fields than this version's."""
+        try:
+            task = cls(**record)
+        except TypeError as error:
+            raise CorruptError(f"task {record.get('name')}: {error}", "update swgctl") from None
+        references = task.references and tuple(task.references)
+        return cls(**asdict(task) | {"references": references})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a task beside what a run of it needs.
+
+    rows        of its data, as published (D4RL's in round numbers mostly); None where they are not
+    dimensions  of an observation and of an action
+    terminal    what ends an episode in a state of value 0
+    rollout     of a local task: who acts, for how many rows (`local.LocalTask`)
+    """
+
+    rows: int | None = None
+    dimensions: tuple[int, int] | None = None
+    terminal: str | None = None
+    rollout: dict | None = None
+
+
+def family_of(environment: str) -> tuple[str, str]:
+    """The reward transform and the recipe for data of an environment that no task names."""
+    name = re.split("[:/]", environment)[-1]
+    return next((found for start, found in FAMILY_OF.items() if name.startswith(start)), ("none", "default"))
+
+
+def normalized_score(task: Task, returns):
+    """100 (R - random) / (expert - random) of a return or an array of them; None if there are no references.
+
+    D4RL's score, in which a random policy has 0 and an expert 100.  It is affine: apply it to returns and to
+    means, never to a standard deviation or the width of an interval, where the offset must go:
+    100 sd / (expert - random).
+    """
+    if task.references is None:
+        return None
+    random, expert = task.references
+    return 100 * (returns - random) / (expert - random)
+
+
+def score(task: Task, episode: Mapping[str, float]) -> float | None:
+    """The score of an episode by its `return` or `success`; None where the task has no references to compare with."""
+    if task.score == "success":
+        return 100 * episode["success"]
+    return normalized_score(task, episode["return"])

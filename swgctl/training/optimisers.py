@@ -1,0 +1,59 @@
+"""PyTorch's Adam, with its state as named tensors from the start, so that a checkpoint needs no pickle."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class Adam(torch.optim.Adam):
+    """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8.
+
+    lr     the learning rate
+    decay  "cosine": the rate falls to 0 at the last of `steps`, after a warm-up of 1/16 of them
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: str = "none", steps: int = 0):
+        parameters = list(parameters)
+        # A tensor where it changes, which a captured step reads anew each time.
+        self.rate = torch.full((), lr, device=parameters[0].device) if decay == "cosine" else lr
+        self.peak, self.steps = lr, steps
+        super().__init__(parameters, lr=self.rate, fused=True)
+        own = self.param_groups[0]
+        own["capturable"] = own["params"][0].is_cuda  # its count of steps is on the device, so a graph may hold it
+        for p in parameters:
+            self.state[p] = {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+
+    @property
+    def done(self) -> Tensor:
+        """The number of steps so far, ()."""
+        return self.state[self.param_groups[0]["params"][0]]["step"]
+
+    def descend(self, loss: Tensor) -> None:
+        """One step down the gradient of a scalar."""
+        if isinstance(self.rate, Tensor):
+            share = self.done / self.steps
+            self.rate.copy_(self.peak * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
+        self.zero_grad()
+        loss.backward()
+        self.step()
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The live state, by name."""
+        return {
+            f"{prefix}.{i}.{name}": tensor
+            for i, p in enumerate(self.param_groups[0]["params"])
+            for name, tensor in self.state[p].items()
+        }
+
+
+@torch.no_grad()
+def average_(averages: list[Tensor], parameters: list[Tensor], rate: float | Tensor) -> None:
+    """average <- (1 - rate) average + rate parameter, in place: a target's soft update (SWG, Algorithm 3, last line)
+    and the running average of a denoiser."""
+    torch._foreach_lerp_(averages, parameters, rate if isinstance(rate, float) else [rate] * len(averages))

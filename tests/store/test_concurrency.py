@@ -1,0 +1,149 @@
+"""Many at once in one store: nobody takes another's input, and one key is built once."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from support.harness import lineage, published, shell, swgctl, write_pendulum
+
+CHAINS = 8
+
+
+def chain_of_one_shell(task: str, recipe: str, log: str) -> None:
+    """What `sh -c 'swgctl critic ... && swgctl augment && swgctl diffuse && swgctl eval'` does, without the imports."""
+    name, _, seeds = task.rpartition(":")
+    first = ["critic", name, "--env", "Pendulum-v1", "--seeds", seeds]
+    for args in (first, ["augment"], ["diffuse"], ["eval", "--json"]):
+        child = os.fork()
+        if not child:
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, 1)
+            sys.argv = ["swgctl", *args, "--recipe", recipe]
+            from swgctl.cli import main
+
+            try:
+                main()
+            except SystemExit as end:
+                sys.stdout.flush()
+                os._exit(end.code or 0)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(code)
+
+
+def test_eight_chains_side_by_side_keep_to_their_own(server, tmp_path, tiny, monkeypatch):
+    """Each shell relies on `current/`, by its process: no scope is set, and no stage names its input."""
+    tasks = [(f"task{i}", i // 2) for i in range(CHAINS)]
+    logs = [tmp_path / f"{name}.log" for name, _ in tasks]
+    shells = []
+    for (name, seed), log in zip(tasks, logs, strict=True):
+        data = write_pendulum(tmp_path / f"{name}.hdf5", seed=int(name[4:]))
+        shell = server.Process(target=in_store, args=(str(tmp_path / "store"), f"{data}:{seed}", str(tiny), str(log)))
+        shell.start()
+        shells.append(shell)
+    for shell in shells:
+        shell.join(150)
+    assert [shell.exitcode for shell in shells] == [0] * CHAINS
+    for (name, seed), log in zip(tasks, logs, strict=True):
+        evaluation = json.loads(log.read_text())
+        assert (evaluation["task"], evaluation["seeds"]) == (name, [seed])
+        assert lineage(swgctl("tree", "--json", evaluation["path"]).json) == {(name, seed)}
+    assert len(swgctl("verify").lines) == 4 * CHAINS
+
+
+@pytest.mark.slow
+def test_eight_chains_of_real_shells(tmp_path, tiny):
+    tasks = [(write_pendulum(tmp_path / f"task{i}.hdf5", seed=i), i // 2) for i in range(CHAINS)]
+    chain = "swgctl critic $0 --env Pendulum-v1 --seeds $1 --recipe $2 && swgctl augment && "
+    chain += "swgctl diffuse --recipe $2 && swgctl eval --recipe $2"
+    words = " ".join(f"{data} {seed} {tiny}" for data, seed in tasks)
+    answer = shell(f"echo {words} | xargs -n 3 -P {CHAINS} sh -c '{chain}'", SWGCTL_SCOPE="", timeout=500)
+    assert len(answer.lines) == 4 * CHAINS
+    found = [lineage(swgctl("tree", "--json", line).json) for line in answer.lines if "/eval/" in line]
+    assert sorted(map(sorted, found)) == [[(data.stem, seed)] for data, seed in tasks]
+
+
+def in_store(store: str, *args) -> None:
+    os.environ["SWGCTL_STORE"] = store
+    os.environ.pop("SWGCTL_SCOPE", None)
+    chain_of_one_shell(*args)
+
+
+# -- one key -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(built) -> list:
+    """A critic that takes about a second."""
+    return ["critic", built.data, "--env", "Pendulum-v1", "--recipe", built.recipe, "--steps", "600", "--json"]
+
+
+def started(process, store: Path) -> None:
+    process.wait_for(lambda: list(store.glob("work/*/metrics.jsonl")))
+    assert process.running(), process.said()
+
+
+def test_two_that_ask_for_one_key_share_one_build(command, start, tmp_path):
+    answers = [p.answer() for p in [start(*command), start(*command)]]
+    assert sorted(a.json["status"] for a in answers) == ["built", "cached"]
+    assert len({a.json["digest"] for a in answers}) == 1
+    (waited,) = [a for a in answers if a.json["status"] == "cached"]
+    assert "waiting: process" in waited.err
+    assert len(published(tmp_path / "store")) == 1
+
+
+def test_no_wait_is_busy(command, start, tmp_path):
+    first = start(*command)
+    started(first, tmp_path / "store")
+    swgctl(*command, "--no-wait").refused(5, "is building", str(first.pid))
+    assert first.answer().json["status"] == "built"
+    assert swgctl(*command, "--no-wait").json["status"] == "cached"
+
+
+def test_the_lock_of_a_killed_process_is_free(command, start, tmp_path):
+    first = start(*command)
+    started(first, tmp_path / "store")
+    first.send(signal.SIGKILL)
+    assert first.answer().code == -signal.SIGKILL
+    assert swgctl(*command, "--no-wait").json["status"] == "built"
+
+
+def test_one_that_waits_can_be_stopped(command, start, tmp_path):
+    first = start(*command)
+    started(first, tmp_path / "store")
+    second = start(*command)
+    second.wait_for(lambda: "waiting" in second.said())
+    second.send(signal.SIGTERM)
+    second.answer().refused(75, "stopped by SIGTERM")
+    assert first.answer().json["status"] == "built"
+
+
+def without_locks() -> None:
+    """A file system that knows no locks."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.flock = refuse
+
+
+def test_without_locks_both_build_and_one_is_kept(command, start, tmp_path):
+    env = {"SWGCTL_CHECKPOINT_EVERY": "0.05"}
+    answers = [p.answer() for p in [start(*command, env=env, setup=without_locks) for _ in range(3)]]
+    assert len({a.json["digest"] for a in answers}) == 1
+    assert len(published(tmp_path / "store")) == 1
+    assert len(swgctl("verify").lines) == 1
+    assert list((tmp_path / "store").glob("tmp/*")) == []
+
+
+def test_force_beside_a_reader_never_leaves_a_hole(chain, start):
+    """Whoever looks while an artifact is replaced finds a whole one."""
+    args = ["critic", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe, "--json"]
+    process = start(*args, "--force")
+    while process.running():
+        assert len(swgctl("verify").lines) == 4
+    assert process.answer().json["status"] == "built"

@@ -1,0 +1,136 @@
+"""Evaluations that nobody rolled out: artifacts in a store with the settings of a real chain and made-up episodes."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from swgctl import config
+from swgctl.evaluation import scores
+from swgctl.store import Artifact, Store, make_key
+from swgctl.tasks import Task, get
+
+LATER = "2026-01-02T00:00:00Z"
+Returns = dict[tuple[float, int, int], list[float]]  # (rho, M, seed) -> the returns of its episodes
+
+
+def evaluation(
+    store: Path, task: Task | str, returns: Returns, at: str = "2026-01-01T00:00:00Z", **changed
+) -> Artifact:
+    """An evaluation and the three artifacts that it was made from.
+
+    changed  settings by dotted name, with _ for the dot (diffuse_lr=1e-4); data: the sha256 of the data; policy: what
+             the policy's file holds, so that its digest can be another
+    """
+    task = get(task) if isinstance(task, str) else task
+    store, seeds = Store(store), sorted({seed for _, _, seed in returns})
+    data, policy = changed.pop("data", "d" * 64), changed.pop("policy", "")
+    settings = {name: row.settings().model_dump() for name, row in config.stages().items()}
+    for name, value in changed.items():
+        stage, _, key = name.partition("_")
+        settings[stage][key] = value
+    place = {"environment": task.environment, "horizon": task.horizon}
+    settings["critic"] |= {"task": task.name, **place}
+    settings["eval"] |= {**place, "references": task.references and list(task.references)}
+    settings["eval"] |= {"rho": sorted({r for r, _, _ in returns}), "resample": sorted({m for _, m, _ in returns})}
+    settings["eval"]["episodes"] = len(next(iter(returns.values())))
+    losses = "".join(json.dumps(row) + "\n" for row in _losses(seeds))
+    made, parent = {"at": at, "host": "", "device": "cpu", "versions": {}}, None
+    for stage, files in (
+        ("critic", {"critic.txt": "Q and V", "metrics.jsonl": losses}),
+        ("augment", {"data.txt": "weights"}),
+        ("diffuse", {"policy.txt": f"a denoiser {policy}", "metrics.jsonl": losses}),
+        ("eval", {"episodes.csv": _table(task, returns)}),
+    ):
+        inputs = {parent.stage: parent} if parent else {}
+        source = None if parent else {"path": "data.hdf5", "sha256": data}
+        digests = {role: one.digest for role, one in inputs.items()}
+        record = {
+            "stage": stage,
+            "revision": 1,
+            "task": task.to_json(),
+            "key": make_key(stage, 1, settings[stage], seeds, digests, source and data),
+            "params": settings[stage],
+            "seeds": seeds,
+            "inputs": {
+                role: {
+                    "stage": one.stage,
+                    "task": one.task,
+                    "key": one.key,
+                    "digest": one.digest,
+                    "path": str(one.path),
+                }
+                for role, one in inputs.items()
+            },
+            "source": source,
+            "origin": {},
+            "chosen": None,
+        }
+        metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
+        if stage == "eval":
+            metrics = {"cells": scores.cells(_rows(task, returns), settings["eval"]["sampler"], 1.0)}
+
+        def make(directory: Path, _, files=files, metrics=metrics, key=record["key"]) -> dict:
+            for name, text in files.items():
+                (directory / name).write_text(f"{text} of {key}" if name.endswith(".txt") else text)
+            return {"metrics": metrics, "made": made}
+
+        parent, _ = store.build(record, make)
+    return parent
+
+
+def normal(cells: list[tuple[float, int]], seeds: range, mean=1000.0, spread=100.0, episodes=20, stream=0) -> Returns:
+    """Returns about `mean`, which rises with rho and M; each seed has its own level."""
+    found = {}
+    for rho, m in cells:
+        for seed in seeds:
+            random = np.random.default_rng([seed, int(10 * rho), m, stream])
+            level = mean * (1 + 0.3 * np.tanh(rho / 8) - 0.0004 * rho**2 + 0.05 * np.log2(m)) + spread * random.normal()
+            found[rho, m, seed] = (level + spread * random.normal(size=episodes)).tolist()
+    return found
+
+
+def _rows(task: Task, returns: Returns) -> list[dict]:
+    rows = [
+        {"seed": seed, "rho": float(rho), "candidates": m, "episode": i, "return": value, "length": 10, "clamped": 0.0}
+        for (rho, m, seed), values in returns.items()
+        for i, value in enumerate(values)
+    ]
+    scores.add_scores(rows, task)
+    return rows
+
+
+def _table(task: Task, returns: Returns) -> str:
+    text, rows = io.StringIO(), _rows(task, returns)
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _losses(seeds: list[int]) -> list[dict]:
+    return [
+        {
+            "step": step,
+            "loss": [1.0 / step + 0.01 * seed for seed in seeds],
+            "v": [step * 0.5] * len(seeds),
+            "train_s": 1.0,
+        }
+        for step in range(5, 1001, 5)
+    ]
+
+
+def several(store: Path) -> Path:
+    """A store with a whole family, a part of one in two protocols, a task of no paper, and one without scores."""
+    for i, task in enumerate(("kitchen-partial-v0", "kitchen-mixed-v0", "kitchen-complete-v0")):
+        evaluation(store, task, normal([(r, m) for m in (1, 8) for r in (0.0, 10.0, 15.0)], range(5), 2 + i / 5, 0.1))
+    sweep = [(0.0, 1), (5.0, 1), (20.0, 1), (0.0, 8), (20.0, 8)]  # without (5, 8)
+    evaluation(store, "hopper-medium-v2", normal(sweep, range(5), 1800))
+    evaluation(store, "halfcheetah-medium-v2", normal(sweep, range(5), 5000))
+    evaluation(store, "hopper-medium-v2", normal([(20.0, 1)], range(3), 1900), LATER, diffuse_lr=1e-4)
+    evaluation(store, "demo", normal([(0.0, 1), (5.0, 1), (10.0, 1)], [0], 2000))
+    evaluation(store, replace(get("demo"), name="mine_100%", references=None), normal([(0.0, 1)], range(2), 900))
+    return store
