@@ -129,7 +129,9 @@ def evaluate(
     rho: Rho = None,
     resample: Resample = None,
     episodes: Episodes = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the sampling noise; 0 is deterministic.")] = None,
+    temperature: Annotated[
+        list[str] | None, typer.Option(metavar="T[,T...]", help="Scales of the sampling noise; 0 is deterministic.")
+    ] = None,
     sampler: Sampler = None,
     select: Annotated[str | None, typer.Option(help="Whose weight ranks candidates: critic or self.")] = None,
     critic: Annotated[str | None, typer.Option(help="REF of another critic to rank candidates by.")] = None,
@@ -142,7 +144,7 @@ def evaluate(
         "rho": numbers(rho, float, "--rho"),
         "resample": numbers(resample, int, "--resample"),
         "episodes": episodes,
-        "temperature": temperature,
+        "temperature": numbers(temperature, float, "--temperature"),
         "sampler": sampler,
         "select": select,
         "method": method,

@@ -141,7 +141,7 @@ class EvalSettings(Settings):
     resample: list[int] = [1]  # candidates M of which one is kept; above 1 it is SWG-R
     episodes: int = Field(20, ge=1)  # of each cell and seed; 50 for AntMaze
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
-    temperature: float = Field(1.0, ge=0)  # of the sampling noise; 0 is deterministic
+    temperature: list[float] = [1.0]  # scales the sampling noise, each a part of the cells; 0 is deterministic
     select: Literal["critic", "self"] = "critic"  # whose weight resampling ranks by
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm
     clip: bool = True  # clip every predicted z_0: actions to [-1, 1], the weight to the range of the data's
@@ -156,12 +156,17 @@ class EvalSettings(Settings):
             raise ValueError(f"must be one of {', '.join(methods())}{nearest(value, methods())}")
         return value
 
-    @field_validator("rho", "resample", mode="before")
+    def keyed(self) -> dict[str, Any]:
+        """A single temperature enters the key as the number that it was before there could be several."""
+        values = super().keyed()
+        return values | {"temperature": self.temperature[0]} if len(self.temperature) == 1 else values
+
+    @field_validator("rho", "resample", "temperature", mode="before")
     @classmethod
     def _many(cls, value):
         return value if isinstance(value, list) else [value]
 
-    @field_validator("rho", "resample")
+    @field_validator("rho", "resample", "temperature")
     @classmethod
     def _distinct(cls, value: list) -> list:
         if not value or not 0 <= min(value) <= max(value) <= MOST:
@@ -177,9 +182,9 @@ class EvalSettings(Settings):
 
     @field_validator("temperature")
     @classmethod
-    def _temperature(cls, value: float, info) -> float:
-        if value == 0 and max(info.data.get("resample", [1])) > 1:
-            raise ValueError("0 makes all candidates equal: leave out --resample, or raise the temperature")
+    def _temperature(cls, value: list[float], info) -> list[float]:
+        if max(value) == 0 and min(info.data.get("resample", [1])) > 1:
+            raise ValueError("0 makes all candidates equal: --resample 1, or another temperature beside it")
         return value
 
 

@@ -71,7 +71,7 @@ class Stage(Generic[S]):
 
 
 def _ranked(settings: EvalSettings) -> bool:
-    return max(settings.resample) > 1 and settings.select == "critic"
+    return max(settings.resample) > 1 and max(settings.temperature) > 0 and settings.select == "critic"
 
 
 CRITIC = Stage("critic", "a critic", CriticSettings, 1)

@@ -21,7 +21,7 @@ def sample(
     *,
     guidance: Guidance | None = None,
     sampler: str = "ddpm",
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     bounds: tuple[Tensor, Tensor] | None = None,
     generator: torch.Generator | Noise,
     dtype: torch.dtype = torch.float32,
@@ -31,7 +31,8 @@ def sample(
     guidance     turns the predicted noise into the guided one; None samples from the data's own distribution.
     sampler      a name in SAMPLERS.  "ddpm" takes noise at every step and forgets what a learnt denoiser gets wrong
                  where alpha is small; the others, which are deterministic, need fewer steps and better denoisers.
-    temperature  scales every draw of noise, the first included; 0 is deterministic and starts from zero.
+    temperature  scales every draw of noise, the first included; 0 is deterministic and starts from zero.  A number,
+                 or a tensor broadcastable to `shape`, such as one temperature a row.
     bounds       (low, high), each broadcastable to `shape`: where every predicted z_0 is clipped to.
     generator    a torch.Generator, or any function from a shape to standard normal noise, which is then called once
                  for the start and, where the sampler adds noise, once per noisy step, in the order of the walk.
@@ -60,20 +61,20 @@ def sample(
     return SAMPLERS[sampler](predict, schedule, shape, temperature, noise)
 
 
-def ddpm(predict, schedule: Schedule, shape, temperature: float, noise: Noise) -> Tensor:
+def ddpm(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
     """Ancestral sampling with variance beta_k (Ho et al., 2020, Algorithm 2)."""
-    step_alpha = schedule.step_alpha.tolist()
+    step_alpha, noisy = schedule.step_alpha.tolist(), bool(torch.as_tensor(temperature).any())
     z = temperature * noise(shape)
     for k in reversed(range(len(schedule))):
         eps, _ = predict(z, k)
         beta, sigma = 1 - step_alpha[k], schedule.at(k)[1]
         z = (z - beta / sigma * eps) / step_alpha[k] ** 0.5
-        if k > 0 and temperature > 0:
+        if k > 0 and noisy:
             z = z + temperature * beta**0.5 * noise(shape)
     return z
 
 
-def ddim(predict, schedule: Schedule, shape, temperature: float, noise: Noise) -> Tensor:
+def ddim(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
     """z_{k-1} = alpha_{k-1} z_0 + sigma_{k-1} eps, deterministic (J. Song et al., 2021, equation 12 with eta = 0).
 
     The last step ends on the predicted z_0 itself: the data is alpha = 1, sigma = 0.
@@ -86,7 +87,7 @@ def ddim(predict, schedule: Schedule, shape, temperature: float, noise: Noise) -
     return z
 
 
-def dpm_solver_pp(predict, schedule: Schedule, shape, temperature: float, noise: Noise) -> Tensor:
+def dpm_solver_pp(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
     """DPM-Solver++(2M), deterministic and of second order (Lu et al., 2022, Algorithm 2).
 
     With lambda = log(alpha / sigma), h = lambda_{k-1} - lambda_k and D = z_0 extrapolated, linearly in lambda, to the

@@ -16,7 +16,7 @@ OF_TASK |= {"eval.references"}  # with these, what tasks of one family differ in
 class Average:
     """One cell of each task of a family, by one rule, and the mean over the tasks.
 
-    rho, candidates  None where the rule takes others in each task
+    rho, candidates, temperature  None where the rule takes others in each task
     cells       of each task, None where there is none
     statistics  `scores.statistics` of the scores; None unless every task has its cell
     """
@@ -24,6 +24,7 @@ class Average:
     policy: str
     rho: float | None
     candidates: int | None
+    temperature: float | None
     cells: list[dict | None]
     statistics: dict | None
 
@@ -71,32 +72,33 @@ class Family:
         return [task for task in self.tasks if task not in self.groups]
 
     def averages(self) -> list[Average]:
-        """At each task's rho of the paper, for each M; then of each task's best cell, where there was a choice."""
+        """At each task's rho of the paper, for each temperature and M; then of each task's best cell, where there was a
+        choice."""
         groups, found = self.groups.values(), []
-        for m in sorted({m for group in groups for _, m, _ in group.rows}):
+        for t, m in sorted({place for group in groups for place in group.settled}):
             policy = self.method.resampled if m > 1 else self.method.label
-            average = self._average(policy, None, m, lambda group, m=m: group.at_paper_rho(m))
+            average = self._average(policy, None, m, t, lambda group, t=t, m=m: group.at_paper_rho(t, m))
             found += [average] if average.tasks else []
         for policy in (self.method.label, self.method.resampled):
             if any(cell and cell["choices"] > 1 for cell in (group.selected(policy) for group in groups)):
-                found.append(self._average(policy, None, None, lambda group, p=policy: group.selected(p)))
+                found.append(self._average(policy, None, None, None, lambda group, p=policy: group.selected(p)))
         return found
 
     def fixed(self) -> list[Average]:
-        """With one (rho, M) for all tasks (Tables 4 and 5)."""
+        """With one (temperature, M, rho) for all tasks (Tables 4 and 5)."""
         found = []
-        for m, rho in sorted({(m, rho) for group in self.groups.values() for rho, m, _ in group.rows}):
+        for t, m, rho in sorted({place[:3] for group in self.groups.values() for place in group.rows}):
             policy = self.method.policy({"rho": rho, "candidates": m})
-            found.append(self._average(policy, rho, m, lambda group, rho=rho, m=m: group.cell(rho, m)))
+            found.append(self._average(policy, rho, m, t, lambda group, t=t, m=m, rho=rho: group.cell(t, m, rho)))
         return found
 
-    def _average(self, policy: str, rho: float | None, m: int | None, choose) -> Average:
+    def _average(self, policy: str, rho: float | None, m: int | None, temperature: float | None, choose) -> Average:
         cells = [choose(self.groups[task]) if task in self.groups else None for task in self.tasks]
         statistics = None
         if None not in cells:
             runs = [self.groups[task].runs(cell) for task, cell in zip(self.tasks, cells, strict=True)]
             statistics = scores.statistics(*runs)
-        return Average(policy, rho, m, cells, statistics)
+        return Average(policy, rho, m, temperature, cells, statistics)
 
 
 def families(groups: list[Group], paper: str | None = None) -> list[Family]:

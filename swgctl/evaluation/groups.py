@@ -1,8 +1,8 @@
 """Evaluations brought together by task and protocol: which seeds may be pooled.
 
 Evaluations of one task and one protocol are a group.  A protocol is everything that an evaluation's numbers come from
-but its seeds and its cells (rho, M): the settings of all four stages, the environment, the data.  What differs in any
-of that is another group, and groups are never averaged with each other.
+but its seeds and its cells (temperature, M, rho): the settings of all four stages, the environment, the data.  What
+differs in any of that is another group, and groups are never averaged with each other.
 """
 
 import csv
@@ -20,7 +20,7 @@ from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, names, quoted
 
 STATISTICS = ("mean", "ci95", "iqm", "sd")
-CELLS = ("eval.rho", "eval.resample")
+CELLS = ("eval.rho", "eval.resample", "eval.temperature")
 WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # columns of episodes.csv; the others are real
 
 
@@ -96,9 +96,11 @@ def _settings(artifact: Artifact, name: str | None = None) -> dict:
 
 def episodes(evaluation: Artifact) -> list[dict]:
     """The rows of episodes.csv; `score` is None where the task has no references.  Raises CorruptError."""
+    # Written since there can be several temperatures; before, the settings have the one.
+    temperature = {"temperature": evaluation.params["temperature"]}
     with open(evaluation.file("episodes.csv"), newline="") as file:
         return [
-            {name: WHOLE.get(name, float)(text) if text else None for name, text in row.items()}
+            temperature | {name: WHOLE.get(name, float)(text) if text else None for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
 
@@ -108,7 +110,7 @@ class Group:
     """Evaluations of one task and one protocol, their seeds pooled.
 
     number   of the group, in the order of the report
-    rows     (rho, M, seed) -> the rows of its episodes
+    rows     (temperature, M, rho, seed) -> the rows of its episodes
     policies seed -> digest of the policy that was evaluated
     differs  the settings in which the task's groups are not all alike; empty where it is the only one
     again    whether a group before it has the same settings: then a seed was evaluated twice, with two results
@@ -118,7 +120,7 @@ class Group:
     settings: dict
     number: int = 0
     evaluations: list[Artifact] = field(default_factory=list)
-    rows: dict[tuple[float, int, int], list[dict]] = field(default_factory=dict)
+    rows: dict[tuple[float, int, float, int], list[dict]] = field(default_factory=dict)
     policies: dict[int, str] = field(default_factory=dict)
     differs: dict = field(default_factory=dict)
     again: bool = False
@@ -149,29 +151,34 @@ class Group:
 
     @cached_property
     def cells(self) -> list[dict]:
-        """Every (rho, M) that any of its rho and any of its M make, with the rho of the paper: as `scores.cells`, with
+        """Every rho that was measured, and the paper's, at every (temperature, M) that was: as `scores.cells`, with
         `policy`, `paper_rho` (whether it is the paper's) and, where nothing was measured, 0 seeds and None."""
         paper_rho = quoted.guidance_scale(self.task.name)
-        scales = {rho for rho, _, _ in self.rows} | ({float(paper_rho)} if paper_rho is not None else set())
+        scales = {rho for _, _, rho, _ in self.rows} | ({float(paper_rho)} if paper_rho is not None else set())
         measured: dict[tuple, list[dict]] = {}
-        for rho, m, seed in sorted(self.rows):
-            measured.setdefault((rho, m), []).extend(self.rows[rho, m, seed])
-        how = self.settings["eval.sampler"], self.settings["eval.temperature"], STATISTICS
-        made = {place: scores.cells(rows, *how)[0] for place, rows in measured.items()}
-        none = dict.fromkeys(next(iter(made.values()))) | {"seeds": 0}
-        found = []
-        for m, rho in itertools.product(sorted({m for _, m, _ in self.rows}), sorted(scales)):
-            cell = made.get((rho, m), none) | {"rho": rho, "candidates": m}
-            found.append(cell | {"policy": self.method.policy(cell), "paper_rho": rho == paper_rho})
-        return found
+        for temperature, m, rho, seed in sorted(self.rows):
+            measured.setdefault((temperature, m, rho), []).extend(self.rows[temperature, m, rho, seed])
+        sampler = self.settings["eval.sampler"]
+        cells = {place: scores.cells(rows, sampler, STATISTICS)[0] for place, rows in measured.items()}
+        missing = dict.fromkeys(next(iter(cells.values()))) | {"seeds": 0}
+        table = []
+        for (temperature, m), rho in itertools.product(self.settled, sorted(scales)):
+            cell = cells.get((temperature, m, rho), missing) | {"rho": rho, "candidates": m, "temperature": temperature}
+            table.append(cell | {"policy": self.method.policy(cell), "paper_rho": rho == paper_rho})
+        return table
 
-    def cell(self, rho: float | None, m: int) -> dict | None:
+    @property
+    def settled(self) -> list[tuple[float, int]]:
+        """Every (temperature, M) that was measured."""
+        return sorted({(temperature, m) for temperature, m, _, _ in self.rows})
+
+    def cell(self, temperature: float, m: int, rho: float | None) -> dict | None:
         """A cell that was measured."""
-        return next((c for c in self.cells if (c["rho"], c["candidates"]) == (rho, m) and c["seeds"]), None)
+        return next((c for c in self.cells if scores.place_of(c) == (temperature, m, rho) and c["seeds"]), None)
 
-    def at_paper_rho(self, m: int) -> dict | None:
+    def at_paper_rho(self, temperature: float, m: int) -> dict | None:
         """The cell of the paper's rho, where it was measured."""
-        return self.cell(quoted.guidance_scale(self.task.name), m)
+        return self.cell(temperature, m, quoted.guidance_scale(self.task.name))
 
     def selected(self, policy: str) -> dict | None:
         """The best cell of a policy (`Method.policy`), chosen by the very episodes that it is shown with; None where
@@ -188,7 +195,7 @@ class Group:
 
     def runs(self, cell: dict) -> list[np.ndarray]:
         """The scores of a cell's episodes, an array for each seed."""
-        place = (cell["rho"], cell["candidates"])
+        place = scores.place_of(cell)
         found = (self.rows.get((*place, seed)) for seed in self.seeds)
         return [np.array([row["score"] for row in rows]) for rows in found if rows]
 
@@ -200,7 +207,7 @@ def gather(evaluations: list[Artifact]) -> list[Group]:
         settings, task = protocol(evaluation), Task.from_json(evaluation.meta["task"])
         rows: dict[tuple, list[dict]] = {}
         for row in episodes(evaluation):
-            rows.setdefault((row["rho"], row["candidates"], row["seed"]), []).append(row)
+            rows.setdefault((*scores.place_of(row), row["seed"]), []).append(row)
         policies = dict.fromkeys(evaluation.seeds, evaluation.meta["inputs"][EVAL.primary]["digest"])
         alike = [group for group in groups if (group.task.name, group.settings) == (task.name, settings)]
         if not any(group.add(evaluation, rows, policies) for group in alike):

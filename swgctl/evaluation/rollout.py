@@ -20,8 +20,17 @@ SHRINK = 3 / 4  # once no more than this share of the batch's rows still run, th
 
 
 def grid(settings: EvalSettings) -> list[Cell]:
-    """Every (rho, M) of an evaluation, in the order of its table."""
-    return [{"rho": rho, "candidates": m} for m in settings.resample for rho in settings.rho]
+    """Every (temperature, M, rho) of an evaluation, in the order of its table.
+
+    At temperature 0 all candidates are equal: there is no cell of several.
+    """
+    return [
+        {"rho": rho, "candidates": m, "temperature": temperature}
+        for temperature in settings.temperature
+        for m in settings.resample
+        if temperature > 0 or m == 1
+        for rho in settings.rho
+    ]
 
 
 def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base: int) -> list[dict]:

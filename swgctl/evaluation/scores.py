@@ -1,5 +1,6 @@
 """Scores: what is told of the episodes of an evaluation's cells."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +9,8 @@ from swgctl.tasks import Task, score
 
 RESAMPLES = 10_000
 LOCATION = ("mean", "ci95")
-COLUMNS = ("seed", "rho", "candidates", "episode", "return", "length", "score")  # of every evaluation
+PLACE = ("temperature", "candidates", "rho")  # a cell, in the order of tables
+COLUMNS = ("seed", "rho", "candidates", "temperature", "episode", "return", "length", "score")  # of every evaluation
 
 
 def interval(groups: list[np.ndarray]) -> tuple[float, float]:
@@ -59,19 +61,23 @@ def add_scores(episodes: list[dict], task: Task) -> None:
         row["score"] = score(task, row)
 
 
-def cells(episodes: list[dict], sampler: str, temperature: float, shown: tuple = LOCATION) -> list[dict]:
-    """One entry for each (rho, candidates), in the order of the table, with the `statistics` that are to be shown and
-    the mean of every other column of the episodes as its share."""
+def place_of(row: Mapping) -> tuple[float, int, float]:
+    """The (temperature, M, rho) of an episode or a cell."""
+    temperature, candidates, rho = (row[name] for name in PLACE)
+    return temperature, candidates, rho
+
+
+def cells(episodes: list[dict], sampler: str, shown: tuple = LOCATION) -> list[dict]:
+    """One entry for each (temperature, candidates, rho), in the order of the table, with the `statistics` to be
+    shown and the mean of every other column of the episodes as its share."""
     shares = [name for name in episodes[0] if name not in COLUMNS]
     found = []
-    for rho, m in dict.fromkeys((row["rho"], row["candidates"]) for row in episodes):
-        rows = [row for row in episodes if (row["rho"], row["candidates"]) == (rho, m)]
+    for place in dict.fromkeys(map(place_of, episodes)):
+        rows = [row for row in episodes if place_of(row) == place]
         seeds = list(dict.fromkeys(row["seed"] for row in rows))
         cell = {
-            "rho": rho,
-            "candidates": m,
+            **dict(zip(PLACE, place, strict=True)),
             "sampler": sampler,
-            "temperature": temperature,
             "episodes": len(rows) // len(seeds),
             "seeds": len(seeds),
             "interval_over": "seeds" if len(seeds) > 1 else "episodes",

@@ -7,6 +7,7 @@ import numpy as np
 
 from swgctl.config import a, stages
 from swgctl.errors import InputError
+from swgctl.evaluation.scores import PLACE
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style
 from swgctl.reports.results import ancestor
 from swgctl.store import Artifact, Store
@@ -39,14 +40,16 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
 
 
 def draw_rho(evaluation: Artifact) -> Picture:
-    """Return (and score, where there is one) against the guidance scale, a line for each number of candidates."""
+    """Return (and score, where there is one) against the guidance scale, a line for each temperature and number of
+    candidates."""
     found, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
     figure, (axes,) = panels(1, 1, 6, 4)
-    for i, m in enumerate(sorted({cell["candidates"] for cell in found})):
-        line = sorted((cell for cell in found if cell["candidates"] == m), key=lambda cell: cell["rho"])
+    for i, (t, m) in enumerate(sorted({(cell["temperature"], cell["candidates"]) for cell in found})):
+        line = [cell for cell in found if (cell["temperature"], cell["candidates"]) == (t, m)]
+        line.sort(key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
         low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
-        axes.plot(rho, [cell["return_mean"] for cell in line], **style(i), label=f"M = {m}")
+        axes.plot(rho, [cell["return_mean"] for cell in line], **style(i), label=f"M = {m}, T = {t:g}")
         axes.fill_between(rho, low, high, color=style(i)["color"], alpha=0.18, linewidth=0)
     if critic := ancestor(evaluation, "critic"):
         data = critic.meta["metrics"]["data"]
@@ -62,7 +65,7 @@ def draw_rho(evaluation: Artifact) -> Picture:
         to_score = (lambda r: 100 * (r - random) / (expert - random), lambda s: random + s * (expert - random) / 100)
         axes.secondary_yaxis("right", functions=to_score).set_ylabel("normalised score")
     figure.legend(loc="outside lower left", ncols=4)
-    names = ("rho", "candidates", "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over")
+    names = (*PLACE, "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over")
     return figure, [{name: cell[name] for name in (*names, "seeds", "episodes")} for cell in found]
 
 

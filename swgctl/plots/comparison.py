@@ -6,6 +6,7 @@ from pathlib import Path
 
 from swgctl.evaluation.families import OF_TASK
 from swgctl.evaluation.groups import Group, gather, select
+from swgctl.evaluation.scores import place_of
 from swgctl.files import canonical
 from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
 from swgctl.reports.sheets import described
@@ -46,9 +47,9 @@ def draw_comparison(groups: list[Group]) -> Picture:
     return figure, numbers
 
 
-def _cells(groups: list[Group]) -> list[tuple[int, float]]:
-    """(M, rho) of all that were measured."""
-    return sorted({(cell["candidates"], cell["rho"]) for g in groups for cell in g.cells if cell["seeds"]})
+def _cells(groups: list[Group]) -> list[tuple[float, int, float]]:
+    """(temperature, M, rho) of all that were measured."""
+    return sorted({place_of(cell) for g in groups for cell in g.cells if cell["seeds"]})
 
 
 def _measure(groups: list[Group]) -> str:
@@ -69,8 +70,8 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
 
     measure, places, printed = _measure(groups), _cells(groups), _quoted(groups)
     labels, numbers = [], []
-    for y, (m, rho) in enumerate(places):
-        cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(rho, m))]
+    for y, (temperature, m, rho) in enumerate(places):
+        cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(temperature, m, rho))]
         labels.append(_label(cells[0][2]))
         for i, group, cell in cells:
             at = y + 0.22 * (i - (len(groups) - 1) / 2) * min(1, 3 / len(groups))
@@ -79,13 +80,14 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
             axes.plot([low, high], [at, at], color=look["color"], linewidth=2.2, solid_capstyle="butt", alpha=0.55)
             axes.plot(mean, at, linestyle="", **look)
             shown = {"task": task, "group": group.number, "policy": cell["policy"], "rho": rho, "candidates": m}
+            shown["temperature"] = temperature
             numbers.append(shown | {"quoted": False, "measure": measure, "mean": mean, "ci95": [low, high], "sd": None})
     for y, (method, (score, sd)) in enumerate(printed.items(), len(places)):
         labels.append(f"{method}, quoted")
         if sd is not None:
             axes.plot([score - sd, score + sd], [y, y], color=GREY, linewidth=1)
         axes.plot(score, y, marker="o", markerfacecolor="white", markeredgecolor=GREY, linestyle="")
-        shown = {"task": task, "group": None, "policy": method, "rho": None, "candidates": None}
+        shown = {"task": task, "group": None, "policy": method, "rho": None, "candidates": None, "temperature": None}
         numbers.append(shown | {"quoted": True, "measure": "score", "mean": score, "ci95": None, "sd": sd})
     if printed:
         axes.axhline(len(places) - 0.5, color="#c4c8ce", linewidth=0.8)
@@ -120,4 +122,8 @@ def _protocols(groups: list[Group]) -> dict[Group, tuple[int, str]]:
 def _label(cell: dict) -> str:
     name = "behaviour model" if cell["rho"] == 0 else cell["policy"]
     rho = f", rho {cell['rho']:g}" + " (the paper's)" * cell["paper_rho"] if cell["rho"] else ""
-    return f"{name}{rho}" + (f", M {cell['candidates']}" if cell["candidates"] > 1 else "")
+    return (
+        f"{name}{rho}"
+        + (f", M {cell['candidates']}" if cell["candidates"] > 1 else "")
+        + f", T {cell['temperature']:g}"
+    )

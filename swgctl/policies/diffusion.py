@@ -4,7 +4,6 @@ Three parts: a sampler walks from noise to z = [action, ...], a guidance bends t
 """
 
 import importlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,22 +36,31 @@ class Sampler:
     schedule: Schedule
     bounds: tuple[Tensor, Tensor] | None
     name: str = "ddpm"
-    temperature: float = 1.0
 
     @property
     def noise_shape(self) -> tuple[int, int]:
         """(K, channels)"""
         return len(self.schedule), self.denoiser.channels
 
-    def draw(self, observations: Tensor, row: Tensor, guidance: Guidance | None, noise: Noise | torch.Generator):
-        """z_0 (S, B, channels) of candidates b at the observations row[b] (B,) of observations (S, E, O)."""
+    def draw(
+        self,
+        observations: Tensor,
+        row: Tensor,
+        guidance: Guidance | None,
+        temperature: float | Tensor,
+        noise: Noise | torch.Generator,
+    ) -> Tensor:
+        """z_0 (S, B, channels) of candidates b at the observations row[b] (B,) of observations (S, E, O).
+
+        temperature  a number, or one a candidate (B, 1)
+        """
         return sample(
             self.denoiser.bind(observations.clone() if observations.is_inference() else observations, row),
             self.schedule,
             (len(observations), len(row), self.denoiser.channels),
             guidance=guidance,
             sampler=self.name,
-            temperature=self.temperature,
+            temperature=temperature,
             bounds=self.bounds,
             generator=noise,
         )
@@ -60,7 +68,7 @@ class Sampler:
 
 @dataclass
 class DiffusionPolicy:
-    """S guided denoisers that act side by side: a `Policy` whose cells say `rho` and `candidates`.
+    """S guided denoisers that act side by side: a `Policy` whose cells say `rho`, `candidates` and `temperature` (1).
 
     guide  from the scales rho (B, 1) of the candidates to their guidance
     """
@@ -83,7 +91,7 @@ class DiffusionPolicy:
         *,
         rho: float | Tensor = 0.0,
         candidates: int | Tensor = 1,
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         sampler: str = "ddpm",
         generator: torch.Generator | Noise | None = None,
     ):
@@ -91,16 +99,16 @@ class DiffusionPolicy:
 
         rho          guidance scale: a number, or one a row (E,)
         candidates   M, of which the one of greatest weight is kept: a number, or one a row (E,)
+        temperature  scales the sampling noise, 0 is deterministic: a number, or one a row (E,)
         generator    as for `diffusion.sample`, for noise (S, sum of candidates, channels); None: fresh noise
         NumPy arrays in give NumPy arrays out.  Raises ValueError for what none of these can be.
         """
         counts = torch.as_tensor(candidates)
         if counts.is_floating_point() or int(counts.min()) < 1:
             raise ValueError(f"candidates must be whole numbers from 1 on, not {candidates}")
-        if not 0 <= temperature < math.inf:
+        noise = torch.as_tensor(temperature, dtype=torch.float32)
+        if not bool(((noise >= 0) & noise.isfinite()).all()):
             raise ValueError(f"temperature must be a number >= 0, not {temperature}")
-        if temperature == 0 and int(counts.max()) > 1:
-            raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         array = isinstance(observations, np.ndarray)
         x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         full = x.reshape((1,) * (3 - x.dim()) + x.shape)
@@ -108,15 +116,15 @@ class DiffusionPolicy:
         if full.dim() != 3 or (full.shape[0], full.shape[2]) != wanted:
             raise ValueError(f"observations must be ({wanted[0]}, E, {wanted[1]}), not {tuple(x.shape)}")
         scales = torch.as_tensor(rho)
-        for name, values in (("rho", scales), ("candidates", counts)):
+        for name, values in (("rho", scales), ("candidates", counts), ("temperature", noise)):
             if values.dim() and values.shape != full.shape[1:2]:
                 raise ValueError(f"{name} must be one number, or one for each of {full.shape[1]} rows")
         rows = full.shape[1]
-        cells = [
-            {"rho": r, "candidates": m}
-            for r, m in zip(scales.expand(rows).tolist(), counts.expand(rows).tolist(), strict=True)
-        ]
-        actor = replace(self, sampler=replace(self.sampler, name=sampler, temperature=temperature))
+        if bool(((noise == 0) & (counts > 1)).any()):
+            raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
+        columns = (values.expand(rows).tolist() for values in (scales, counts, noise))
+        cells = [{"rho": r, "candidates": m, "temperature": t} for r, m, t in zip(*columns, strict=True)]
+        actor = replace(self, sampler=replace(self.sampler, name=sampler))
         actions, _ = actor.propose(full, cells, generator if generator is not None else fresh(self.device))
         actions = actions.reshape(*x.shape[:-1], self.action_dim)
         return actions.cpu().numpy() if array else actions
@@ -132,7 +140,11 @@ class DiffusionPolicy:
         scales = torch.tensor([float(cell["rho"]) for cell in cells], dtype=torch.float32, device=self.device)
         rho = scales[row].unsqueeze(-1)
         guidance = self.guide(rho) if bool((rho != 0).any()) else None
-        z = self.sampler.draw(observations, row, guidance, noise)
+        temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
+        temperature: float | Tensor = temperatures[0]
+        if len(set(temperatures)) > 1:
+            temperature = torch.tensor(temperatures, device=self.device)[row].unsqueeze(-1)
+        z = self.sampler.draw(observations, row, guidance, temperature, noise)
         actions, weights = z[..., : self.action_dim].clamp(-1, 1), z[..., -1]
         shares = {name: self._share(name, guidance, rho, row, counts) for name in self.statistics}
         if len(row) == len(cells):
@@ -199,9 +211,7 @@ def assemble(policy: Artifact, ranking: Ranking, settings: EvalSettings, device:
     return DiffusionPolicy(
         seeds=policy.seeds,
         action_dim=facts["action_dim"],
-        sampler=Sampler(
-            denoiser.to(device).requires_grad_(False), schedule, box, settings.sampler, settings.temperature
-        ),
+        sampler=Sampler(denoiser.to(device).requires_grad_(False), schedule, box, settings.sampler),
         guide=guidance_of(method, settings),
         ranking=ranking,
         device=torch.device(device),

@@ -201,8 +201,14 @@ def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) ->
         "weight": policy.parent("augment").params,
         "rho": next((rho for rho in settings.rho if rho > 0), 0.0),
         "candidates": settings.resample[0],
-        "temperature": settings.temperature,
+        "temperature": _temperature(settings),
         "w_min": settings.w_min,
         "lineage": {stage: {"key": one.key, "digest": one.digest} for stage, one in lineage.items()},
         "data": lineage["critic"].meta["source"]["sha256"],
     }
+
+
+def _temperature(settings: EvalSettings) -> float:
+    """The first temperature at which as many candidates as act.py takes are not all equal."""
+    several = settings.resample[0] > 1
+    return next(temperature for temperature in settings.temperature if temperature > 0 or not several)

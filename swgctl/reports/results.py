@@ -25,10 +25,10 @@ def print_evaluation(evaluation: Artifact) -> None:
         data = critic.meta["metrics"]["data"]
         for name, value in (("data, mean episode", "return_mean"), ("data, best episode", "return_best")):
             score = number(normalized_score(task, data[value]))
-            rows.append([name, "", "", number(data[value], "return"), "", score, ""])
+            rows.append([name, "", "", "", number(data[value], "return"), "", score, ""])
     found = evaluation.meta["metrics"]["cells"]
     for cell in found:
-        row = [method.policy(cell), f"{cell['rho']:g}", str(cell["candidates"])]
+        row = [method.policy(cell), f"{cell['rho']:g}", str(cell["candidates"]), f"{cell['temperature']:g}"]
         for measure in ("return", "score"):
             row += [number(cell[f"{measure}_mean"], measure), interval(cell[f"{measure}_ci95"], measure)]
         rows.append(row)
@@ -37,7 +37,7 @@ def print_evaluation(evaluation: Artifact) -> None:
         f"{task.name} in {task.environment}: {cell['seeds']} seed(s) x {cell['episodes']} episodes, "
         f"intervals over the {cell['interval_over']}"
     )
-    columns = ["policy", "rho", "M", "return", "95 %", "score", "95 %"]
+    columns = ["policy", "rho", "M", "T", "return", "95 %", "score", "95 %"]
     shown = len(columns) if task.references else columns.index("score")
     console.table(title, columns[:shown], [row[:shown] for row in rows])
 

@@ -10,7 +10,7 @@ from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
 
 NUMBERS = [f"{measure}_{name}" for measure in ("score", "return") for name in STATISTICS]
-CELL = ("rho", "candidates", "paper_rho", *NUMBERS, "seeds", "episodes", "interval_over", "choices")
+CELL = ("rho", "candidates", "temperature", "paper_rho", *NUMBERS, "seeds", "episodes", "interval_over", "choices")
 FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "source")
 
 
@@ -36,7 +36,8 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
         own = {"family": family.name, "group": family.number}
         for average in [*family.averages(), *family.fixed()]:
             one = {"row": "average" if average.candidates else "average, selected online", "policy": average.policy}
-            one |= {"rho": average.rho, "candidates": average.candidates, "paper_rho": average.paper_rho}
+            one |= {"rho": average.rho, "candidates": average.candidates}
+            one |= {"temperature": average.temperature, "paper_rho": average.paper_rho}
             one |= {f"score_{name}": value for name, value in (average.statistics or {}).items()}
             one |= {"seeds": average.runs if average.statistics else None}
             one |= {"choices": max((cell.get("choices", 0) for cell in average.cells if cell), default=0) or None}

@@ -14,6 +14,7 @@ CONVENTIONS = (
     "episodes, and of the last checkpoint.",
     "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; of a family, its tasks' "
     "seeds are drawn apart. Of few seeds it is too narrow: with five it holds the mean 83 times in 100, with ten 91.",
+    "T: sampling temperature, which scales the noise; 0 is deterministic, and the official code's.",
     "IQM: interquartile mean, of the n seeds' means without the floor(n / 4) least and greatest; of a family, n is the "
     "number of all its tasks' seeds.",
     "Selected online: the best of the cells that stand beside it, by the very episodes that it is shown with.",
@@ -72,11 +73,10 @@ def _task(group: Group, paper: str | None) -> Sheet:
     title = f"{group.task.name}: {plural(len(group.seeds), 'seed')} ({ranges(group.seeds)}) x {episodes}"
     about = [group.task.environment, group.settings["eval.sampler"]]
     about += [f"K = {steps}" for steps in [group.settings.get("diffuse.K")] if steps]
-    about.append(f"temperature {group.settings['eval.temperature']:g}")
     made = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
     notes = [f"{', '.join(about)}; from {made}", *differences(group)]
     place = quoted.home(group.task.name, paper)
-    sheet = Sheet(title, notes, ["policy", "rho", "M", measure, "95 %", "IQM", "seeds", "episodes"], group=group)
+    sheet = Sheet(title, notes, ["policy", "rho", "M", "T", measure, "95 %", "IQM", "seeds", "episodes"], group=group)
     for cell in group.cells:
         sheet.add(_cell(cell, group), "missing" if not cell["seeds"] else "paper" if cell["paper_rho"] else "")
     for best in group.choices():
@@ -89,7 +89,7 @@ def _task(group: Group, paper: str | None) -> Sheet:
             rho = quoted.guidance_scale(group.task.name) if method == quoted.ours("swg")[0] else None
             name = f"quoted: {method}" + (f" ({who})" if (who := _citations(place[0]).get(method)) else "")
             spread = "" if sd is None else f"sd {number(sd)}"
-            sheet.add([name, "" if rho is None else f"{rho:g}", "", number(score), spread, "", "", ""], "quoted")
+            sheet.add([name, "" if rho is None else f"{rho:g}", "", "", number(score), spread, "", "", ""], "quoted")
     return sheet
 
 
@@ -101,6 +101,7 @@ def _cell(cell: dict, group: Group) -> list[str]:
         cell["policy"] + (", the paper's rho" if cell["paper_rho"] else ""),
         f"{cell['rho']:g}",
         str(cell["candidates"]),
+        f"{cell['temperature']:g}",
         number(values["mean"], measure) if cell["seeds"] else MISSING,
         interval(values["ci95"], measure),
         number(values["iqm"], measure),
@@ -188,6 +189,7 @@ def _shown(cell: dict | None) -> str:
     if cell is None:
         return MISSING
     among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
+    among += f", T {cell['temperature']:g}"
     which = f" (rho {cell['rho']:g}{among}, of {cell['choices']})" if "choices" in cell else ""
     return number(cell["score_mean"]) + which
 
@@ -200,12 +202,13 @@ def _fixed(family: Family) -> Sheet | None:
     scales = quoted.paper(family.paper).get("scales", {})
     printed = dict(zip(scales["rho"], scales[family.name], strict=True)) if family.name in scales else {}
     notes = [*differences(family), *[f"quoted from {quoted.paper(family.paper)['source']}"] * bool(printed)]
-    columns = ["policy", "rho", "M", "average", "95 %", "IQM", "n", *quoted.ours("swg")[:1] * bool(printed)]
+    columns = ["policy", "rho", "M", "T", "average", "95 %", "IQM", "n", *quoted.ours("swg")[:1] * bool(printed)]
     source, title = quoted.paper(family.paper)["source"], f"{family.name}: one guidance scale for all tasks"
     sheet = Sheet(title, notes, columns, quoted=bool(printed), source=source, citations=_citations(family.paper))
     for average in found:
         values = average.statistics or {"ci95": None, "iqm": None}
-        row = [average.policy, f"{average.rho:g}", str(average.candidates), mean(average), interval(values["ci95"])]
+        row = [average.policy, f"{average.rho:g}", str(average.candidates)]
+        row += [f"{average.temperature:g}", mean(average), interval(values["ci95"])]
         row += [number(values["iqm"]), str(average.runs) if average.statistics else ""]
         theirs = printed.get(average.rho) if average.candidates == 1 else None
         sheet.add(row + [_printed(theirs)] * bool(printed), "" if average.statistics else "missing")
@@ -215,10 +218,11 @@ def _fixed(family: Family) -> Sheet | None:
 def rule(average: Average) -> str:
     """By what the cells of an average were chosen."""
     if average.paper_rho:
-        return f"{average.policy}{f' M={average.candidates}' if average.candidates > 1 else ''}, the paper's rho"
+        many = f" M={average.candidates}" if average.candidates > 1 else ""
+        return f"{average.policy}{many} T={average.temperature:g}, the paper's rho"
     if average.rho is None:
         return f"{average.policy}, selected online"
-    return f"{average.policy}, rho {average.rho:g}, M {average.candidates}"
+    return f"{average.policy}, rho {average.rho:g}, M {average.candidates}, T {average.temperature:g}"
 
 
 def mean(average: Average) -> str:

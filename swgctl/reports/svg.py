@@ -15,7 +15,8 @@ COLOURS = 5  # --c0, --c1 ... of the page
 
 
 def figure(group: Group) -> str:
-    """A line and its interval for each M, and the score of SWG's own paper as a ring; empty where there is one rho."""
+    """A line and its interval for each temperature and M, and the score of SWG's own paper as a ring; empty where there
+    is one rho."""
     measure, cells = group.measure, [cell for cell in group.cells if cell["seeds"]]
     scales = sorted({cell["rho"] for cell in cells})
     if len(scales) < 2:
@@ -27,8 +28,8 @@ def figure(group: Group) -> str:
     y = _scale(values, HEIGHT - BOTTOM, TOP)
     name = "normalised score" if measure == "score" else "return"
     drawn, legend = [*_rulers(scales, ticks(min(values), max(values)), x, y, name)], []
-    for i, m in enumerate(sorted({cell["candidates"] for cell in cells})):
-        line = [cell for cell in cells if cell["candidates"] == m]
+    for i, (t, m) in enumerate(group.settled):
+        line = [cell for cell in cells if (cell["temperature"], cell["candidates"]) == (t, m)]
         colour = f"var(--c{i % COLOURS})"
         high, low = ([f"{x(c['rho'])},{y(c[f'{measure}_ci95'][end])}" for c in line] for end in (1, 0))
         middle = [(x(cell["rho"]), y(cell[f"{measure}_mean"])) for cell in line]
@@ -36,10 +37,10 @@ def figure(group: Group) -> str:
         path = " ".join(f"{at},{value}" for at, value in middle)
         drawn.append(f'<polyline class="line" style="stroke:{colour}" points="{path}"/>')
         for (at, value), cell in zip(middle, line, strict=True):
-            told = f"M = {m}, rho = {cell['rho']:g}: {number(cell[f'{measure}_mean'], measure)}"
+            told = f"M = {m}, T = {t:g}, rho = {cell['rho']:g}: {number(cell[f'{measure}_mean'], measure)}"
             dot = f'<circle cx="{at}" cy="{value}" r="3.5" style="fill:{colour}">'
             drawn.append(f"{dot}<title>{told}</title></circle>")
-        legend.append(f'<span><i style="background:{colour}"></i>M = {m}</span>')
+        legend.append(f'<span><i style="background:{colour}"></i>M = {m}, T = {t:g}</span>')
     for rho, value in ring:
         drawn.append(f'<circle class="ring" cx="{x(rho)}" cy="{y(value)}" r="5"/>')
         told = f"quoted: SWG ({quoted.paper('swg')['source']}), {number(value)} at rho = {rho:g}"

@@ -1,6 +1,6 @@
 """eval: a policy, and a critic to rank candidates by -> scores of guided roll-outs (SWG, Algorithm 2 and section 6.2).
 
-Writes episodes.csv, one row an episode, and summary.json, one cell for each (rho, candidates).
+Writes episodes.csv, one row an episode, and summary.json, one cell for each (temperature, candidates, rho).
 """
 
 import csv
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swgctl.config import EVAL, EvalSettings
+from swgctl.console import say
 from swgctl.errors import UsageError
 from swgctl.evaluation import scores
 from swgctl.policies.ranking import check_ranking
@@ -44,20 +45,23 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
     from swgctl.training.execution import products
 
     s = job.settings
+    cells = grid(s)
+    if 0 in s.temperature and max(s.resample) > 1:
+        say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
     ranking = ranking_of(job.inputs.get("critic"), job.inputs.get("augment"), job.device)
     policy = assemble(job.inputs["diffuse"], ranking, s, job.device)
     with products(s.precision):
-        episodes = roll_out(policy, job.task, grid(s), s.episodes, s.seed)
+        episodes = roll_out(policy, job.task, cells, s.episodes, s.seed)
     scores.add_scores(episodes, job.task)
     with open(directory / "episodes.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(episodes)
-    cells = scores.cells(episodes, s.sampler, s.temperature)
+    table = scores.cells(episodes, s.sampler)
     task = {name: value for name, value in job.task.to_json().items() if name != "source"}
-    summary = {"task": task, "cells": cells}
+    summary = {"task": task, "cells": table}
     (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    return {"cells": cells}
+    return {"cells": table}
 
 
 def show(artifact: Artifact) -> None:

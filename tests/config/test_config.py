@@ -207,7 +207,7 @@ def test_the_official_recipe_goes_on_top_of_any(name):
     plain, official = resolved(name), resolved(name, "official")
     changed = {key for key in plain if plain[key] != official[key]}
     assert changed - OFFICIAL - {"diffuse.lr", "diffuse.steps"} == set()
-    assert (official["eval.temperature"], official["eval.resample"]) == (0, [1])
+    assert (official["eval.temperature"], official["eval.resample"]) == ([0], [1])
     assert official["eval.rho"] == [0, *PAPER["scales"]["rho"]]
     assert (official["augment.weight"], official["augment.scale"]) == ("hard_expectile", 3)
     assert (official["diffuse.lr"], official["diffuse.steps"]) == (3e-4, 1_000_000)
@@ -245,6 +245,15 @@ def test_one_content_one_key(tmp_path):
     values = ["1", "1.0", "1e0"]
     dumps = [config.resolve(None, "", assignments=[f"eval.temperature={v}"])["eval"].keyed() for v in values]
     assert len({make_key("eval", 1, d, [0], {}, None) for d in dumps}) == 1
+
+
+def test_one_temperature_keeps_the_key_that_it_had_as_a_number():
+    def keyed(text):
+        return config.resolve(None, "", assignments=[f"eval.temperature={text}"])["eval"].keyed()["temperature"]
+
+    assert keyed("0.5") == keyed("[0.5]") == 0.5
+    assert keyed("[1, 0]") == keyed("[0, 1.0]") == [0.0, 1.0]
+    assert EvalSettings().keyed()["temperature"] == 1.0
 
 
 class Later(AugmentSettings):

@@ -244,3 +244,19 @@ def test_bounds_clip_what_guidance_points_to(sampler):
 def test_an_unknown_sampler_is_refused_by_name():
     with pytest.raises(ValueError, match=r"unknown sampler 'ddim2', know ddpm, ddim, dpm-solver\+\+"):
         sample(lambda z, k: z, Schedule.vp(15), (1,), sampler="ddim2", generator=gen())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_rows_of_several_temperatures_are_what_each_is_alone(sampler):
+    """The same draws of noise, scaled row by row."""
+    temperature = torch.tensor([[0.0], [0.5], [1.0]])
+
+    def walk(rows, temperature):
+        draws = iter(torch.randn(16, 3, 2, generator=gen(0)))
+        shape, noise = (len(range(3)[rows]), 2), lambda _: next(draws)[rows]
+        how = {"temperature": temperature, "generator": noise, "sampler": sampler}
+        return sample(lambda z, k: 0.3 * z, Schedule.vp(15), shape, **how)
+
+    together = walk(slice(0, 3), temperature)
+    for i, t in enumerate((0.0, 0.5, 1.0)):
+        torch.testing.assert_close(walk(slice(i, i + 1), t), together[i : i + 1])

@@ -1,5 +1,6 @@
 """What may be pooled and averaged, on evaluations that nobody rolled out."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ from support.fake_evaluations import evaluation, normal
 from support.harness import swgctl
 
 from swgctl.errors import InputError
-from swgctl.evaluation.groups import gather, protocol, select
+from swgctl.evaluation.groups import episodes, gather, protocol, select
+from swgctl.files import sha256
 from swgctl.store import Artifact, Store
 from swgctl.tasks import get, normalized_score
 
@@ -60,7 +62,7 @@ def test_cells_are_those_that_the_evaluation_itself_reports(made):
     ("name", "value"),
     [
         ("eval.sampler", "ddim"),
-        ("eval.temperature", 0.5),
+        ("eval.w_min", 1e-3),
         ("eval.select", "self"),
         ("eval.seed", 1),
         ("diffuse.K", 30),
@@ -141,6 +143,25 @@ def test_a_critic_of_its_own_that_ranks_is_part_of_the_protocol(chain):
 
 
 # -- cells -------------------------------------------------------------------------------------------------------------
+
+
+def test_temperatures_are_cells_of_one_group_and_an_older_evaluation_has_its_settings(chain):
+    """Several in one evaluation, another one beside; episodes.csv had no column of it before there could be several."""
+    both = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0,1", "--resample", "1,2")
+    assert "at temperature 0 all candidates are equal" in both.err
+    half = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0.5").path
+    (group,) = gather([Artifact(both.path), Artifact(half)])
+    assert group.settled == [(0.0, 1), (0.5, 1), (1.0, 1), (1.0, 2)]
+    table = half / "episodes.csv"
+    header, *lines = (line.split(",") for line in table.read_text().splitlines())
+    at = header.index("temperature")
+    older = "".join(",".join(row[:at] + row[at + 1 :]) + "\n" for row in (header, *lines))
+    before = episodes(Artifact(half))
+    record = json.loads((half / "artifact.json").read_text())
+    table.write_text(older)
+    record["files"]["episodes.csv"] = {"sha256": sha256(table), "bytes": table.stat().st_size}
+    (half / "artifact.json").write_text(json.dumps(record))
+    assert episodes(Artifact(half)) == before
 
 
 def test_cells_that_were_not_measured_are_missing(made):

@@ -55,7 +55,7 @@ def run(seeds=(0,), on=PENDULUM, **changes) -> list[dict]:
 
 def played(policy, on, *, seed=0, **changes) -> list[dict]:
     plan = PLAN | changes
-    cells = grid(EvalSettings(rho=plan["rho"], resample=plan["candidates"]))
+    cells = grid(EvalSettings(rho=plan["rho"], resample=plan["candidates"], temperature=plan.get("temperature", [1.0])))
     return roll_out(policy, on, cells, plan["episodes"], seed)
 
 
@@ -218,3 +218,20 @@ def test_noise_is_new_at_every_step_and_in_every_walk():
     assert len(values.unique()) > 0.999 * values.numel()
     assert values.mean().item() == pytest.approx(0, abs=0.1)
     assert values.std().item() == pytest.approx(1, abs=0.07)
+
+
+def test_a_temperature_is_the_same_whichever_others_it_is_evaluated_with():
+    """Temperatures side by side in one batch, a row each, are what each is alone."""
+    together = played(make([0, 3]), PENDULUM, rho=[0.0, 2.0], temperature=[0.0, 0.5, 1.0])
+    assert {row["temperature"] for row in together} == {0.0, 0.5, 1.0}
+    for temperature in (0.0, 0.5, 1.0):
+        alone = played(make([0, 3]), PENDULUM, rho=[0.0, 2.0], temperature=[temperature])
+        assert_same(alone, [row for row in together if row["temperature"] == temperature])
+
+
+def test_a_grid_has_no_cell_of_several_candidates_at_temperature_zero():
+    cells = grid(EvalSettings(rho=[0, 5], resample=[1, 8], temperature=[1, 0]))
+    assert [(cell["temperature"], cell["candidates"], cell["rho"]) for cell in cells] == [
+        *((0, 1, rho) for rho in (0, 5)),
+        *((1, m, rho) for m in (1, 8) for rho in (0, 5)),
+    ]

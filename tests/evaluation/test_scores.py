@@ -17,6 +17,7 @@ def rows(returns: dict[tuple, list[float]], clamped=0.0) -> list[dict]:
             "seed": s,
             "rho": rho,
             "candidates": m,
+            "temperature": 1.0,
             "episode": e,
             "return": r,
             "length": 10,
@@ -88,7 +89,7 @@ def test_one_value_is_its_own_interval():
 
 def test_cells_are_means_over_seeds_of_means_over_episodes():
     table = rows({(0, 0.0, 1): [1.0, 3.0], (1, 0.0, 1): [5.0, 9.0], (0, 5.0, 1): [10.0, 10.0], (1, 5.0, 1): [0.0, 0.0]})
-    first, second = cells(table, "ddpm", 1.0)
+    first, second = cells(table, "ddpm")
     assert (first["rho"], first["candidates"], first["episodes"], first["seeds"]) == (0.0, 1, 2, 2)
     assert (first["return_mean"], second["return_mean"]) == (4.5, 5.0)
     assert (first["return_ci95"], second["return_ci95"]) == ([2.0, 7.0], [0.0, 10.0])
@@ -99,14 +100,14 @@ def test_cells_are_means_over_seeds_of_means_over_episodes():
 
 def test_every_cell_is_there_in_the_tables_order():
     order = [(5.0, 1), (0.0, 1), (5.0, 4), (0.0, 4)]
-    found = cells(rows({(0, rho, m): [1.0, 2.0] for rho, m in order}), "ddpm", 1.0)
+    found = cells(rows({(0, rho, m): [1.0, 2.0] for rho, m in order}), "ddpm")
     assert [(cell["rho"], cell["candidates"]) for cell in found] == order
     assert all(cell["interval_over"] == "episodes" for cell in found)
 
 
 def test_clamped_shares_are_averaged():
     table = rows({(0, 5.0, 1): [1.0]}, clamped=0.1) + rows({(1, 5.0, 1): [1.0]}, clamped=0.3)
-    assert cells(table, "ddpm", 1.0)[0]["clamped_share"] == pytest.approx(0.2)
+    assert cells(table, "ddpm")[0]["clamped_share"] == pytest.approx(0.2)
 
 
 def test_what_a_cell_is_called():
@@ -173,7 +174,7 @@ def test_scores_of_cells_are_the_scores_of_their_returns():
     task = get("hopper-medium-v2")
     table = rows({(0, 0.0, 1): [100.0, 300.0], (1, 0.0, 1): [1000.0, 2000.0]})
     add_scores(table, task)
-    cell = cells(table, "ddpm", 1.0)[0]
+    cell = cells(table, "ddpm")[0]
     assert cell["score_mean"] == pytest.approx(normalized_score(task, cell["return_mean"]))
     assert cell["score_ci95"] == pytest.approx([normalized_score(task, r) for r in cell["return_ci95"]])
 

@@ -26,13 +26,13 @@ def test_rho_shows_the_evaluations_cells(chain):
     assert [float(row["return_ci95_low"]) for row in found] == [cell["return_ci95"][0] for cell in cells]
 
 
-def test_lines_of_rho_are_told_by_m_alone(tmp_path):
+def test_lines_of_rho_are_told_by_m_and_temperature(tmp_path):
     """At rho = 0 a line of M = 1 is the behaviour model, elsewhere SWG."""
     figure, _ = draw_rho(
         evaluation(tmp_path / "store", "demo", normal([(r, m) for r in (0.0, 5.0) for m in (1, 8)], [0]))
     )
     labels = [line.get_label() for line in figure.axes[0].lines]
-    assert labels == ["M = 1", "M = 8", "data, mean episode", "data, best episode"]
+    assert labels == ["M = 1, T = 1", "M = 8, T = 1", "data, mean episode", "data, best episode"]
 
 
 def test_weights_are_shares_of_all_rows(chain):

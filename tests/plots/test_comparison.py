@@ -45,11 +45,11 @@ def test_quoted_numbers_say_so(store):
     _, (panel,), numbers = draw(store, "hopper-medium-v2")
     labels = [label.get_text() for label in panel.get_yticklabels()]
     assert labels[:5] == [
-        "behaviour model",
-        "SWG, rho 5",
-        "SWG, rho 20 (the paper's)",
-        "behaviour model, M 8",
-        "SWG-R, rho 20 (the paper's), M 8",
+        "behaviour model, T 1",
+        "SWG, rho 5, T 1",
+        "SWG, rho 20 (the paper's), T 1",
+        "behaviour model, M 8, T 1",
+        "SWG-R, rho 20 (the paper's), M 8, T 1",
     ]
     assert labels[5:7] == ["SWG, quoted", "SWG-R, quoted"]
     assert len([row for row in numbers if row["quoted"]]) == len(quoted.scores("hopper-medium-v2"))

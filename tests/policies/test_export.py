@@ -221,6 +221,14 @@ def test_an_evaluations_settings_are_kept(chain, select, tmp_path):
     same(found["act"](x, noise=lambda shape: torch.randn(shape, generator=drawn)), 2 * wanted)
 
 
+def test_of_several_temperatures_the_one_that_its_candidates_need_is_kept(chain, tmp_path):
+    for candidates, temperature in ((1, 0.0), (2, 0.5)):
+        how = ("--temperature", "0,0.5", "--resample", f"1,{candidates}", "--rho", "2")
+        evaluation = swgctl("eval", "--recipe", chain.recipe, *how).path
+        about = example(export(evaluation, tmp_path / str(candidates), "--resample", candidates))["about"]
+        assert (about["candidates"], about["temperature"]) == (candidates, temperature)
+
+
 def test_another_critic_that_ranked_is_the_one_that_ranks(chain, tmp_path):
     other = chain.critic("--set", "critic.tau=0.9").path
     evaluation = swgctl("eval", "--recipe", chain.recipe, "--critic", other, "--resample", "3").path

@@ -155,7 +155,7 @@ def test_the_best_of_a_sweep_stands_beside_all_cells_and_says_so(report):
 def test_missing_cells_are_there(report):
     lines = report("--task", "hopper-medium-v2").err.splitlines()
     (line,) = [line for line in lines if "missing" in line]
-    assert re.sub(r"[│ ]+", " ", line).strip() == "SWG-R 5 8 missing 0 of 5"
+    assert re.sub(r"[│ ]+", " ", line).strip() == "SWG-R 5 8 1 missing 0 of 5"
 
 
 def test_groups_say_in_what_they_differ_and_only_that(report):

@@ -53,7 +53,7 @@ def test_a_task_has_all_cells_then_the_best_then_what_is_quoted(groups):
     assert marks == ["", "paper", "missing", "online", "quoted"]
     assert len([m for m in sheet.marks if m in ("", "paper", "missing")]) == 6
     swg = next(row for row in sheet.rows if row[0].startswith("quoted: SWG "))
-    assert swg == ["quoted: SWG (Tagle et al., 2025)", "20", "", "68.6", "sd 4.4", "", "", ""]
+    assert swg == ["quoted: SWG (Tagle et al., 2025)", "20", "", "", "68.6", "sd 4.4", "", "", ""]
 
 
 def test_a_tasks_own_cells_are_marked_at_the_papers_rho(groups):
@@ -68,13 +68,13 @@ def test_a_tasks_own_cells_are_marked_at_the_papers_rho(groups):
 def test_a_family_stands_beside_its_paper(groups):
     sheet, fixed = sheets.families(families(groups))[-2:]
     by_task = {row[0]: row for row in sheet.rows}
-    columns = ["task", "seeds", "SWG, the paper's rho", "SWG-R M=8, the paper's rho"]
+    columns = ["task", "seeds", "SWG T=1, the paper's rho", "SWG-R M=8 T=1, the paper's rho"]
     columns += ["SWG, selected online", "SWG-R, selected online"]
     assert sheet.columns == [*columns, *quoted.methods("swg", "kitchen")]
     assert by_task["kitchen-complete-v0"][-3:] == ["77.9", "84.0", "-"]
     assert by_task["n, tasks x seeds"][2:6] == ["15"] * 4
     best = next(g for g in groups if g.task.name == "kitchen-complete-v0").selected("SWG-R")
-    chosen = f"{best['score_mean']:.1f} (rho {best['rho']:g}, M 8, of {best['choices']})"
+    chosen = f"{best['score_mean']:.1f} (rho {best['rho']:g}, M 8, T 1, of {best['choices']})"
     assert by_task["kitchen-complete-v0"][5] == chosen
     assert any("Table 3" in note for note in sheets.families(families(groups))[0].notes)
     assert by_task["average"][6:] == ["67.4", "70.2", "48.2", "53.3", "57.1", "69.0", "-"]
@@ -82,7 +82,7 @@ def test_a_family_stands_beside_its_paper(groups):
     # the column of the paper's rho is the cells of the tasks' own sheets
     for group in groups:
         if group.task.name in by_task:
-            cell = group.cell(quoted.guidance_scale(group.task.name), 8)
+            cell = group.cell(1.0, 8, quoted.guidance_scale(group.task.name))
             assert by_task[group.task.name][3] == f"{cell['score_mean']:.1f}"
 
 
@@ -107,7 +107,7 @@ def test_a_family_without_the_papers_rho_shows_what_was_measured(tmp_path):
     tasks = [f"maze2d-{size}-v1" for size in ("umaze", "medium", "large")]
     made = [evaluation(tmp_path / "store", task, {(5.0, 1, 0): [100.0]}) for task in tasks]
     sheet, _ = sheets.families(families(gather(made)))
-    assert sheet.columns[:4] == ["task", "seeds", "SWG, rho 5, M 1", "AEPO"]
+    assert sheet.columns[:4] == ["task", "seeds", "SWG, rho 5, M 1, T 1", "AEPO"]
     assert sheet.rows[0][2] == number(made[0].meta["metrics"]["cells"][0]["score_mean"])
 
 

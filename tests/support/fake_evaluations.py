@@ -28,7 +28,10 @@ def evaluation(
     task = get(task) if isinstance(task, str) else task
     store, seeds = Store(store), sorted({seed for _, _, seed in returns})
     data, policy = changed.pop("data", "d" * 64), changed.pop("policy", "")
-    settings = {name: row.settings().model_dump() for name, row in config.stages().items()}
+    settings = {
+        name: row.settings().keyed() | row.settings().model_dump(exclude={"temperature"})
+        for name, row in config.stages().items()
+    }
     for name, value in changed.items():
         stage, _, key = name.partition("_")
         settings[stage][key] = value
@@ -71,7 +74,7 @@ def evaluation(
         }
         metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
         if stage == "eval":
-            metrics = {"cells": scores.cells(_rows(task, returns), settings["eval"]["sampler"], 1.0)}
+            metrics = {"cells": scores.cells(_rows(task, returns), settings["eval"]["sampler"])}
 
         def make(directory: Path, _, files=files, metrics=metrics, key=record["key"]) -> dict:
             for name, text in files.items():
@@ -95,7 +98,8 @@ def normal(cells: list[tuple[float, int]], seeds: range, mean=1000.0, spread=100
 
 def _rows(task: Task, returns: Returns) -> list[dict]:
     rows = [
-        {"seed": seed, "rho": float(rho), "candidates": m, "episode": i, "return": value, "length": 10, "clamped": 0.0}
+        {"seed": seed, "rho": float(rho), "candidates": m, "temperature": 1.0, "episode": i, "return": value}
+        | {"length": 10, "clamped": 0.0}
         for (rho, m, seed), values in returns.items()
         for i, value in enumerate(values)
     ]

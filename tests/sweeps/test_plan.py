@@ -256,10 +256,10 @@ def validate(tmp_path):
 @pytest.mark.parametrize(
     ("text", "word", "task"),
     [
-        ("eval: {temperature: 0}", "eval.temperature = 0", "demo"),
+        ("eval: {temperature: 0, resample: 8}", "eval.temperature = ", "demo"),
         ("diffuse: {blocks: 1}", "diffuse.weight_block = 2", "demo"),
         ("augment: {weight: linex}", "needs V trained with the linex loss", "demo"),
-        ("tasks: {hopper-medium-v2: {eval: {temperature: 0}}}", "eval.temperature = 0", "hopper-medium-v2"),
+        ("tasks: {hopper-medium-v2: {eval: {temperature: 0, resample: 8}}}", "eval.temperature = ", "hopper-medium-v2"),
         ("tasks: {demo: {seeds: 1}, pen-cloned-v0: {diffuse: {blocks: 1}}}", "weight_block = 2", "pen-cloned-v0"),
         ("toy: {beta_max: 5}", "toy.beta = [0", "8gaussians"),
     ],
@@ -272,16 +272,16 @@ def test_a_recipe_that_no_run_takes_is_not_sound(validate, text, word, task):
 
 
 def test_what_is_sound_with_the_rest_of_it_is(validate):
-    sound = "eval: {temperature: 0, resample: 1}", "diffuse: {blocks: 1, weight_block: 1}", "seeds: 0-4", "# nothing"
+    sound = "eval: {temperature: 0}", "diffuse: {blocks: 1, weight_block: 1}", "seeds: 0-4", "# nothing"
     for text in (*sound, "toy: {beta_max: 5, beta: 5}", "{critic: {loss: linex}, augment: {weight: linex}}"):
         assert validate(text).path.name == "mine.yaml"
 
 
 def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, monkeypatch):
     shipped = shutil.copytree(config.recipes_folder(), tmp_path / "recipes")
-    (shipped / "kitchen.yaml").write_text("eval: {resample: 1}")
+    (shipped / "kitchen.yaml").write_text("diffuse: {blocks: 4}")
     monkeypatch.setattr(recipes, "recipes_folder", lambda: shipped)
-    answer = validate("eval: {temperature: 0}")
+    answer = validate("diffuse: {weight_block: 4}")
     assert answer.path.name == "mine.yaml"
     told = [line.partition("not on top of the recipe ")[2].partition(":")[0] for line in answer.err.splitlines()]
     families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d"}
@@ -291,7 +291,7 @@ def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, 
 def test_what_is_wrong_with_a_task_points_to_that_task(chain):
     """With a file to the demo, since its name is no task's."""
     for args, meant in ((["hopper-medium-v2"], "hopper-medium-v2"), ([chain.data, "--env", "Pendulum-v1"], "demo")):
-        answer = swgctl("recipe", "show", *args, "--set", "eval.temperature=0")
+        answer = swgctl("recipe", "show", *args, "--set", "eval.temperature=-1")
         answer.refused(2, "eval.temperature")
         assert answer.helps == [f"swgctl recipe show {meant}   # lists every key"]
 
