@@ -23,11 +23,12 @@ def evaluation(
     """An evaluation and the three artifacts that it was made from.
 
     changed  settings by dotted name, with _ for the dot (diffuse_lr=1e-4); data: the sha256 of the data; policy: what
-             the policy's file holds, so that its digest can be another
+             the policy's file holds, so that its digest can be another; successes: {seed: 0 or 1 of each episode}
     """
     task = get(task) if isinstance(task, str) else task
     store, seeds = Store(store), sorted({seed for _, _, seed in returns})
     data, policy = changed.pop("data", "d" * 64), changed.pop("policy", "")
+    episodes = _rows(task, returns, changed.pop("successes", None))
     settings = {
         name: row.settings().keyed() | row.settings().model_dump(exclude={"temperature"})
         for name, row in config.stages().items()
@@ -46,7 +47,7 @@ def evaluation(
         ("critic", {"critic.txt": "Q and V", "metrics.jsonl": losses}),
         ("augment", {"data.txt": "weights"}),
         ("diffuse", {"policy.txt": f"a denoiser {policy}", "metrics.jsonl": losses}),
-        ("eval", {"episodes.csv": _table(task, returns)}),
+        ("eval", {"episodes.csv": _table(episodes)}),
     ):
         inputs = {parent.stage: parent} if parent else {}
         source = None if parent else {"path": "data.hdf5", "sha256": data}
@@ -74,7 +75,7 @@ def evaluation(
         }
         metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
         if stage == "eval":
-            metrics = {"cells": scores.cells(_rows(task, returns), settings["eval"]["sampler"])}
+            metrics = {"cells": scores.cells(episodes, settings["eval"]["sampler"])}
 
         def make(directory: Path, _, files=files, metrics=metrics, key=record["key"]) -> dict:
             for name, text in files.items():
@@ -96,10 +97,11 @@ def normal(cells: list[tuple[float, int]], seeds: range, mean=1000.0, spread=100
     return found
 
 
-def _rows(task: Task, returns: Returns) -> list[dict]:
+def _rows(task: Task, returns: Returns, successes: dict[int, list[int]] | None = None) -> list[dict]:
     rows = [
         {"seed": seed, "rho": float(rho), "candidates": m, "temperature": 1.0, "episode": i, "return": value}
         | {"length": 10, "clamped": 0.0}
+        | ({"success": float(successes[seed][i])} if successes else {})
         for (rho, m, seed), values in returns.items()
         for i, value in enumerate(values)
     ]
@@ -107,8 +109,8 @@ def _rows(task: Task, returns: Returns) -> list[dict]:
     return rows
 
 
-def _table(task: Task, returns: Returns) -> str:
-    text, rows = io.StringIO(), _rows(task, returns)
+def _table(rows: list[dict]) -> str:
+    text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

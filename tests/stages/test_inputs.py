@@ -1,0 +1,91 @@
+"""Named inputs: which artifact fills a role, by what was named, by the primary input's lineage, or not at all."""
+
+import json
+
+import pytest
+from support.harness import swgctl
+
+from swgctl.config import AUGMENT, EVAL
+from swgctl.errors import UsageError
+from swgctl.stages.inputs import by_role
+from swgctl.store import Artifact
+
+
+def inputs(path) -> dict[str, str]:
+    """The ids of an artifact's inputs by role."""
+    record = json.loads((path / "artifact.json").read_text())
+    return {role: given["key"][:16] for role, given in record["inputs"].items()}
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_ref_without_a_role_is_the_primary_inputs():
+    assert by_role(EVAL, ["3f9a", "critic=77"]) == {"diffuse": ["3f9a"], "critic": ["77"]}
+    assert by_role(AUGMENT, ["-"]) == {"critic": ["-"]}
+
+
+def test_a_directory_may_have_an_equals_sign(tmp_path):
+    folder = tmp_path / "lr=3"
+    folder.mkdir()
+    assert by_role(EVAL, [str(folder)]) == {"diffuse": [str(folder)]}
+
+
+@pytest.mark.parametrize(
+    ("sources", "word"),
+    [(["policy=3f9a"], "eval has no input 'policy'"), (["3f9a", "diffuse=77"], "eval takes one diffuse")],
+)
+def test_texts_that_name_no_role_or_one_twice_are_refused(sources, word):
+    with pytest.raises(UsageError, match=word):
+        by_role(EVAL, sources)
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def test_roles_that_are_not_named_come_from_the_lineage(chain):
+    made = {stage: chain.made(stage).name for stage in ("critic", "augment", "diffuse")}
+    evaluation = swgctl("eval", "--recipe", chain.recipe, "--resample", "2").path
+    assert inputs(evaluation) == made
+
+
+def test_roles_that_the_settings_do_not_call_for_are_left_out(chain):
+    assert inputs(chain.made("eval")).keys() == {"diffuse"}
+    evaluation = swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--select", "self").path
+    assert inputs(evaluation).keys() == {"diffuse"}
+
+
+def test_a_role_can_be_named_in_two_ways(chain):
+    other = chain.critic("--tau", "0.9").path
+    how = ["eval", "--recipe", chain.recipe, "--resample", "2", "--json"]
+    one, same = swgctl(*how, "--critic", other).json, swgctl(*how, "--from", f"critic={other.name}").json
+    assert one["key"] == same["key"]
+    assert same["status"] == "cached"
+
+
+def test_a_role_takes_its_stages_only(chain):
+    answer = swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--from", f"critic={chain.made('augment')}")
+    answer.refused(3, "eval takes a critic for its role critic", "an augmented data set")
+
+
+# -- lineages ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_two_critics_the_nearer_has_the_stages_name_and_the_other_its_way(chain):
+    other = chain.critic("--tau", "0.9").path
+    evaluation = Artifact(swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--critic", other).path)
+    named = {name: artifact.path for name, artifact in evaluation.ancestors().items()}
+    assert named == {
+        "eval": evaluation.path,
+        "augment": chain.made("augment"),
+        "critic": other,
+        "diffuse": chain.made("diffuse"),
+        "augment/critic": named["augment/critic"],
+    }
+    own = json.loads((named["augment/critic"] / "artifact.json").read_text())
+    assert own["params"]["tau"] == 0.7
+
+
+def test_one_artifact_by_two_ways_is_one(chain):
+    evaluation = Artifact(swgctl("eval", "--recipe", chain.recipe, "--resample", "2").path)
+    assert evaluation.ancestors().keys() == {"eval", "augment", "critic", "diffuse"}
