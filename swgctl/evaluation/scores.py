@@ -1,4 +1,4 @@
-"""Scores: what is told of the episodes of an evaluation's cells."""
+"""Statistics of the episodes of an evaluation's cells."""
 
 from functools import lru_cache
 
@@ -8,22 +8,22 @@ from swgctl.tasks import Task, score
 
 RESAMPLES = 10_000
 LOCATION = ("mean", "ci95")
-COLUMNS = ("seed", "rho", "candidates", "episode", "return", "length", "score")  # of every evaluation
+COLUMNS = ("seed", "rho", "candidates", "episode", "return", "length", "score")  # in every evaluation
 
 
 def interval(groups: list[np.ndarray]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean: over groups (seeds), or within the only one (episodes)."""
+    """95 % percentile bootstrap interval of the mean, over groups (seeds), or over the episodes of a single group."""
     return _middle(_bootstrap(groups))
 
 
 def statistics(*tasks: list[np.ndarray]) -> dict:
-    """Of the mean over tasks of the mean over groups (seeds), each the values of its episodes.
+    """Statistics of a score: episodes are averaged per group (seed), groups per task, then tasks.
 
-    mean  the mean of the groups' means, and of those over tasks
-    ci95  its `interval`; of several tasks the bootstrap is stratified: each task's groups are drawn by themselves
-    iqm   interquartile mean of all groups' means, of n those without the floor(n / 4) least and greatest (Agarwal et
-          al., 2021, who take it over runs x tasks)
-    sd    their standard deviation over the groups, with n - 1; None of a single group, and of several tasks
+    mean  mean over tasks of the mean over groups
+    ci95  its `interval`; with several tasks the bootstrap is stratified: groups are drawn within each task
+    iqm   interquartile mean of all n group means, without the floor(n / 4) least and greatest (Agarwal et al., 2021,
+          over runs x tasks)
+    sd    standard deviation of the group means, with n - 1; None for a single group and for several tasks
     """
     means = [np.array([g.mean() for g in groups]) for groups in tasks]
     runs = np.sort(np.concatenate(means))
@@ -38,7 +38,7 @@ def statistics(*tasks: list[np.ndarray]) -> dict:
 
 
 def _bootstrap(groups: list[np.ndarray], stream: int = 0) -> np.ndarray:
-    """Means of as many draws with replacement: (RESAMPLES,)."""
+    """Means of RESAMPLES bootstrap samples, drawn with replacement."""
     values = np.array([g.mean() for g in groups]) if len(groups) > 1 else groups[0]
     return values[_picks(len(values), stream)].mean(1)
 
@@ -54,16 +54,16 @@ def _middle(draws: np.ndarray) -> tuple[float, float]:
 
 
 def add_scores(episodes: list[dict], task: Task) -> None:
-    """Adds each row's score: D4RL's normalised one, None where the task has no references, or 100 for a success."""
+    """Add each row's score: D4RL's normalised score, None if the task has no references, or 100 for a success."""
     for row in episodes:
         row["score"] = score(task, row)
 
 
 def cells(episodes: list[dict], sampler: str, temperature: float, shown: tuple = LOCATION) -> list[dict]:
-    """One entry for each (rho, candidates), in the order of the table, with the `statistics` that are to be shown and
-    the mean of every other column of the episodes as its share."""
+    """One entry for each (rho, candidates), in the order of the table, with the `statistics` named in `shown`; every
+    further column of the episodes enters as a share, its mean."""
     shares = [name for name in episodes[0] if name not in COLUMNS]
-    found = []
+    entries = []
     for rho, m in dict.fromkeys((row["rho"], row["candidates"]) for row in episodes):
         rows = [row for row in episodes if (row["rho"], row["candidates"]) == (rho, m)]
         seeds = list(dict.fromkeys(row["seed"] for row in rows))
@@ -78,9 +78,8 @@ def cells(episodes: list[dict], sampler: str, temperature: float, shown: tuple =
             **{f"{name}_share": float(np.mean([row[name] for row in rows])) for name in shares},
         }
         for name in ("return", "score"):
-            known = rows[0][name] is not None
             groups = [np.array([r[name] for r in rows if r["seed"] == seed]) for seed in seeds]
-            values = statistics(groups) if known else {}
+            values = statistics(groups) if rows[0][name] is not None else {}
             cell |= {f"{name}_{which}": values.get(which) for which in shown}
-        found.append(cell)
-    return found
+        entries.append(cell)
+    return entries
