@@ -1,14 +1,14 @@
 """swgctl: diffusion self-weighted guidance for offline reinforcement learning, as staged artifacts.
 
-`swgctl.run_stage` runs a stage, `swgctl.load_policy` loads what it made; `swgctl.diffusion` and `swgctl.weights` are
-the method itself.
+`swgctl.run_stage` runs a stage, `swgctl.load_policy` loads a trained policy; `swgctl.diffusion` and `swgctl.weights`
+are the method itself.
 """
 
 __all__ = ["load_policy", "run_stage"]
 
 
 def __getattr__(name: str):
-    """The public names, imported when they are used: `import swgctl` must not cost an import of PyTorch."""
+    """Import a public name when it is first used: `import swgctl` must not cost an import of PyTorch."""
     if name == "run_stage":
         from swgctl.stages.run import run_stage
 

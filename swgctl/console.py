@@ -1,12 +1,12 @@
-"""What people read: everything goes to stderr; stdout belongs to the paths of artifacts."""
+"""Messages, progress and tables for people, all on stderr: stdout belongs to the paths of artifacts."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-LINE_EVERY = 60.0  # seconds between plain progress lines where stderr is no terminal
+LINE_EVERY = 60.0  # seconds between plain progress lines where stderr is not a terminal
 FIRST_LINE = 4.0
 
 
@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """While inside, what is said is also written to a file."""
+    """Append every message to a file as well, within the block."""
     path.touch()
     _log.append(path)
     try:
@@ -32,7 +32,7 @@ def logged_to(path: Path) -> Iterator[None]:
 
 
 class Progress:
-    """One bar on a terminal, elsewhere one plain line a minute, the first within five seconds."""
+    """One bar on a terminal; elsewhere one plain line a minute, the first within five seconds."""
 
     def __init__(self, name: str, total: int | None, unit: str, bar=None):
         self.name, self.total, self.unit, self._bar = name, total, unit, bar
@@ -76,7 +76,7 @@ def progress(name: str, total: int | None, unit: str = "steps") -> Iterator[Prog
 
 @contextlib.contextmanager
 def downloads(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A function (bytes done, bytes in all or None) that shows a download's progress, from its first call on."""
+    """Yield `update(bytes done, total bytes or None)`, which shows a download's progress from its first call on."""
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -89,17 +89,17 @@ def downloads(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stderr, never cut: as wide as its content, whatever the terminal.  A column's name may have lines.
+    """A table on stderr, as wide as its content whatever the terminal.  A column's name may have several lines.
 
-    Drawn as Rich's would be, which takes half a millisecond a row; `ls` may have thousands.
+    It looks like Rich's, which takes half a millisecond a row; `ls` may have thousands.
     """
     heads = [column.split("\n") for column in columns]
-    deep = max(map(len, heads))
-    above = list(zip(*([""] * (deep - len(head)) + head for head in heads), strict=True))
-    widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
+    height = max(map(len, heads))
+    head_rows = list(zip(*([""] * (height - len(head)) + head for head in heads), strict=True))
+    widths = [max(map(len, column)) for column in zip(*head_rows, *rows, strict=True)]
     pads = [str.ljust, *[str.rjust] * (len(widths) - 1)]
 
-    def line(start: str, between: str, end: str, cells: list[str], fill: str = " ") -> str:
+    def line(start: str, between: str, end: str, cells: Sequence[str], fill: str = " ") -> str:
         padded = (pad(text, width, fill) for pad, text, width in zip(pads, cells, widths, strict=True))
         return f"{start}{fill}{f'{fill}{between}{fill}'.join(padded)}{fill}{end}"
 
@@ -107,7 +107,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     say(title)
     print(
         line("┏", "┳", "┓", blank, "━"),
-        *(line("┃", "┃", "┃", head) for head in above),
+        *(line("┃", "┃", "┃", head) for head in head_rows),
         line("┡", "╇", "┩", blank, "━"),
         *(line("│", "│", "│", row) for row in rows),
         line("└", "┴", "┘", blank, "─"),

@@ -1,12 +1,14 @@
-"""What can go wrong, as exit codes: each error is one line that says what and where, and one line that helps."""
+"""Errors with their exit codes: one line says what is wrong and where, another helps."""
+
+from collections.abc import Iterable
 
 
 class SwgError(Exception):
-    """Failed (exit 1).  `message` says what and where; `help` is a line that can be pasted, or an instruction."""
+    """A failure (exit 1).  `message` says what and where; `help` is a line to paste or an instruction, or several."""
 
     code = 1
 
-    def __init__(self, message: str, help: str | None = None):
+    def __init__(self, message: str, help: str | list[str] | None = None):
         super().__init__(message)
         self.help = help
 
@@ -30,33 +32,33 @@ class CorruptError(SwgError):
 
 
 class NewerError(CorruptError):
-    """Written by a newer version: nothing is wrong with it, and it must not be overwritten."""
+    """Written by a newer version: intact, and not to be overwritten."""
 
 
 class BusyError(SwgError):
-    """Somebody else is building this, and we were told not to wait."""
+    """Another process is building this, and the caller asked not to wait."""
 
     code = 5
 
 
 class CompileError(SwgError):
-    """torch.compile cannot do it here."""
+    """torch.compile fails on this machine."""
 
 
 class Interrupted(SwgError):
-    """Stopped by a signal after a checkpoint: the same command resumes.  SIGINT exits 130, the others 75."""
+    """Stopped by a signal, after a checkpoint: the same command resumes.  SIGINT exits 130, the others 75."""
 
     code = 75
 
 
-def closest(name: str, names) -> str | None:
-    """The one of `names` that was probably meant."""
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that was probably meant; None where none is similar."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)), None)
 
 
-def nearest(name: str, names) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """ " (did you mean 'x'?)" for the closest of `names`, or an empty string."""
     match = closest(name, names)
     return f" (did you mean '{match}'?)" if match else ""

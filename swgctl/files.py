@@ -8,45 +8,49 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from swgctl.errors import CorruptError
 
-SCHEMA = 1  # of everything that is written; a reader refuses a greater one
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+SCHEMA = 1  # version of every record and tensor file; a reader refuses a greater one
 
 
-def canonical(value) -> str:
+def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def parse(text: bytes):
-    """json.loads in half of its time, for the thousands of records that `ls` reads."""
+def parse(text: bytes) -> Any:
+    """json.loads in half the time, for the thousands of records that `ls` reads."""
     from pydantic_core import from_json
 
     try:
         return from_json(text)
-    except ValueError:  # damaged, or a path that is no UTF-8, which only Python's own reads
+    except ValueError:  # damaged, or with a path outside UTF-8, which only Python's own parser reads
         return json.loads(text)
 
 
-def line(value) -> str:
-    """One line of JSON, ASCII: json.dumps in a third of its time, for as many."""
+def line(value: Any) -> str:
+    """One line of ASCII JSON: json.dumps in a third of the time, for the same records."""
     from pydantic_core import to_json
 
-    with contextlib.suppress(ValueError):  # a path that is no UTF-8
+    with contextlib.suppress(ValueError):  # a path outside UTF-8
         if (text := to_json(value)).isascii():
             return text.decode()
     return json.dumps(value, separators=(",", ":"))
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, as hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Until a file's bytes are on the disk."""
+    """Flush a file's bytes to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,14 +58,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
-    """`write` makes a temporary neighbour, which is renamed: readers see the old file or the new one.
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
+    """Replace a file by one rename of what `write` leaves at a temporary path: readers see the old file or the new one.
 
-    A symbolic link stays, and what it points to is replaced.  A pipe or a device is written into.
-    durable  the new one is on the disk by then; without it, a crash of the machine may lose it.
+    A symbolic link stays, and its target is replaced.  A pipe or a device is written into.
+    durable  flush the new file to the disk before the rename; without it, a crash of the machine may lose it
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        import tempfile  # here, since few need it
+        import tempfile  # imported here since few calls need it
 
         with tempfile.TemporaryDirectory() as directory:
             write(draft := Path(directory) / path.name)
@@ -98,7 +102,7 @@ def read_header(path: Path) -> dict:
 
 
 def reopen(path: Path) -> None:
-    """A file that was just written must open as what it is.  Raises CorruptError, OSError."""
+    """Check that a file just written opens as its suffix says.  Raises CorruptError, OSError."""
     if path.suffix == ".safetensors":
         read_header(path)
     elif path.suffix == ".hdf5":
@@ -109,7 +113,7 @@ def reopen(path: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
-    """A safetensors file with one metadata entry, `swg`: several would be written in random order."""
+    """Write a safetensors file with one metadata entry, `swg`: several would be written in random order."""
     from safetensors.torch import save_file
 
     meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
@@ -118,9 +122,9 @@ def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], 
 
 
 def read_tensors(path: Path) -> tuple[dict, dict]:
-    """The tensors and the metadata of one file that another process may replace meanwhile.
+    """The tensors and the metadata of a file that another process may replace meanwhile.
 
-    safetensors' own reader opens the path twice, so its header may be of the old file and its tensors of the new.
+    safetensors' own reader opens the path twice: its header may be the old file's and its tensors the new one's.
     Raises OSError, SafetensorError, ValueError, KeyError.
     """
     from safetensors.torch import load
@@ -133,7 +137,7 @@ def read_tensors(path: Path) -> tuple[dict, dict]:
 
 @contextlib.contextmanager
 def new_hdf5(path: Path) -> Iterator:
-    """An h5py.File to write, which does not exist yet.  Raises OSError, once it is closed, where a write failed."""
+    """A new h5py.File to write.  Raises OSError where the path exists and, on closing, where a write failed."""
     import h5py
 
     with _Sink(path, "x+") as sink:
@@ -144,25 +148,27 @@ def new_hdf5(path: Path) -> Iterator:
 
 
 class _Sink(io.FileIO):
-    """A file that keeps its first error to itself: where a disk fills up, HDF5 cannot close its file, and crashes."""
+    """A file that keeps its first error and goes on: HDF5 crashes where it cannot close a file, as on a full disk."""
 
     error: BaseException | None = None
 
-    def write(self, data) -> None:
+    def write(self, data: "ReadableBuffer", /) -> int:
         left = memoryview(data)
         with self._keeping():
             while left and not self.error:
                 left = left[super().write(left) :]
+        return memoryview(data).nbytes
 
-    def truncate(self, size: int | None = None) -> None:
+    def truncate(self, size: int | None = None, /) -> int:
         with self._keeping():
             super().truncate(size)
+        return self.tell() if size is None else size
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[None]:
         try:
             yield
-        except BaseException as error:  # a signal may come here, too
+        except BaseException as error:  # a signal's too
             self.error = self.error or error
 
 

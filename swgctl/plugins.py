@@ -1,34 +1,45 @@
-"""Packages that extend swgctl, through entry points of the groups swgctl.stages, swgctl.methods and swgctl.tasks."""
+"""Extension by other packages, through entry points of the groups swgctl.stages, swgctl.methods and swgctl.tasks."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from swgctl.console import say
 
 STAGES, METHODS, TASKS = "swgctl.stages", "swgctl.methods", "swgctl.tasks"
 
 
+class Row(Protocol):
+    """A row of an extensible table."""
+
+    @property
+    def name(self) -> str: ...
+
+
+R = TypeVar("R", bound=Row)
+
+
 @cache
 def load(group: str) -> dict[str, Any]:
-    """What installed packages offer in a group, by name.
+    """Load the entry points of a group, by name.
 
-    One that cannot be imported is named in one line on stderr, and the others are there all the same.
+    One that cannot be imported is reported in one line on stderr and left out.
     """
     loaded: dict[str, Any] = {}
     for point in entry_points(group=group):
         try:
             loaded[point.name] = point.load()
-        except Exception as error:  # whatever its import raises
+        except Exception as error:  # an import may raise anything
             who = point.dist.name if point.dist else point.value
             say(f"plugin {who} is left out: {point.name} = {point.value}: {type(error).__name__}: {error}")
     return loaded
 
 
-def extend(shipped: dict[str, Any], group: str, kind: type) -> dict[str, Any]:
-    """The shipped rows of a table, then those of plugins, by the rows' names.
+def extend(shipped: Mapping[str, R], group: str, kind: type[R]) -> dict[str, R]:
+    """The shipped rows of a table, then those of plugins, by name.
 
-    A plugin's row that is of another kind, or has a name that is taken, is named on stderr and left out.
+    A plugin's row of another kind, or with a name already taken, is reported on stderr and left out.
     """
     rows = dict(shipped)
     for name, row in load(group).items():

@@ -6,23 +6,23 @@ from swgctl.errors import UsageError
 
 
 def parse(text: str | int | list[int]) -> list[int]:
-    """ "0-4", "3", "0,2,5-7" -> sorted distinct seeds.  Raises UsageError."""
+    """Sorted distinct seeds from "0-4", "3" or "0,2,5-7".  Raises UsageError."""
     if isinstance(text, list):
         text = ",".join(map(str, text))
     seeds: set[int] = set()
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match:
-            raise UsageError(f"seeds '{text}' are not numbers and ranges", "--seeds 0-4")
+            raise UsageError(f"seeds '{text}' must be numbers and ranges", "--seeds 0-4")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first > 1000:
-            raise UsageError(f"seeds '{part}' are no range of at most 1000", "--seeds 0-4")
+            raise UsageError(f"seeds '{part}' must be an ascending range of at most 1000", "--seeds 0-4")
         seeds.update(range(first, last + 1))
     return sorted(seeds)
 
 
 def ranges(seeds: list[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2,5"."""
+    """Text of sorted seeds: [0, 1, 2, 5] -> "0-2,5"."""
     parts: list[list[int]] = []
     for seed in seeds:
         if parts and seed == parts[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""Stopping: a signal raises Interrupted at once, or inside `deferred` where the work reads its flag."""
+"""How signals stop the work: Interrupted is raised at once, or within `deferred` where the work calls `check`."""
 
 import contextlib
 import signal
@@ -13,7 +13,7 @@ _deferring = False
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """While inside, SIGTERM, SIGINT and SIGHUP (where not ignored, as nohup does) end the work as Interrupted."""
+    """Turn SIGTERM, SIGINT and SIGHUP (unless ignored, as under nohup) into Interrupted, within the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -22,7 +22,7 @@ def handled() -> Iterator[None]:
     previous = {number: signal.signal(number, _note) for number in numbers}
     try:
         yield
-    except Exception as error:  # a library may have put its own in the place of ours, as PyTorch's conversions do
+    except Exception as error:  # a library may have replaced Interrupted, as PyTorch's conversions do
         if _received and not isinstance(error, SwgError):
             raise _error(_received[0]) from error
         raise
@@ -34,9 +34,9 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """While inside, the first signal only sets the flag that `check` reads; a second one acts at once.
+    """Let the first signal only set the flag that `check` reads, within the block; a second one acts at once.
 
-    A flag that is set at the end stays so within `handled`; where there is none around, it is Interrupted then.
+    At the end a flag that is set stays set inside an outer `handled`; without one, Interrupted is raised then.
     """
     global _deferring
     with contextlib.ExitStack() as stack:
@@ -57,7 +57,7 @@ def interrupted() -> bool:
 
 
 def check() -> None:
-    """Raises Interrupted (exit 75; 130 after SIGINT) once a signal has come."""
+    """Raise Interrupted (exit 75; 130 after SIGINT) once a signal has come."""
     if _received:
         raise _error(_received[0])
 

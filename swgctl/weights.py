@@ -1,4 +1,4 @@
-"""Advantage -> weight: w(s, a) > 0 as a pure function of A(s, a) = min Q(s, a) - V(s).  All element-wise, any shape.
+"""Weights w(s, a) > 0 as element-wise functions of the advantage A(s, a) = min Q(s, a) - V(s), of any shape.
 
 Every weight belongs to the loss that its critic's V was trained with (`config.LOSS`): the same tau, the same alpha.
 """
@@ -40,16 +40,16 @@ def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
 
 
 def select(weights: Tensor, advantages: Tensor) -> Tensor:
-    """The index (...) of the candidate of greatest weight among (..., M); of equal ones, the greatest advantage.
+    """Index (...) of the candidate of greatest weight among (..., M); the greatest advantage breaks ties.
 
-    The tie-break matters: in float32 sigmoid(A) is 1 from A = 17 on, and the hard expectile has two values only.
+    The tie-break matters: in float32 sigmoid(A) is 1 from A = 17 on, and the hard expectile has only two values.
     """
     best = weights == weights.amax(-1, keepdim=True)
     return advantages.masked_fill(~best, -torch.inf).argmax(-1)
 
 
-def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: float, beta: float, w_max: float):
-    """The weight of that name; tau and alpha are those of the critic's loss."""
+def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: float, beta: float, w_max: float) -> Tensor:
+    """Weight by name; tau and alpha are those of the critic's loss."""
     if name == "expectile":
         return expectile(advantage, tau, scale)
     if name == "hard_expectile":

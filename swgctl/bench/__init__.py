@@ -1,6 +1,6 @@
-"""What this machine does a second, beside its limit: training, sampling and evaluation at the paper's sizes.
+"""Rates of training, sampling and evaluation at the paper's sizes, against the machine's limit.
 
-A rate is the median of several repeats, which take turns, so that a noisy machine is noisy to all alike.
+A rate is the median of several repeats, which take turns, so that noise of the machine affects all cases alike.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from swgctl.bench.cases import HORIZON, ROWS, SETTINGS, evaluation_case, samplin
 from swgctl.bench.measure import measure
 from swgctl.config import EvalSettings
 from swgctl.console import say
-from swgctl.errors import UsageError, nearest
+from swgctl.errors import UsageError, closest, nearest
 from swgctl.training.execution import MODES
 
 
@@ -30,7 +30,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def train_table(what: str, seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
-    """One member and all of them, in every mode and precision."""
+    """Training steps of one member and of all, in every mode and precision."""
     counts = list(dict.fromkeys([1, seeds]))
     makers = [
         partial(training_case, what, SETTINGS[what](), n, mode, precision, device)
@@ -40,7 +40,7 @@ def train_table(what: str, seeds: int, device: torch.device, repeats: int) -> It
 
 
 def sample_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
-    """Guided beside unguided; a step is what one environment step asks of the network."""
+    """Guided and unguided sampling; a step is the network's work for one environment step."""
     makers = [
         partial(sampling_case, guided, seeds, precision, device)
         for precision, guided in itertools.product(precisions(device), (False, True))
@@ -64,7 +64,7 @@ AXES = {"batch": (64, 256, 1024, 4096), "width": (64, 128, 256, 512), "rows": (1
 
 
 def scaling_table(seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
-    """How a training step's cost grows along one axis, the others at the paper's sizes."""
+    """Growth of a training step's cost along one axis, with the others at the paper's sizes."""
     mode = "graph" if device.type == "cuda" else "eager"
     for what, (axis, values) in itertools.product(SETTINGS, (AXES | {"seeds": sorted({1, 2, seeds})}).items()):
         makers = []
@@ -92,7 +92,7 @@ TABLES = {
 
 
 LABELS = ("what", "axis", "value", "mode", "guidance", "precision", "seeds", "batch", "cells")
-COLUMNS = {  # title: field, its unit, form
+COLUMNS: dict[str, tuple[str, float, str]] = {  # title: field, unit, format
     "steps/s": ("steps_per_s", 1, ",.1f"),
     "seed-steps/s": ("seed_steps_per_s", 1, ",.1f"),
     "GFLOP a step": ("flop_per_step", 1e9, ",.2f"),
@@ -108,16 +108,17 @@ COLUMNS = {  # title: field, its unit, form
 
 
 def report(names: list[str], seeds: int, repeats: int, device: str, as_json: bool) -> None:
-    """A table a name on stderr, or with `as_json` one object a row on stdout, as it is measured.  Raises UsageError."""
+    """Print a table a name on stderr, or with `as_json` one object a row on stdout, as measured.  Raises UsageError."""
     for name in names:
         if name not in TABLES:
             raise UsageError(
-                f"nothing called '{name}' to measure{nearest(name, TABLES)}", f"one of {', '.join(TABLES)}"
+                f"no table '{name}' to measure{nearest(name, TABLES)}",
+                f"swgctl bench {closest(name, TABLES) or DEFAULT[0]}   # or {', '.join(TABLES)}",
             )
-    measured = []
+    measured: list[dict] = []
     for name in names or DEFAULT:
         say(f"bench: measuring {name}")
-        rows = []
+        rows: list[dict] = []
         for row in TABLES[name](seeds, torch.device(device), repeats):
             rows.append(row)
             if as_json:
@@ -135,10 +136,10 @@ def report(names: list[str], seeds: int, repeats: int, device: str, as_json: boo
 
 
 def protocol(rows: list[dict]) -> dict | None:
-    """How long the paper's protocol for a locomotion task takes at the rates of the fastest mode and precision.
+    """Duration of the paper's protocol for a locomotion task at the rates of the fastest mode and precision.
 
-    A million steps of the critic and as many of diffusion, the sweep's 1,000 environment steps; of as many seeds as
-    were measured.  None unless all three were.
+    A million steps each of the critic and of diffusion, and the sweep's 1,000 environment steps, for the measured
+    number of seeds.  None unless all three were measured.
     """
     seeds = max((row["seeds"] for row in rows if "seeds" in row), default=0)
     sweep = len(SWEEP[0]) * len(SWEEP[1])
@@ -153,11 +154,14 @@ def protocol(rows: list[dict]) -> dict | None:
 
 
 def _print(name: str, rows: list[dict]) -> None:
-    """The labels and the numbers that these rows have."""
+    """Print the labels and the numbers that these rows have."""
     labels = [label for label in LABELS if label in rows[0]]
     columns = {title: column for title, column in COLUMNS.items() if column[0] in rows[0]}
     lines = [
-        [*(str(row[label]) for label in labels), *(_text(row[field], *how) for field, *how in columns.values())]
+        [
+            *(str(row[label]) for label in labels),
+            *(_text(row[field], unit, form) for field, unit, form in columns.values()),
+        ]
         for row in rows
     ]
     console.table(f"{name} on {rows[0]['device']}", [*labels, *columns], lines)

@@ -1,4 +1,4 @@
-"""What is measured: training, sampling and evaluation at the paper's sizes, on noise of HalfCheetah's dimensions."""
+"""Cases to measure: training, sampling and evaluation at the paper's sizes, on noise of HalfCheetah's dimensions."""
 
 import itertools
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ import torch
 from swgctl import training
 from swgctl.bench.measure import Case
 from swgctl.bench.work import CHEETAH_A, CHEETAH_O, critic_flop, diffuse_flop, rank_flop, sample_flop
-from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings, Settings
+from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings
 from swgctl.diffusion import Schedule, self_weighted
 from swgctl.evaluation.rollout import Batch, grid
 from swgctl.learners import CriticLearner, DiffuseLearner
@@ -22,8 +22,8 @@ from swgctl.tasks.transitions import Transitions
 from swgctl.training.execution import runner
 
 ROWS = 100_000
-EPISODES = 20  # of each seed, acting side by side: the paper's
-ENVIRONMENT, HORIZON = "HalfCheetah-v4", 1000  # environment steps, after which an episode ends
+EPISODES = 20  # per seed, side by side, as in the paper
+ENVIRONMENT, HORIZON = "HalfCheetah-v4", 1000  # environment steps of an episode
 
 
 def transitions(rows: int = ROWS) -> Transitions:
@@ -40,9 +40,15 @@ def transitions(rows: int = ROWS) -> Transitions:
     )
 
 
-def learner(what: str, settings: Settings, seeds: list[int], device: torch.device, rows: int = ROWS):
+Trained = CriticSettings | DiffuseSettings
+
+
+def learner(
+    settings: Trained, seeds: list[int], device: torch.device, rows: int = ROWS
+) -> CriticLearner | DiffuseLearner:
+    """A fresh learner on noise."""
     data = transitions(rows)
-    if what == "critic":
+    if isinstance(settings, CriticSettings):
         return CriticLearner(data, settings, "none", seeds, device)
     weights = torch.rand(len(seeds), rows, generator=generator(0, "bench/weights", 0))
     return DiffuseLearner(
@@ -50,13 +56,17 @@ def learner(what: str, settings: Settings, seeds: list[int], device: torch.devic
     )
 
 
-FLOP = {"critic": critic_flop, "diffuse": diffuse_flop}
-SETTINGS = {"critic": CriticSettings, "diffuse": DiffuseSettings}
+def training_flop(settings: Trained) -> int:
+    """Floating-point operations of one seed's training step."""
+    return critic_flop(settings) if isinstance(settings, CriticSettings) else diffuse_flop(settings)
+
+
+SETTINGS: dict[str, type[Trained]] = {"critic": CriticSettings, "diffuse": DiffuseSettings}
 
 
 def training_case(
     what: str,
-    settings: Settings,
+    settings: Trained,
     seeds: int,
     mode: str,
     precision: str,
@@ -64,9 +74,9 @@ def training_case(
     rows: int = ROWS,
     **more,
 ) -> Case:
-    """Steps of the one training loop, over the same chunk of draws; `more` labels."""
+    """Steps of the training loop, over one repeated chunk of draws; `more` are further labels."""
     members = list(range(seeds))
-    trained = learner(what, settings, members, device, rows)
+    trained = learner(settings, members, device, rows)
     step = runner(trained.step, trained.state, mode, device)
 
     def draws():
@@ -79,12 +89,12 @@ def training_case(
             step(next(drawn))
 
     labels = {"what": what, "mode": mode, "batch": settings.batch} | more
-    work = seeds * FLOP[what](settings)
+    work = seeds * training_flop(settings)
     return Case(labels, seeds, precision, work, run, lambda: next(draws()), trained.chunk)
 
 
 def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> DiffusionPolicy:
-    """One that was never trained; as by default, the weight of a critic ranks its candidates."""
+    """An untrained policy; by default's choice, the weight of a critic ranks its candidates."""
     architecture = settings.model_dump(include=set(ARCHITECTURE))
     denoiser = Denoiser(seeds, CHEETAH_O, settings.channels(CHEETAH_A), **architecture)
     critic = Critic(seeds, CHEETAH_O, CHEETAH_A, CriticSettings().hidden)
@@ -105,7 +115,7 @@ def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Diffu
 
 
 def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device, rows: int = EPISODES) -> Case:
-    """Actions of `rows` environments a seed, all K steps of the walk: what one environment step costs the network."""
+    """Actions of `rows` environments a seed, all K steps of the walk: the network's work for one environment step."""
     settings = DiffuseSettings()
     actor, cells = policy(settings, seeds, device), [{"rho": 5.0 if guided else 0.0, "candidates": 1}] * rows
     observations = torch.randn(seeds, rows, CHEETAH_O, generator=generator(0, "bench/states", 0)).to(device)
@@ -122,7 +132,7 @@ def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device
 def evaluation_case(
     rho: list[float], candidates: list[int], seeds: int, precision: str, device: torch.device, stack: ExitStack
 ) -> Case:
-    """Environment steps of all cells of rho x M at once in HalfCheetah, whose copies the stack closes."""
+    """Environment steps in HalfCheetah of all cells of rho x M at once; the stack closes the environments."""
     actor = policy(DiffuseSettings(), seeds, device)
     cells = grid(EvalSettings(rho=rho, resample=candidates))
     rows = len(cells) * EPISODES

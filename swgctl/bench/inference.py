@@ -1,4 +1,4 @@
-"""How long one action takes as the network grows: with guidance and without (SWG, section 6.5 and appendix B.3)."""
+"""Duration of one action against the size of the network, with and without guidance (SWG, section 6.5 and B.3)."""
 
 import itertools
 import statistics
@@ -15,16 +15,18 @@ from swgctl.models.denoiser import FOURIER, STEP_WIDTH, Fourier
 from swgctl.models.layers import Linear
 from swgctl.randomness import generator
 
-HOPPER_O, HOPPER_A = 11, 3  # dimensions of Hopper's observations and actions, with which Table 10's counts agree
-CHANNELS = HOPPER_A + 1  # of z = [action, weight]
+HOPPER_O, HOPPER_A = 11, 3  # dimensions of Hopper's observations and actions, which give Table 10's parameter counts
+CHANNELS = HOPPER_A + 1  # channels of z = [action, weight]
 K = 15
 WIDTHS, LAYERS = (128, 256, 512, 1024, 2056, 4096, 8192), 4
 DEPTHS, WIDTH = (1, 2, 3, 4, 5, 6, 7), 2056
-MODULE = 256  # the width of a module for the weight alone
+MODULE = 256  # width of a module for the weight alone
 
 
 class Plain(nn.Module):
-    """eps(z, k) at one observation by the paper's plain network: `layers` hidden layers of `width` units."""
+    """The paper's plain network eps(z, k) at one observation: `layers` hidden layers of `width` units."""
+
+    observation: Tensor
 
     def __init__(self, width: int, layers: int, outputs: int = CHANNELS):
         super().__init__()
@@ -36,6 +38,7 @@ class Plain(nn.Module):
         self.register_buffer("observation", torch.zeros(1, 1, HOPPER_O), persistent=False)
 
     def enter(self, z: Tensor, k: int) -> Tensor:
+        """Input of the first layer: z, the observation, the step's embedding."""
         step = self.step_out(F.silu(self.step_in(self.fourier(z.new_full((1, 1, 1), k)))))
         return torch.cat([z, self.observation, step], -1)
 
@@ -44,24 +47,24 @@ class Plain(nn.Module):
 
 
 class EarlyHead(Plain):
-    """The same, with the weight from a head on the first hidden layer: the gradient enters that layer alone.
+    """The plain network with the weight from a head on the first hidden layer, which alone the gradient enters.
 
-    "Designing the DM to output the weight component in its early layers" (section 6.5), which is to make the cost of
+    "Designing the DM to output the weight component in its early layers" (section 6.5), which should make the cost of
     guidance constant.
     """
 
     def __init__(self, width: int, layers: int):
         super().__init__(width, layers, HOPPER_A)
-        self.head = Linear((1,), width, 1)
+        self.head: nn.Module = Linear((1,), width, 1)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, list[nn.Module]]:
-        """(eps_w, h, layers): from h, these layers have the actions' noise."""
+        """(eps_w, h, layers): the layers map h to the actions' noise."""
         first, *rest = self.layers
         h = F.silu(first(x))
         return self.head(h), h, rest
 
-    def weight_first(self, z: Tensor, k: int):
-        """As `self_weighted` takes it."""
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        """See `self_weighted`."""
         eps_w, h, layers = self.split(self.enter(z, k))
 
         @torch.no_grad()
@@ -75,20 +78,21 @@ class EarlyHead(Plain):
 
 
 class OwnModule(EarlyHead):
-    """With the weight from a small network beside, of one size whatever that of the others (section 7)."""
+    """The plain network with the weight from a small separate network of constant size (section 7)."""
 
     def __init__(self, width: int, layers: int):
         super().__init__(width, layers)
-        self.head = nn.ModuleList([Linear((1,), self.inputs, MODULE), Linear((1,), MODULE, 1)])
+        self.head = nn.Sequential(Linear((1,), self.inputs, MODULE), nn.SiLU(), Linear((1,), MODULE, 1))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, list[nn.Module]]:
-        return chain(self.head, x), x, [*self.layers]
+        return self.head(x), x, [*self.layers]
 
 
 NETWORKS = {"none": Plain, "guided": Plain, "guided, early head": EarlyHead, "guided, own module": OwnModule}
 
 
 def chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Apply the layers in turn, with SiLU between them."""
     first, *rest = layers
     x = first(x)
     for layer in rest:
@@ -101,16 +105,16 @@ def parameters(net: nn.Module) -> int:
 
 
 def table(repeats: int, device: torch.device, seconds: float = 1.5) -> Iterator[dict]:
-    """A row for each size and guidance: seconds_mean, seconds_sd, runs, steps_per_s, parameters; a step is one action.
+    """Rows by size and guidance: seconds_mean, seconds_sd, runs, steps_per_s, parameters; a step is one action.
 
-    After two runs of each to warm up, at least `repeats`, and as many as the network without guidance does in so many
+    Each network runs twice to warm up, then at least `repeats` times and as often as the unguided one does in `seconds`
     seconds; the four of a size take turns.
     """
     for axis, value in [*(("width", width) for width in WIDTHS), *(("depth", depth) for depth in DEPTHS)]:
         size = (value, LAYERS) if axis == "width" else (WIDTH, value)
         nets = {network: build(network, *size, device) for network in set(NETWORKS.values())}
         walks = {name: walk(nets[network], name != "none", device) for name, network in NETWORKS.items()}
-        taken = {name: [] for name in walks}
+        durations: dict[str, list[float]] = {name: [] for name in walks}
         for run in itertools.count(-2):
             for name, act in walks.items():
                 wait(device)
@@ -118,10 +122,10 @@ def table(repeats: int, device: torch.device, seconds: float = 1.5) -> Iterator[
                 act()
                 wait(device)
                 if run >= 0:
-                    taken[name].append(time.perf_counter() - started)
-            if run + 1 >= repeats and sum(taken["none"]) >= seconds:
+                    durations[name].append(time.perf_counter() - started)
+            if run + 1 >= repeats and sum(durations["none"]) >= seconds:
                 break
-        for name, times in taken.items():
+        for name, times in durations.items():
             yield {
                 "what": "inference",
                 "axis": axis,
@@ -141,12 +145,12 @@ def table(repeats: int, device: torch.device, seconds: float = 1.5) -> Iterator[
 def build(network: type[Plain], width: int, layers: int, device: torch.device) -> Plain:
     net = network(width, layers)
     for parameter in net.requires_grad_(False).parameters():
-        parameter.fill_(1e-3)  # zeros that nobody wrote are one page of memory, read from the cache
+        parameter.fill_(1e-3)  # untouched zeros share one page of memory, which stays in the cache
     return net.to(device)
 
 
 def walk(net: Plain, guided: bool, device: torch.device) -> Callable[[], Tensor]:
-    """One action: K steps from noise."""
+    """A function that samples one action: K steps from noise."""
     guidance = self_weighted(5.0) if guided else None
     schedule, noise = Schedule.vp(K), generator(0, "bench/noise", 0, device)
     return lambda: sample(net, schedule, (1, 1, CHANNELS), guidance=guidance, generator=noise)

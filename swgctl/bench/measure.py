@@ -1,4 +1,4 @@
-"""Rates beside their limit."""
+"""Measurement of rates and of their limit."""
 
 import statistics
 import sys
@@ -16,12 +16,12 @@ from swgctl.training.execution import products
 
 @dataclass
 class Case:
-    """One thing to measure: `run(n)` does n steps; the rest says what a step is.
+    """A case to measure: `run(n)` takes n steps, which the other fields describe.
 
-    labels  what tells this case from the others of its table
-    flop    floating-point operations of a step's matrix products, of all seeds
-    draw    draws what `chunk` steps take, where `run` takes the same ones over and over
-    most    steps that it has in all
+    labels  distinguish this case from the others of its table
+    flop    floating-point operations of a step's matrix products, summed over the seeds
+    draw    draws the inputs of `chunk` steps, where `run` repeats the same ones
+    most    number of steps available
     """
 
     labels: dict
@@ -40,13 +40,15 @@ def measure(
     """A row for each case: steps_per_s, seed_steps_per_s, flop_per_step, flop_per_s, limit_flop_per_s, share_of_limit,
     peak_bytes.
 
-    seconds  that a repeat of one case takes, about
-    A case's peak is what making and warming it up took of the device's memory, beside what the cases before it hold.
-    On a CPU it is the whole process's since it began, which can only grow from row to row.
-    A case that cannot be compiled here is left out, which is said.
-    Raises UsageError where a case has too few steps for so many repeats.
+    seconds  approximate duration of a repeat of one case
+    A case's peak is the device memory for making and warming it up, on top of that held by earlier cases; on a CPU it
+    is the peak of the whole process so far, which can only grow from row to row.
+    A case that cannot be compiled is left out with a message.
+    Raises UsageError where a case has too few steps for the repeats.
     """
-    cases, counts, peaks = [], [], []
+    cases: list[Case] = []
+    counts: list[int] = []
+    peaks: list[int] = []
     for make in makers:
         held = 0
         if device.type == "cuda":
@@ -60,13 +62,13 @@ def measure(
             continue
         cases.append(case)
         peaks.append(_peak(device) - held)
-    times = [[] for _ in cases]
+    times: list[list[float]] = [[] for _ in cases]
     for _ in range(repeats):
-        for case, n, taken in zip(cases, counts, times, strict=True):
-            taken.append(step_seconds(case, n, device))
+        for case, n, durations in zip(cases, counts, times, strict=True):
+            durations.append(step_seconds(case, n, device))
     limits = {precision: limit(device, precision) for precision in dict.fromkeys(case.precision for case in cases)}
-    for case, taken, peak in zip(cases, times, peaks, strict=True):
-        rate = 1 / statistics.median(taken)
+    for case, durations, peak in zip(cases, times, peaks, strict=True):
+        rate = 1 / statistics.median(durations)
         yield {
             **case.labels,
             "seeds": case.seeds,
@@ -83,18 +85,18 @@ def measure(
 
 
 def step_seconds(case: Case, n: int, device: torch.device) -> float:
-    """A step's time, the mean of n, and its share of a chunk's draws: n may be less than a chunk."""
+    """Seconds of a step, the mean of n, including its share of a chunk's draws; n may be less than a chunk."""
     drawing = _time(case, case.draw, device) / case.chunk if case.draw else 0.0
     return drawing + _time(case, partial(case.run, n), device) / n
 
 
 def _warm_up(case: Case, device: torch.device, repeats: int, seconds: float) -> int:
-    """How many steps a repeat takes."""
+    """Warm up; returns the number of steps of a repeat."""
     step_seconds(case, 1, device)  # the first step compiles, allocates and pages in
-    taken = []
-    while len(taken) < 4 and sum(taken) < 10:
-        taken.append(_time(case, partial(case.run, 1), device))
-    n = min(max(1, round(seconds / min(taken))), (case.most - 1 - len(taken)) // repeats)
+    durations: list[float] = []
+    while len(durations) < 4 and sum(durations) < 10:
+        durations.append(_time(case, partial(case.run, 1), device))
+    n = min(max(1, round(seconds / min(durations))), (case.most - 1 - len(durations)) // repeats)
     if n < 1:
         what, fewer = case.labels["what"], case.most // 10
         raise UsageError(
@@ -113,7 +115,7 @@ def _time(case: Case, work: Callable[[], object], device: torch.device) -> float
 
 
 def limit(device: torch.device, precision: str) -> float:
-    """The rate (1/s) of floating-point operations in one large matrix product: what no training step can exceed."""
+    """Floating-point operations a second of one large matrix product, the upper limit of any training step."""
     n, best = 8192 if device.type == "cuda" else 2048, float("inf")
     x = torch.ones(n, n, device=device)
     with products(precision):
@@ -135,7 +137,7 @@ def wait(device: torch.device) -> None:
 
 
 def _peak(device: torch.device) -> int:
-    """The device's, since it was reset; on a CPU the whole process's, since it began."""
+    """Peak memory in bytes: the device's since its reset; on a CPU the whole process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource

@@ -1,4 +1,4 @@
-"""How much work a step is: floating-point operations of its matrix products, counted by hand."""
+"""Work of a step: the floating-point operations of its matrix products, counted by hand."""
 
 import itertools
 
@@ -9,7 +9,7 @@ CHEETAH_O, CHEETAH_A = 17, 6  # dimensions of HalfCheetah's observations and act
 
 
 def critic_flop(s: CriticSettings) -> int:
-    """Of one seed's step: the twins, their targets, V of both states; the twins' and V's gradients."""
+    """One seed's step of the critic: the twins, their targets, V of both states; the twins' and V's gradients."""
     q, v = _critic(s)
     forward = 2 * q + 2 * q + 2 * v
     into_inputs = 2 * (q - (CHEETAH_O + CHEETAH_A) * s.hidden[0]) + v - CHEETAH_O * s.hidden[0]
@@ -17,15 +17,15 @@ def critic_flop(s: CriticSettings) -> int:
 
 
 def diffuse_flop(s: DiffuseSettings) -> int:
-    """Of one seed's step: the denoiser, and the gradients of all but its inputs."""
+    """One seed's step of diffusion: the denoiser and all of its gradients but those of its inputs."""
     entry = (s.channels(CHEETAH_A) + CHEETAH_O + s.K) * s.width  # K one-hot columns pick the step's row of the table
     return 2 * (s.batch * (2 * entry + 3 * _blocks(s, s.blocks, CHEETAH_A)) + 3 * _step_table(s))
 
 
 def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int:
-    """Of one seed's walk for `rows` candidates at so many states.
+    """One seed's walk for `rows` candidates at `states` states.
 
-    K times the denoiser and, guided, z's gradient of the weight alone.
+    K times the denoiser and, if guided, the gradient of the weight alone with respect to z.
     """
     entry = s.channels(CHEETAH_A) * s.width
     forward = entry + _blocks(s, s.blocks, CHEETAH_A)
@@ -35,13 +35,13 @@ def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int
 
 
 def rank_flop(s: CriticSettings, rows: int) -> int:
-    """Of one seed's advantages for `rows` candidates: the twins' targets and V."""
+    """One seed's advantages of `rows` candidates: the twins' targets and V."""
     q, v = _critic(s)
     return 2 * rows * (2 * q + v)
 
 
 def _blocks(s: DiffuseSettings, blocks: int, actions: int) -> int:
-    """Multiplications for one row: residual blocks, the weight's head, the actions' layer."""
+    """Multiplications of one row: residual blocks, the weight's head, the actions' layer."""
     return blocks * 8 * s.width**2 + s.width**2 + s.width + actions * s.width
 
 
@@ -50,7 +50,7 @@ def _step_table(s: DiffuseSettings) -> int:
 
 
 def _critic(s: CriticSettings) -> tuple[int, int]:
-    """Multiplications for one row: of one Q, of V."""
+    """Multiplications of one row: (one Q, V)."""
     return _mlp([CHEETAH_O + CHEETAH_A, *s.hidden, 1]), _mlp([CHEETAH_O, *s.hidden, 1])
 
 

@@ -1,7 +1,8 @@
-"""The command line: flags in, one path out.  No work of its own, and nothing heavy imported before it is needed."""
+"""The command line: parses flags and prints paths.  The work is elsewhere, and imported only when it is needed."""
 
 from swgctl import runtime
-from swgctl.cli import bench, data, look, plan, stages  # noqa: F401 - each adds its commands, in the order of --help
+
+from swgctl.cli import stages, look, data, plan, bench  # noqa: F401  # isort: skip - the order of --help
 from swgctl.cli.app import app
 
 

@@ -1,94 +1,181 @@
-"""The command line's frame: groups of commands, and errors as one line, a `help:` line and an exit code."""
+"""The frame of the command line: groups of commands, and errors as one line, a `help:` line and an exit code."""
 
 import os
+import shlex
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from swgctl.cli import layout
 from swgctl.errors import SwgError
 
-# The class that every complaint of the parser derives from, whichever package defines it.
-PARSER_ERROR = typer.BadParameter.__base__.__base__
+try:
+    from typer import TyperException as ParserError  # every error of a Typer that has its own copy of click
+except ImportError:  # an older one, on the package click
+    from click import ClickException as ParserError  # type: ignore[assignment]
+
+COMPLETION = {"--show-completion", "--install-completion"}
 
 
-class Group(TyperGroup):
-    """Errors are one line that says what and where, and a `help:` line; each has its exit code (`swgctl.errors`)."""
+class Group(layout.Group):
+    """A group whose errors are one line that says what and where, and a `help:` line, with `swgctl.errors`' codes."""
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
-        sys.exit(self._run(args, prog_name, extra))
+        sys.exit(self._run(list(sys.argv[1:] if args is None else args), prog_name or "swgctl", extra))
 
-    def _run(self, args, prog_name, extra) -> int:
+    def parse_args(self, ctx, args):
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            print(ctx.get_help(), file=sys.stderr)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def _run(self, args: list[str], program: str, extra: dict[str, Any]) -> int:
         from swgctl import signals
 
-        for name in ("stdout", "stderr"):  # None where whoever started this had closed it
+        for name in ("stdout", "stderr"):  # None where the parent process had closed it
             setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
         try:
             with signals.handled():
-                code = super().main(args, prog_name or "swgctl", standalone_mode=False, **extra)
+                code = super().main(args, program, standalone_mode=False, **extra)
                 sys.stdout.flush()
+            if code == 130:  # what Typer turns a KeyboardInterrupt into
+                raise KeyboardInterrupt
+            if code == 1 and COMPLETION & {*args}:  # Typer looks for it among the parent processes
+                advice = f"_{program.upper()}_COMPLETE=source_bash {program}   # or source_zsh, source_fish"
+                return fail("the shell is unknown, or has no completion", advice, 1)
             return code if isinstance(code, int) else 0
         except SwgError as error:
             return fail(str(error), error.help, error.code)
-        except PARSER_ERROR as error:
-            if type(error).__name__ == "NoArgsIsHelpError":
-                print(error.format_message(), file=sys.stderr)
-                return 2
+        except ParserError as error:
             context = getattr(error, "ctx", None)
-            return fail(error.format_message(), f"{context.command_path if context else 'swgctl'} --help", 2)
+            return fail(error.format_message(), f"{context.command_path if context else program} --help", 2)
         except (KeyboardInterrupt, typer.Abort):
-            return fail("stopped by SIGINT", "run the same command again to go on", 130)
+            return fail("stopped by SIGINT", f"{_line(program, args)}   # goes on where it stopped", 130)
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
             return 0
         except Exception as error:
             if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
-                return fail(f"out of memory: {error}", "a smaller batch or fewer seeds, or --device cpu", 1)
+                advice = f"{_line(program, args[:1])} --help   # fewer seeds or a smaller batch need less"
+                return fail(f"out of memory: {error}", advice, 1)
             where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return fail(f"internal: {where}", "SWGCTL_DEBUG=1 shows where", 1)
+            return fail(f"internal: {where}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
 
 
-def fail(message: str, help: str | list[str] | None, code: int) -> int:
+def _line(program: str, args: list[str]) -> str:
+    """A command as a shell takes it; without its arguments where a terminal would interpret them."""
+    line = shlex.join([program, *args])
+    return line if line.isprintable() else program
+
+
+def fail(message: str, advice: str | list[str] | None, code: int) -> int:
+    """Print an error and what helps on stderr; returns the exit code."""
     if os.environ.get("SWGCTL_DEBUG") == "1":
         import traceback
 
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    for line in [help] if isinstance(help, str) else help or []:
+    for line in [advice] if isinstance(advice, str) else advice or []:
         print(f"help: {line}", file=sys.stderr)
     return code
 
 
-app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-recipe_app = typer.Typer(no_args_is_help=True, help="Hyper-parameters of a family of tasks.")
-task_app = typer.Typer(no_args_is_help=True, help="The tasks by name.")
-data_app = typer.Typer(no_args_is_help=True, help="The files that tasks learn from.")
-plot_app = typer.Typer(no_args_is_help=True, help="Pictures of an artifact.")
-app.add_typer(plot_app, name="plot")
-app.add_typer(task_app, name="task")
-app.add_typer(data_app, name="data")
-app.add_typer(recipe_app, name="recipe")
+def command(group: typer.Typer, name: str, section: str | None = None, examples: str = "") -> Callable[[Any], Any]:
+    """A decorator that makes a command of a function; its docstring is the help, the first sentence the summary.
+
+    section   the heading that `swgctl --help` lists it under, one of `layout.SECTIONS`; None in a sub-group
+    examples  lines that can be pasted
+    """
+    return group.command(name, cls=layout.Command, rich_help_panel=section, epilog=layout.examples(examples))
 
 
-def version(wanted: bool) -> None:
+def _group(name: str, section: str, about: str, examples: str) -> typer.Typer:
+    """A sub-group of commands, `swgctl NAME ...`."""
+    group = typer.Typer(cls=Group, no_args_is_help=True, help=about, epilog=layout.examples(examples))
+    app.add_typer(group, name=name, rich_help_panel=section)
+    return group
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="""\
+Examples:
+  swgctl run demo                         # three minutes on two CPU cores
+  swgctl critic demo                      # or a stage at a time
+  swgctl augment
+  swgctl diffuse
+  swgctl eval --rho 0,5,10
+  swgctl report
+
+Exit codes:
+  0  done or cached                       4    damaged
+  1  failed                               5    busy
+  2  wrong usage                          75   interrupted: repeat to resume
+  3  input missing or ambiguous           130  Ctrl-C
+""",
+)
+plot_app = _group(
+    "plot",
+    layout.LOOK,
+    "Plot scores, weights, losses and benchmarks.",
+    """
+    swgctl plot rho
+    swgctl plot compare --task demo --out compare.svg
+    """,
+)
+task_app = _group(
+    "task",
+    layout.TASKS,
+    "List the tasks, or show one of them.",
+    """
+    swgctl task ls
+    swgctl task show antmaze-umaze-v0
+    """,
+)
+data_app = _group(
+    "data",
+    layout.TASKS,
+    "Fetch, check, import and export data sets.",
+    """
+    swgctl data fetch hopper-medium-v2
+    swgctl data info hopper-medium-v2
+    """,
+)
+recipe_app = _group(
+    "recipe",
+    layout.PLAN,
+    "List, show and check recipes: hyper-parameters by task.",
+    """
+    swgctl recipe show demo
+    swgctl recipe validate --all
+    """,
+)
+
+
+def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version as installed
+        from importlib.metadata import version
 
-        print(installed("swgctl"))
+        print(version("swgctl"))
         raise typer.Exit
 
 
 @app.callback()
 def about(
-    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Diffusion self-weighted guidance for offline reinforcement learning, as staged artifacts.
+    """Train, guide and evaluate diffusion policies for offline RL.
 
-    critic -> augment -> diffuse -> eval, or all four with run. Exit codes: 0 done or cached, 1 failed, 2 usage,
-    3 input missing or ambiguous, 4 corrupt, 5 busy, 75 interrupted (the same command resumes), 130 Ctrl-C.
+    Four stages lead from a task to scores: critic -> augment -> diffuse -> eval; `run` does all four. A stage starts
+    from what the one before made in this shell, or from --from REF, and prints the directory of its artifact.
     """

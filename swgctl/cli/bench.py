@@ -1,27 +1,51 @@
-"""What this machine does a second."""
+"""The command `bench`."""
 
 from typing import Annotated
 
 import typer
 
-from swgctl.cli.app import app
-from swgctl.cli.options import Device, Json
+from swgctl.cli.app import app, command
+from swgctl.cli.layout import MEASURE
+from swgctl.cli.options import BENCHMARKS, Device, Json, completing
 
 
-@app.command("bench")
+@command(
+    app,
+    "bench",
+    MEASURE,
+    """
+    swgctl bench
+    swgctl bench critic diffuse --seeds 5 --device cpu
+    swgctl bench scaling --json | swgctl plot scaling -
+    """,
+)
 def measure(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="critic, diffuse, sample, eval, scaling, inference. [default: the first four]"),
+        typer.Argument(
+            help=f"{', '.join(BENCHMARKS[:-1])} or {BENCHMARKS[-1]}. [default: the first four]",
+            autocompletion=completing(BENCHMARKS),
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Members trained as one, beside one alone; inference has one.")] = 5,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Seeds trained together, compared with one alone; not for inference."),
+    ] = 5,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Of which the median counts; of inference, at least so many, and their mean.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Measurements, whose median is shown; for inference at least so many, and their mean.",
+        ),
     ] = 5,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure training, sampling and evaluation at the paper's sizes, beside the machine's limit."""
+    """Measure the speed of training, sampling and evaluation.
+
+    The sizes are the paper's, and what the machine could do at most stands beside them.
+    """
     from swgctl import bench
     from swgctl.training.execution import pick_device
 

@@ -1,76 +1,107 @@
-"""The tasks, and the files that they learn from."""
+"""The commands `task ...` and `data ...`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from swgctl.cli.app import data_app, task_app
-from swgctl.cli.options import ClipActions, Env, Json, TaskArgument, Tasks
+from swgctl.cli.app import command, data_app, task_app
+from swgctl.cli.options import ClipActions, Env, Json, TaskArgument, Tasks, complete_tasks
 from swgctl.errors import UsageError
 
 
-@task_app.command("ls")
+@command(task_app, "ls")
 def task_ls(as_json: Json = False) -> None:
-    """The known tasks: a table for people on stderr, their names on stdout where that is no terminal."""
+    """List the tasks.
+
+    The table goes to stderr; unless stdout is a terminal, the names go there.
+    """
     from swgctl.tasks import catalogue
 
     catalogue.ls(as_json)
 
 
-@task_app.command("show")
+@command(task_app, "show", examples="swgctl task show antmaze-umaze-v0")
 def task_show(task: TaskArgument, env: Env = None, as_json: Json = False) -> None:
-    """Everything about a task: its data, environment, rewards, reference scores, the papers' scores, its recipe."""
+    """Show a task: data, environment, rewards, scores, recipe."""
     from swgctl.tasks import catalogue
 
     catalogue.show(task, env, as_json)
 
 
-@data_app.command("fetch")
+@command(data_app, "fetch", examples="swgctl data fetch hopper-medium-v2 hopper-expert-v2")
 def data_fetch(tasks: Tasks) -> None:
-    """Bring the data of tasks to this machine: download it, or roll it out."""
+    """Download or generate the data of tasks.
+
+    Prints the files' paths. Stages do this by themselves.
+    """
     from swgctl.tasks import catalogue
 
     catalogue.fetch(tasks)
 
 
-@data_app.command("verify")
+@command(data_app, "verify")
 def data_verify(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks. [default: every file of the cache]")] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TASK", help="Tasks. [default: every file of the cache]", autocompletion=complete_tasks),
+    ] = None,
 ) -> None:
-    """Compare files with the checksums that are kept beside them. Exit 4 where one is damaged."""
+    """Check data files against their checksums.
+
+    Prints the paths of the files if all are whole; exits with 4 if one is damaged.
+    """
     from swgctl.tasks import catalogue
 
     catalogue.verify(tasks or [])
 
 
-@data_app.command("import")
-def data_import(task: str, file: Path) -> None:
-    """Take a file that was downloaded by other means as the data of a D4RL task."""
+@command(data_app, "import", examples="swgctl data import hopper-medium-v2 downloads/hopper_medium-v2.hdf5")
+def data_import(
+    task: Annotated[str, typer.Argument(help="A D4RL task's name.", autocompletion=complete_tasks)],
+    file: Annotated[Path, typer.Argument(help="The HDF5 file that D4RL publishes for it.")],
+) -> None:
+    """Import a downloaded file as the data of a D4RL task."""
     from swgctl.tasks import catalogue
 
     catalogue.bring(task, file)
 
 
-@data_app.command("info")
+@command(
+    data_app,
+    "info",
+    examples="""
+    swgctl data info demo
+    swgctl data info my-data.hdf5 --env Pendulum-v1
+    """,
+)
 def data_info(task: TaskArgument, env: Env = None, as_json: Json = False) -> None:
-    """What is in a task's file, or in any file: rows, episodes, returns, ranges, NaN; and is it what D4RL published?"""
+    """Summarise a data set: rows, episodes, returns, ranges, NaN.
+
+    Says whether it is what D4RL published. TASK may be any HDF5 file; nothing is downloaded.
+    """
     from swgctl.tasks import catalogue
 
     catalogue.info(task, env, as_json)
 
 
-@data_app.command("export")
+@command(data_app, "export", examples="swgctl data export demo --minari --id me/halfcheetah-v0")
 def data_export(
     task: TaskArgument,
     env: Env = None,
-    minari: Annotated[bool, typer.Option("--minari", help="As a Minari data set.")] = False,
-    identity: Annotated[str | None, typer.Option("--id", help="Its id. [default: swgctl/TASK-v0]")] = None,
+    minari: Annotated[bool, typer.Option("--minari", help="Write a Minari data set.")] = False,
+    identity: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Id of the new data set. [default: swgctl/TASK-v0]")
+    ] = None,
     clip_actions: ClipActions = None,
 ) -> None:
-    """Hand a task's data to another ecosystem. Prints the new data set's id."""
+    """Export a task's data as a Minari data set.
+
+    Prints the new data set's id.
+    """
     from swgctl.tasks import catalogue
 
     if not minari:
-        raise UsageError("export to what?", f"swgctl data export {task} --minari")
+        raise UsageError("export to what?", f"swgctl data export {shlex.quote(task)} --minari")
     catalogue.export(task, env, identity, bool(clip_actions))

@@ -1,33 +1,73 @@
-"""What is in the store: looking at it, checking it, clearing it up."""
+"""The commands on artifacts that exist: to look at them, report and plot them, export, verify and remove them."""
 
 from typing import Annotated
 
 import typer
 
-from swgctl.cli.app import app, plot_app
-from swgctl.cli.options import Json, OptionalRef, Out, Ref, StoreOption
+from swgctl.cli.app import app, command, plot_app
+from swgctl.cli.layout import LOOK, METHODS, SHARE, STAGES
+from swgctl.cli.options import (
+    PAPERS,
+    REPORTS,
+    Json,
+    OptionalRef,
+    Out,
+    Ref,
+    StoreOption,
+    choices,
+    complete_tasks,
+    completing,
+)
 
-Evaluations = Annotated[list[str] | None, typer.Argument(help="REFs of evaluations. [default: all of the store]")]
-OfTask = Annotated[str | None, typer.Option("--task", help="Evaluations of this task only.")]
+Evaluations = Annotated[
+    list[str] | None, typer.Argument(metavar="REF", help="Evaluations. [default: all of the store]")
+]
+OfTask = Annotated[
+    str | None,
+    typer.Option("--task", metavar="TASK", help="Evaluations of this task only.", autocompletion=complete_tasks),
+]
 
 
-@app.command()
+def complete_stages(ctx: typer.Context) -> list[str]:
+    """The names of the stages, those of plugins as well."""
+    commands = getattr(ctx.find_root().command, "commands", {})
+    return [name for name, one in commands.items() if one.rich_help_panel == STAGES]
+
+
+@command(
+    app,
+    "ls",
+    LOOK,
+    """
+    swgctl ls
+    swgctl ls --stage eval --task demo
+    """,
+)
 def ls(
-    stage: Annotated[str | None, typer.Option(help="Of this stage only.")] = None,
-    task: Annotated[str | None, typer.Option(help="Of this task only.")] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Artifacts of this stage only.", autocompletion=complete_stages),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Artifacts of this task only.", autocompletion=complete_tasks),
+    ] = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """List the artifacts: a table for people on stderr, their directories on stdout where that is no terminal."""
+    """List the artifacts of the store.
+
+    The table goes to stderr; unless stdout is a terminal, the artifacts' directories go there.
+    """
     from swgctl.reports import look
     from swgctl.store import Store
 
     look.ls(Store.locate(store), stage, task, as_json)
 
 
-@app.command()
+@command(app, "show", LOOK, "swgctl run demo | swgctl show -")
 def show(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
-    """What an artifact holds: parameters, shapes, statistics, parents."""
+    """Show an artifact: settings, shapes, statistics, inputs."""
     from swgctl import stages
     from swgctl.reports import look
     from swgctl.store import Store
@@ -35,44 +75,64 @@ def show(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     look.show(Store.locate(store).resolve(ref), as_json, stages.show)
 
 
-@app.command()
+@command(app, "diff", LOOK, "swgctl diff 3f9a1c 8b02de")
 def diff(a: Ref, b: Ref, store: StoreOption = None, as_json: Json = False) -> None:
-    """In what two artifacts differ: parameters, seeds, inputs, results."""
+    """Compare two artifacts: settings, seeds, inputs, results."""
     from swgctl.reports import look
     from swgctl.store import Store
 
-    found = Store.locate(store)
-    look.diff(found.resolve(a), found.resolve(b), as_json)
+    artifacts = Store.locate(store)
+    look.diff(artifacts.resolve(a), artifacts.resolve(b), as_json)
 
 
-@app.command()
+@command(app, "tree", LOOK, "swgctl run demo | swgctl tree -")
 def tree(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
-    """What an artifact was made from, up to the data."""
+    """Trace an artifact back to the data that it came from."""
     from swgctl.reports import look
     from swgctl.store import Store
 
     look.tree(Store.locate(store).resolve(ref), as_json)
 
 
-@app.command()
+@command(
+    app,
+    "report",
+    METHODS,
+    """
+    swgctl report
+    swgctl report --task demo --format csv
+    swgctl report --out scores.html
+    """,
+)
 def report(
     refs: Evaluations = None,
     task: OfTask = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="table, csv, json, latex or html. [default: as FILE ends, else table]"),
+        typer.Option(
+            "--format",
+            metavar=choices(REPORTS),
+            help="Output. [default: what the suffix of --out says, else table]",
+            autocompletion=completing(REPORTS),
+        ),
     ] = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it there. [default: stdout]")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="File to write. [default: stdout]")] = None,
     paper: Annotated[
-        str | None, typer.Option(help="Whose numbers stand beside: swg or aepo. [default: swg, where it has the task]")
+        str | None,
+        typer.Option(
+            metavar=choices(PAPERS),
+            help="Paper to compare with. [default: swg, else one that has the task]",
+            autocompletion=completing(PAPERS),
+        ),
     ] = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Scores by task and family: every cell, with intervals over the seeds, and what the paper prints beside them.
+    """Report scores by task and family, with intervals.
 
-    Evaluations of one task by one protocol are a group, whose seeds are pooled; others are groups of their own. A table
-    is for people on stderr, and stdout has the evaluations' directories; the other formats are on stdout, or in FILE.
+    Evaluations of one task under one protocol form a group, whose seeds are pooled; the others are groups of their
+    own. What the paper prints stands beside every cell. The table goes to stderr and the evaluations' directories to
+    stdout; the other formats go to stdout, or to --out.
     """
     from swgctl.reports import publish
     from swgctl.store import Store
@@ -87,100 +147,150 @@ def _plot(kind: str, ref: str | None, out: str | None, store: str | None) -> Non
     print(artifacts.plot(Store.locate(store), kind, ref, out))
 
 
-@plot_app.command("rho")
+@command(plot_app, "rho", examples="swgctl plot rho --out return.svg")
 def plot_rho(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
-    """Return against the guidance scale, a line for each number of candidates."""
+    """Plot the return against the guidance scale.
+
+    REF is an evaluation; each number of candidates is a line.
+    """
     _plot("rho", ref, out, store)
 
 
-@plot_app.command("weights")
+@command(plot_app, "weights", examples="swgctl plot weights --out weights.png")
 def plot_weights(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
-    """Histogram of the weights of an augmented data set."""
+    """Plot the histogram of an augmented data set's weights.
+
+    REF is an augmented data set, or an artifact made from one.
+    """
     _plot("weights", ref, out, store)
 
 
-@plot_app.command("training")
+@command(plot_app, "training", examples="swgctl plot training --out losses.svg")
 def plot_training(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
-    """Losses against steps: of a critic or a policy, or of all that an evaluation was made from."""
+    """Plot training losses against steps.
+
+    REF is a critic or a policy, or an evaluation: then all that it was made from.
+    """
     _plot("training", ref, out, store)
 
 
-@plot_app.command("compare")
+@command(plot_app, "compare", examples="swgctl plot compare --task demo --out compare.svg")
 def plot_compare(refs: Evaluations = None, task: OfTask = None, out: Out = None, store: StoreOption = None) -> None:
-    """Evaluations side by side: each cell's score and interval, and what the paper prints, hollow."""
+    """Plot evaluations side by side, with the paper's scores.
+
+    Each cell has its interval; what the paper prints is hollow.
+    """
     from swgctl.plots import comparison
     from swgctl.store import Store
 
     print(comparison.compare(Store.locate(store), refs or [], task, out))
 
 
-@plot_app.command("scaling")
+@command(plot_app, "scaling", examples="swgctl bench scaling --json | swgctl plot scaling - --out scaling.svg")
 def plot_scaling(
-    files: Annotated[list[str], typer.Argument(help="What `swgctl bench scaling --json` printed; - for stdin.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Output of `swgctl bench scaling --json`, or - for standard input."),
+    ],
     out: Out = None,
     store: StoreOption = None,
 ) -> None:
-    """Steps a second against batch, width, seeds and rows; of `bench inference`, the time of an action."""
+    """Plot what `swgctl bench scaling` has measured.
+
+    Steps a second against batch, width, seeds and rows; or, of `swgctl bench inference --json`, the time of an action.
+    """
     from swgctl.plots import scaling
     from swgctl.store import Store
 
     print(scaling.scaling(Store.locate(store), files, out))
 
 
-@plot_app.command("convergence")
+@command(plot_app, "convergence", examples="swgctl plot convergence --beta 5 --out convergence.svg")
 def plot_convergence(
-    beta: Annotated[float, typer.Option(help="Inverse temperature of the target: weights exp(-beta (1 - e)).")] = 3.0,
-    samples: Annotated[int, typer.Option(min=1, help="For each sampler, schedule and K.")] = 5_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
+    beta: Annotated[
+        float, typer.Option(metavar="BETA", help="Inverse temperature of the target: weights exp(-beta (1 - e)).")
+    ] = 3.0,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples for each sampler, schedule and number of steps K.")
+    ] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Seed of the sampling noise.")] = 0,
     out: Out = None,
     store: StoreOption = None,
 ) -> None:
-    """Guided samples of exact denoisers against K: what the samplers alone get wrong. Trains nothing."""
+    """Plot the samplers' own error against diffusion steps.
+
+    The denoisers are exact, so that nothing is trained and all error is the samplers'.
+    """
     from swgctl.plots import convergence
     from swgctl.store import Store
 
     print(convergence.convergence(Store.locate(store), beta, samples, seed, out))
 
 
-@app.command()
-def verify(
-    refs: Annotated[list[str] | None, typer.Argument(help="REFs. [default: all artifacts]")] = None,
+@command(
+    app,
+    "export",
+    SHARE,
+    """
+    swgctl run demo | swgctl export - --policy demo-policy
+    swgctl export 3f9a1c --policy demo-policy --seeds 0-1 --rho 10 --force
+    """,
+)
+def export(
+    ref: Ref,
+    policy: Annotated[str, typer.Option("--policy", metavar="DIR", help="Directory to create.")],
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", "--seed", metavar="0-4", help="Seeds of the policy to export. [default: all]"),
+    ] = None,
+    rho: Annotated[
+        float | None, typer.Option(metavar="RHO", help="Guidance scale. [default: as evaluated, else the recipe's]")
+    ] = None,
+    resample: Annotated[
+        int | None,
+        typer.Option(metavar="M", help="Number of candidate actions. [default: as evaluated, else the recipe's]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Compare every byte with what was recorded. Prints the directories when all are whole; exit 4 where one is not."""
+    """Export a policy that runs without swgctl.
+
+    REF is a policy (diffuse) or an evaluation of one. The directory has the tensors and a script that acts; its path
+    is printed.
+    """
+    from swgctl.policies import export
+    from swgctl.store import Store
+
+    print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force))
+
+
+@command(app, "verify", SHARE)
+def verify(
+    refs: Annotated[
+        list[str] | None, typer.Argument(metavar="REF", help="Artifacts. [default: all of the store]")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Check every byte of artifacts against its checksum.
+
+    Prints the directories if all are whole; exits with 4 if one is damaged.
+    """
     from swgctl.reports import look
     from swgctl.store import Store
 
     look.verify(Store.locate(store), refs or [])
 
 
-@app.command()
+@command(app, "gc", SHARE, "swgctl gc --dry-run")
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Remove what nobody needs: leftovers of killed writers, day-old unfinished work. Never a finished artifact."""
+    """Remove the leftovers of interrupted work.
+
+    That is what killed processes left behind, and unfinished work of more than a day ago; never a finished artifact.
+    """
     from swgctl.reports import look
     from swgctl.store import Store
 
     look.gc(Store.locate(store), dry_run)
-
-
-@app.command()
-def export(
-    ref: Ref,
-    policy: Annotated[str, typer.Option("--policy", metavar="DIR", help="The directory to make.")],
-    seeds: Annotated[str | None, typer.Option("--seeds", "--seed", help="Of the policy's seeds: 0-2. [all]")] = None,
-    rho: Annotated[float | None, typer.Option(help="Guidance scale. [as evaluated, else of the recipe]")] = None,
-    resample: Annotated[int | None, typer.Option(help="Candidates M. [as evaluated, else of the recipe]")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
-    store: StoreOption = None,
-) -> None:
-    """Write a policy that runs without swgctl: its tensors, and an example that acts. Prints the directory.
-
-    REF is a policy (diffuse) or an evaluation of one.
-    """
-    from swgctl.policies import export
-    from swgctl.store import Store
-
-    print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force))

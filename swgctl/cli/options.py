@@ -1,40 +1,170 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share, and the values that shells complete."""
 
+import contextlib
+import io
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+# Choices are checked where they are used, by `swgctl.config` and others; here they are for --help and for completion.
+LOSSES = ("expectile", "quantile", "linex")
+WEIGHTS = ("expectile", "hard_expectile", "exponential", "linex", "quantile")
+SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
+SELECTS = ("critic", "self")
+METHODS = ("swg",)
+MODES = ("auto", "eager", "graph", "compiled")
+ENDS = ("critic", "augment", "diffuse")
+DENSITIES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
+BENCHMARKS = ("critic", "diffuse", "sample", "eval", "scaling", "inference")
+REPORTS = ("table", "csv", "json", "latex", "html")
+PLANS = ("table", "commands", "json")
+PAPERS = ("swg", "aepo")
+
+
+def choices(values: tuple[str, ...]) -> str:
+    """The metavar of an option that takes one of some values: [ddpm|ddim|dpm-solver++]."""
+    return f"[{'|'.join(values)}]"
+
+
+def completing(values: tuple[str, ...]) -> Callable[[], list[str]]:
+    """The completion of such an option."""
+    return lambda: list(values)
+
+
+def complete_tasks() -> list[str]:
+    """The names of the tasks, those of plugins as well."""
+    from swgctl import tasks
+
+    with contextlib.redirect_stderr(io.StringIO()):  # a plugin that is left out is named there
+        return list(tasks.names())
+
+
+def complete_recipes() -> list[str]:
+    """The names of the shipped recipes."""
+    from swgctl import config
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        return list(config.recipe_names())
+
+
+def complete_methods() -> list[str]:
+    """The names of the methods, those of plugins as well."""
+    from swgctl.config import method
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        return list(method.methods())
+
+
 StoreOption = Annotated[
-    str, typer.Option("--store", help="Directory of artifacts. [$SWGCTL_STORE, nearest swg-store/]")
+    str | None,
+    typer.Option(
+        "--store", metavar="DIR", help="Directory of artifacts. [default: $SWGCTL_STORE, else the nearest swg-store/]"
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout instead of a path.")]
-Recipe = Annotated[str | None, typer.Option(help="A shipped recipe's name, or a file, on top of the task's own.")]
-Set = Annotated[list[str], typer.Option("--set", help="A setting, such as critic.lr=3e-4. May be repeated.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
-Mode = Annotated[str, typer.Option(help="How training steps run: auto, eager, compiled, or on CUDA graph.")]
-Force = Annotated[bool, typer.Option("--force", help="Build again what is there.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Exit 5 when another process is building the same.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of paths or a table.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Recipe on top of the task's own: a file, or the name of a shipped one.",
+        autocompletion=complete_recipes,
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as critic.lr=3e-4. Repeatable."),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="[auto|cpu|cuda|cuda:N]",
+        help="Where to compute; auto takes CUDA if there is a GPU.",
+        autocompletion=completing(("auto", "cpu", "cuda")),
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar=choices(MODES),
+        help="How training steps run; graph is for CUDA, and what auto takes there.",
+        autocompletion=completing(MODES),
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Build the artifact again even if it exists.")]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Exit with 5 if another process is building the artifact; do not wait.")
+]
 From = Annotated[
     list[str] | None,
-    typer.Option("--from", metavar="[ROLE=]REF", help="The input: a directory, an id's first characters, or -."),
+    typer.Option(
+        "--from",
+        metavar="[ROLE=]REF",
+        help="Input artifact: a directory, the first characters of an id, or - for standard input. "
+        "[default: the one that this shell made last, else the only one that fits]",
+    ),
 ]
-Method = Annotated[str | None, typer.Option(help="Whose guidance: swg, or a plugin's.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Take an input of this task only.")]
-Seeds = Annotated[str | None, typer.Option(help="Seeds, trained as one: 0-4, or 0,3.")]
-Until = Annotated[str | None, typer.Option(help="The stage to end with: critic, augment or diffuse.")]
-Env = Annotated[str | None, typer.Option("--env", help="Gymnasium id that a file's policies are evaluated in.")]
-TaskArgument = Annotated[str, typer.Argument(help="A task's name, minari:ID, or an HDF5 file with --env.")]
-Tasks = Annotated[list[str], typer.Argument(help="Tasks.")]
-Ref = Annotated[str, typer.Argument(help="A directory, an id's first characters, or - for standard input.")]
-Out = Annotated[str | None, typer.Option(help="The picture's file, .png or .svg. [default: plots/ in the store]")]
-OptionalRef = Annotated[str | None, typer.Argument(help="REF. [default: the one that this shell made last]")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar=choices((*METHODS, "...")),
+        help="Guidance: swg, or one that a plugin brings.",
+        autocompletion=complete_methods,
+    ),
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option("--task", metavar="TASK", help="Take an input of this task only.", autocompletion=complete_tasks),
+]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="0-4", help="Seeds, trained together: a range, or a list such as 0,3.")
+]
+Until = Annotated[
+    str | None, typer.Option(metavar=choices(ENDS), help="Stop after this stage.", autocompletion=completing(ENDS))
+]
+Env = Annotated[
+    str | None, typer.Option("--env", metavar="ID", help="Gymnasium environment in which to evaluate a data file.")
+]
+TaskArgument = Annotated[
+    str,
+    typer.Argument(help="A task's name, minari:ID, or an HDF5 file with --env.", autocompletion=complete_tasks),
+]
+Tasks = Annotated[
+    list[str],
+    typer.Argument(metavar="TASK", help="Tasks: names, minari:ID, or HDF5 files.", autocompletion=complete_tasks),
+]
+Ref = Annotated[
+    str, typer.Argument(help="An artifact: a directory, the first characters of an id, or - for standard input.")
+]
+OptionalRef = Annotated[str | None, typer.Argument(help="An artifact. [default: the one that this shell made last]")]
+Out = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Picture to write, .png or .svg. [default: in plots/ of the store]")
+]
 
-ClipActions = Annotated[bool | None, typer.Option("--clip-actions", help="Clip actions outside [-1, 1].")]
-Steps = Annotated[int | None, typer.Option(help="Gradient steps.")]
-Batch = Annotated[int | None, typer.Option(help="Rows a step.")]
-LearningRate = Annotated[float | None, typer.Option(help="Adam's learning rate.")]
-Weight = Annotated[str | None, typer.Option(help="expectile, hard_expectile, exponential, linex or quantile.")]
-Rho = Annotated[list[str] | None, typer.Option(help="Guidance scales: 15, or 0,5,10.")]
-Resample = Annotated[list[str] | None, typer.Option(help="Candidates M of which one is kept: 8, or 1,8.")]
-Episodes = Annotated[int | None, typer.Option(help="Episodes of each cell and seed.")]
-Sampler = Annotated[str | None, typer.Option(help="ddpm, ddim or dpm-solver++.")]
+ClipActions = Annotated[
+    bool | None, typer.Option("--clip-actions", help="Clip actions outside [-1, 1] instead of refusing the data.")
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Gradient steps.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Rows in a gradient step.")]
+LearningRate = Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate.")]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        metavar=choices(WEIGHTS),
+        help="Weight function of the advantage; linex and quantile need a critic trained with that loss.",
+        autocompletion=completing(WEIGHTS),
+    ),
+]
+Rho = Annotated[list[str] | None, typer.Option(metavar="RHO[,RHO...]", help="Guidance scales; 0 is unguided.")]
+Resample = Annotated[
+    list[str] | None,
+    typer.Option(metavar="M[,M...]", help="Numbers of candidate actions, of which the best is taken."),
+]
+Temperature = Annotated[
+    list[str] | None, typer.Option(metavar="T[,T...]", help="Factors of the sampling noise; 0 is deterministic.")
+]
+Episodes = Annotated[int | None, typer.Option(metavar="N", help="Episodes per seed, for each cell.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(metavar=choices(SAMPLERS), help="Diffusion sampler.", autocompletion=completing(SAMPLERS)),
+]

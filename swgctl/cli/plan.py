@@ -1,66 +1,123 @@
-"""Before anything is built: recipes and plans."""
+"""The commands `plan` and `recipe ...`, which build nothing."""
 
+import shlex
 from typing import Annotated
 
 import typer
 
-from swgctl.cli.app import app, recipe_app
-from swgctl.cli.options import Env, Json, Recipe, Set, StoreOption, Tasks, Until
+from swgctl.cli.app import app, command, recipe_app
+from swgctl.cli.layout import PLAN
+from swgctl.cli.options import (
+    PLANS,
+    Assignments,
+    Env,
+    Json,
+    Recipe,
+    StoreOption,
+    TaskArgument,
+    Tasks,
+    Until,
+    choices,
+    complete_recipes,
+    completing,
+)
 from swgctl.errors import UsageError
 
 
-@recipe_app.command("ls")
+@command(recipe_app, "ls")
 def recipe_ls() -> None:
-    """The shipped recipes, one a line."""
+    """List the shipped recipes, one a line."""
     from swgctl import config
 
     for name in config.recipe_names():
         print(name)
 
 
-@recipe_app.command("show")
-def recipe_show(task: str, recipe: Recipe = None, set: Set = (), env: Env = None) -> None:
-    """The resolved settings of a task as YAML, each with where its value comes from."""
+@command(
+    recipe_app,
+    "show",
+    examples="""
+    swgctl recipe show demo
+    swgctl recipe show hopper-medium-v2 --recipe official
+    """,
+)
+def recipe_show(task: TaskArgument, recipe: Recipe = None, assignments: Assignments = None, env: Env = None) -> None:
+    """Print a task's settings as YAML, each with its source.
+
+    The output is a recipe itself, which --recipe takes.
+    """
     from swgctl.sweeps import recipes
 
-    print(recipes.recipe_text(task, env, recipe, tuple(set)), end="")
+    print(recipes.recipe_text(task, env, recipe, tuple(assignments or ())), end="")
 
 
-@recipe_app.command("validate")
+@command(recipe_app, "validate", examples="swgctl recipe validate my-recipe.yaml")
 def recipe_validate(
-    files: Annotated[list[str] | None, typer.Argument(help="Files or names of recipes.")] = None,
-    all: Annotated[bool, typer.Option("--all", help="All shipped recipes, for all tasks.")] = False,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="Files, or names of shipped recipes.", autocompletion=complete_recipes),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Check all shipped recipes, for all tasks.")] = False,
 ) -> None:
-    """Check recipes: every problem of a file at once. Prints the paths of those that are sound."""
+    """Check recipes and report all their problems at once.
+
+    Prints the paths of the valid ones.
+    """
     from swgctl.sweeps import recipes
 
-    for path in recipes.validate(files or [], all):
+    for path in recipes.validate(files or [], every):
         print(path)
 
 
-@app.command()
+@command(
+    app,
+    "plan",
+    PLAN,
+    """
+    swgctl plan demo
+    swgctl plan demo --seeds 0-4 --grid diffuse.lr=1e-4,3e-4 --format commands
+    """,
+)
 def plan(
     tasks: Tasks,
-    seeds: Annotated[list[str], typer.Option(help="Seeds of one run: 0-4. May be repeated, one run each.")] = (),
-    grid: Annotated[list[str], typer.Option(help="NAME=VALUE,VALUE ...: one run for each. May be repeated.")] = (),
-    set: Set = (),
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(metavar="0-4", help="Seeds of a run, a range or a list. Repeatable, one run each."),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE,VALUE", help="Values of a setting, one run each. Repeatable: all combinations."
+        ),
+    ] = None,
+    assignments: Assignments = None,
     recipe: Recipe = None,
     env: Env = None,
     store: StoreOption = None,
     until: Until = None,
-    format: Annotated[str, typer.Option(help="table, json, or commands: one shell line a run.")] = "table",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar=choices(PLANS),
+            help="Output; commands is one shell line a run.",
+            autocompletion=completing(PLANS),
+        ),
+    ] = "table",
     as_json: Json = False,
 ) -> None:
-    """What is cached, what would be built, and why. Builds nothing.
+    """Show what is cached and what would be built, and why.
 
-    With --format commands, lines for a shell, xargs, GNU parallel or a Slurm array: each is whole, and runs anywhere.
-    With --until as well, what several runs share comes once, to be built before they wait for each other.
+    With --format commands, prints lines for a shell, xargs, GNU parallel or a Slurm array: each is complete, and runs
+    in any directory. Add --until to get the stages that several runs share once each, so that they can be built
+    first.
     """
     from swgctl.store import Store
     from swgctl.sweeps.plan import expand, show
 
-    if as_json and format not in ("table", "json"):
-        raise UsageError(f"--json and --format {format} are two formats", "leave out one of them")
-    where = Store.locate(store)
-    runs = expand(tasks, list(seeds), list(grid), tuple(set), recipe, env, where, until)
-    show(runs, where, "json" if as_json else format)
+    if as_json and form not in ("table", "json"):
+        line = shlex.join(["swgctl", "plan", *tasks, "--format", form])
+        raise UsageError(f"--json and --format {form} are two formats", f"{line}   # or --json alone")
+    location = Store.locate(store)
+    runs = expand(tasks, seeds or [], grid or [], tuple(assignments or ()), recipe, env, location, until)
+    show(runs, location, "json" if as_json else form)

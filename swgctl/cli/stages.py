@@ -1,15 +1,21 @@
-"""The stages: flags in, one path out."""
+"""The commands of the stages, and `run`."""
 
 import inspect
 import json
+import shlex
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from swgctl.cli.app import app
+from swgctl.cli.app import app, command
+from swgctl.cli.layout import METHODS, STAGES
 from swgctl.cli.options import (
+    DENSITIES,
+    LOSSES,
+    SELECTS,
+    Assignments,
     Batch,
     ClipActions,
     Device,
@@ -27,95 +33,133 @@ from swgctl.cli.options import (
     Rho,
     Sampler,
     Seeds,
-    Set,
     Steps,
     StoreOption,
     TaskArgument,
     TaskOption,
+    Temperature,
     Until,
     Weight,
+    choices,
+    complete_tasks,
+    completing,
 )
 from swgctl.errors import UsageError
 
+Number = TypeVar("Number", int, float)
 
-def stage(name: str, after: Callable[[list], None] | None = None):
-    """Makes a command of a function that says what is special to its stage, as arguments of `stages.run_stage`.
 
-    The options that all stages share are added to the function's own; what the stage made is one line on stdout.
+def stage(
+    name: str, examples: str = "", section: str = STAGES, after: Callable[[list], None] | None = None
+) -> Callable[[Callable[..., Any]], Any]:
+    """Make a command of a function that returns its stage's arguments of `stages.run_stage`, or a list of such.
+
+    The command has the function's options and those that all stages share; it prints the path of each artifact.
     after  is called with the results at the end
     """
 
-    def command(function):
+    def decorate(function: Callable[..., Any]) -> Any:
         def run(
             recipe: Recipe = None,
-            set: Set = (),
+            assignments: Assignments = None,
             store: StoreOption = None,
             device: Device = "auto",
             mode: Mode = "auto",
             force: Force = False,
             no_wait: NoWait = False,
             as_json: Json = False,
-            **own,
+            **options: Any,
         ) -> None:
             from swgctl import stages
 
-            common = {"recipe": recipe, "assignments": tuple(set), "store": store, "device": device}
-            common |= {"mode": mode, "force": force, "wait": not no_wait}
-            asked, results = function(**own), []
-            for one in asked if isinstance(asked, list) else [asked]:
-                arguments = one | common
-                results.append(stages.run_all(**arguments) if name == "run" else stages.run_stage(name, **arguments))
-                stages.show(results[-1].artifact)
+            shared: dict[str, Any] = {"recipe": recipe, "assignments": tuple(assignments or ()), "store": store}
+            shared |= {"device": device, "mode": mode, "force": force, "wait": not no_wait}
+            requests, results = function(**options), []
+            for request in requests if isinstance(requests, list) else [requests]:
+                arguments = request | shared
+                result = stages.run_all(**arguments) if name == "run" else stages.run_stage(name, **arguments)
+                results.append(result)
+                stages.show(result.artifact)
                 # never through Rich, which cuts lines
-                print(json.dumps(results[-1].to_json()) if as_json else results[-1].artifact.path, flush=True)
+                print(json.dumps(result.to_json()) if as_json else result.artifact.path, flush=True)
             if after:
                 after(results)
 
-        shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        run.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *shared])
+        shared_parameters = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        own_parameters = inspect.signature(function).parameters.values()
+        run.__signature__ = inspect.Signature([*own_parameters, *shared_parameters])  # type: ignore[attr-defined]
         run.__doc__ = function.__doc__
-        return app.command(name)(run)
+        return command(app, name, section, examples)(run)
 
-    return command
+    return decorate
 
 
-def numbers(texts: list[str] | None, kind: type, option: str) -> list | None:
-    """["0,5", "10"] -> [0, 5, 10], or None.  Raises UsageError."""
+def numbers(texts: list[str] | None, kind: type[Number], usage: str) -> list[Number] | None:
+    """["0,5", "10"] -> [0, 5, 10], or None.
+
+    usage  the command up to the option, "swgctl eval --rho", which an error quotes
+    Raises UsageError.
+    """
+    if not texts:
+        return None
     try:
-        return [kind(part) for text in texts for part in text.split(",")] if texts else None
+        return [kind(part) for text in texts for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{option} 1,8") from None
+        option = usage.rpartition(" ")[2]
+        raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{usage} 1,8") from None
 
 
-@stage("critic")
+@stage(
+    "critic",
+    """
+    swgctl critic demo
+    swgctl critic hopper-medium-v2 --seeds 0-4 --tau 0.7
+    swgctl critic my-data.hdf5 --env Pendulum-v1 --steps 10000
+    """,
+)
 def critic(
     task: TaskArgument,
     env: Env = None,
     seeds: Seeds = None,
-    tau: Annotated[float | None, typer.Option(help="Expectile of V.")] = None,
-    loss: Annotated[str | None, typer.Option(help="V's loss: expectile, quantile or linex.")] = None,
+    tau: Annotated[float | None, typer.Option(metavar="TAU", help="Expectile or quantile of V, in (0, 1).")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(metavar=choices(LOSSES), help="Loss of V.", autocompletion=completing(LOSSES)),
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     lr: LearningRate = None,
     clip_actions: ClipActions = None,
 ) -> dict:
-    """Learn Q and V in-sample."""
+    """Train a critic: Q and V by in-sample learning."""
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
 
 
-@stage("augment")
+@stage(
+    "augment",
+    """
+    swgctl augment
+    swgctl augment --task demo --weight exponential --set augment.beta=3
+    """,
+)
 def augment(weight: Weight = None, source: From = None, task: TaskOption = None) -> dict:
-    """Turn the critic's advantages into weights, one for every row of the data."""
+    """Weight every row of the data by the critic's advantage."""
     return {"source": source, "task": task, "flags": {"weight": weight}}
 
 
-@stage("diffuse")
+@stage(
+    "diffuse",
+    """
+    swgctl diffuse
+    swgctl diffuse --task demo --width 128 --steps 30000
+    """,
+)
 def diffuse(
     steps: Steps = None,
     batch: Batch = None,
     lr: LearningRate = None,
-    width: Annotated[int | None, typer.Option(help="Units of a block.")] = None,
+    width: Annotated[int | None, typer.Option(metavar="N", help="Units in each block of the network.")] = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
@@ -124,27 +168,44 @@ def diffuse(
     return {"source": source, "task": task, "flags": flags}
 
 
-@stage("eval")
+@stage(
+    "eval",
+    """
+    swgctl eval --rho 0,5,10 --resample 1,8
+    swgctl eval --task demo --sampler ddim --temperature 0
+    """,
+)
 def evaluate(
     rho: Rho = None,
     resample: Resample = None,
     episodes: Episodes = None,
-    temperature: Annotated[
-        list[str] | None, typer.Option(metavar="T[,T...]", help="Scales of the sampling noise; 0 is deterministic.")
-    ] = None,
+    temperature: Temperature = None,
     sampler: Sampler = None,
-    select: Annotated[str | None, typer.Option(help="Whose weight ranks candidates: critic or self.")] = None,
-    critic: Annotated[str | None, typer.Option(help="REF of another critic to rank candidates by.")] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar=choices(SELECTS),
+            help="Rank candidates by the critic's weight, or by the policy's own.",
+            autocompletion=completing(SELECTS),
+        ),
+    ] = None,
+    critic: Annotated[
+        str | None, typer.Option(metavar="REF", help="Critic to rank candidates by. [default: the policy's own]")
+    ] = None,
     method: Method = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
-    """Roll out the policy, guided by its own weight, in all cells of rho x M at once."""
+    """Roll out the guided policy and score it.
+
+    Every rho is combined with every M and every temperature, and all run at
+    once. At temperature 0 candidates are equal, so M = 1 is all there is.
+    """
     flags = {
-        "rho": numbers(rho, float, "--rho"),
-        "resample": numbers(resample, int, "--resample"),
+        "rho": numbers(rho, float, "swgctl eval --rho"),
+        "resample": numbers(resample, int, "swgctl eval --resample"),
         "episodes": episodes,
-        "temperature": numbers(temperature, float, "--temperature"),
+        "temperature": numbers(temperature, float, "swgctl eval --temperature"),
         "sampler": sampler,
         "select": select,
         "method": method,
@@ -152,7 +213,15 @@ def evaluate(
     return {"source": source, "task": task, "critic": critic, "flags": flags}
 
 
-@stage("run")
+@stage(
+    "run",
+    """
+    swgctl run demo
+    swgctl run hopper-medium-v2 --seeds 0-4 --rho 0,5,15 --resample 1,8
+    swgctl run my-data.hdf5 --env Pendulum-v1 --set critic.steps=10000
+    """,
+    section=METHODS,
+)
 def run(
     task: TaskArgument,
     env: Env = None,
@@ -160,18 +229,24 @@ def run(
     weight: Weight = None,
     rho: Rho = None,
     resample: Resample = None,
+    temperature: Temperature = None,
     episodes: Episodes = None,
     clip_actions: ClipActions = None,
     method: Method = None,
     until: Until = None,
 ) -> dict:
-    """All four stages, or the first ones; prints the path of the last, which `swgctl tree` leads back from."""
+    """Run all stages of a method, from a task to its scores.
+
+    Prints the path of the last artifact; `swgctl tree` shows the others.
+    """
+    usage = f"swgctl run {shlex.quote(task)}"
     flags = {
         "critic": {"clip_actions": clip_actions},
         "augment": {"weight": weight},
         "eval": {
-            "rho": numbers(rho, float, "--rho"),
-            "resample": numbers(resample, int, "--resample"),
+            "rho": numbers(rho, float, f"{usage} --rho"),
+            "resample": numbers(resample, int, f"{usage} --resample"),
+            "temperature": numbers(temperature, float, f"{usage} --temperature"),
             "episodes": episodes,
             "method": method,
         },
@@ -179,8 +254,8 @@ def run(
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
 
 
-def _one_picture(results: list) -> None:
-    """Of several toys all, side by side."""
+def _draw_all(results: list) -> None:
+    """Draw several toys in one picture, side by side."""
     if len(results) > 1:
         from swgctl.console import say
         from swgctl.plots.toys import all_toys
@@ -189,43 +264,61 @@ def _one_picture(results: list) -> None:
         say(f"all in one picture: {all_toys(toys[0].store, toys)}")
 
 
-@stage("toy", after=_one_picture)
+@stage(
+    "toy",
+    """
+    swgctl toy 8gaussians --beta 0,5,20
+    swgctl toy all --seeds 0-2
+    """,
+    after=_draw_all,
+)
 def toy(
     density: Annotated[
-        str, typer.Argument(help="8gaussians, 2spirals, swissroll, rings, moons, checkerboard, or all.")
+        str,
+        typer.Argument(help=f"{', '.join(DENSITIES)}, or all.", autocompletion=completing((*DENSITIES, "all"))),
     ],
     seeds: Seeds = None,
-    beta: Annotated[list[str] | None, typer.Option(help="Inverse temperatures that are sampled: 0,1,5.")] = None,
-    rho: Annotated[float | None, typer.Option(help="Guidance scale; 1 is the target itself.")] = None,
+    beta: Annotated[
+        list[str] | None, typer.Option(metavar="BETA[,BETA...]", help="Inverse temperatures to sample at.")
+    ] = None,
+    rho: Annotated[
+        float | None, typer.Option(metavar="RHO", help="Guidance scale; 1 samples the weighted density itself.")
+    ] = None,
     steps: Steps = None,
-    samples: Annotated[int | None, typer.Option(help="Samples for each beta.")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Samples for each beta.")] = None,
     sampler: Sampler = None,
 ) -> list[dict]:
-    """Learn a 2-D density with an energy, and sample from it by guidance: the paper's toy experiments.
+    """Learn a 2-D density and sample it under guidance.
 
-    Prints how far the samples are from the ground truth, beside the same distance between two ground truths, and
-    what no guidance and exact reweighting reach. The artifact has the picture.
+    These are the toy experiments of the paper: a density with an energy, sampled at several inverse temperatures.
+    Shows how far the samples are from the ground truth, next to the distance between two ground truths, and what no
+    guidance and exact reweighting reach. The artifact has the picture.
     """
     from swgctl.stages.toy import NAMES
 
-    flags = {"beta": numbers(beta, float, "--beta"), "rho": rho, "steps": steps, "samples": samples, "sampler": sampler}
-    wanted = NAMES if density == "all" else [density]
-    return [{"task": name, "seeds": seeds, "flags": flags} for name in wanted]
+    betas = numbers(beta, float, f"swgctl toy {shlex.quote(density)} --beta")
+    flags = {"beta": betas, "rho": rho, "steps": steps, "samples": samples, "sampler": sampler}
+    names = NAMES if density == "all" else [density]
+    return [{"task": name, "seeds": seeds, "flags": flags} for name in names]
 
 
 def _plugged(name: str) -> None:
-    """The command of a stage that another package brings: its settings by --set."""
+    """Add the command of a stage that another package brings; its settings are given by --set."""
 
-    @stage(name)
     def plugged(
-        task: Annotated[str | None, typer.Argument(help="A task, of a stage that starts from one.")] = None,
+        task: Annotated[
+            str | None,
+            typer.Argument(help="A task, for a stage that starts from one.", autocompletion=complete_tasks),
+        ] = None,
         env: Env = None,
         seeds: Seeds = None,
         source: From = None,
-        of_task: TaskOption = None,
+        input_task: TaskOption = None,
     ) -> dict:
-        """A stage of a plugin; its settings are given by --set."""
-        return {"task": task or of_task, "environment": env, "seeds": seeds, "source": source}
+        return {"task": task or input_task, "environment": env, "seeds": seeds, "source": source}
+
+    plugged.__doc__ = f"Run the stage {name} of a plugin.\n\nIts settings are given by --set {name}.NAME=VALUE."
+    stage(name)(plugged)
 
 
 for _point in entry_points(group="swgctl.stages"):

@@ -1,4 +1,4 @@
-"""What stages and methods there are, what each can be set to, and how the layers of a configuration merge."""
+"""Stages, methods and their settings, and the merging of a configuration's layers."""
 
 from swgctl.config.merge import Resolved, merge, resolve
 from swgctl.config.method import Method, methods

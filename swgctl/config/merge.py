@@ -1,4 +1,4 @@
-"""How the layers of a configuration merge: defaults < recipe < --recipe FILE < --set < named flag."""
+"""Merging of a configuration's layers: defaults < recipe < --recipe FILE < --set < named flag."""
 
 import difflib
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from swgctl.tasks import names as task_names
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings of every stage and the seeds, each with where its value comes from (`origin`, by dotted name)."""
+    """Settings of every stage and the seeds; `origin` names the source of every value, by dotted name."""
 
     settings: dict[str, Settings]
     seeds: list[int]
@@ -34,7 +34,7 @@ class Resolved:
         return self.settings[stage]
 
     def of(self, stage: Stage[S]) -> S:
-        """The settings of a stage, typed as its row says."""
+        """The settings of a stage, with the type of its row."""
         settings = self.settings[stage.name]
         assert isinstance(settings, stage.settings)
         return settings
@@ -48,15 +48,15 @@ def resolve(
     assignments: Iterable[str] = (),
     flags: dict[str, Any] | None = None,
 ) -> Resolved:
-    """Merges the layers for a task of a recipe family.
+    """Merge the layers for a task of a recipe family.
 
-    recipe       --recipe: a shipped recipe's name or a file, on top of the family's own
+    recipe       --recipe: a shipped recipe's name or a file, on top of the family's
     assignments  --set: "critic.lr=3e-4"
-    flags        dotted names to values; None is not given
+    flags        values by dotted name; None: not given
     Raises UsageError that names all problems at once.
     """
     resolved, problems = merge(task, family, recipe, assignments, flags)
-    if problems:
+    if resolved is None or problems:
         example = task if family == "toy" or task in task_names() else "demo"
         raise UsageError("; ".join(problems), f"swgctl recipe show {example}   # lists every key")
     return resolved
@@ -69,7 +69,7 @@ def merge(
     assignments: Iterable[str] = (),
     flags: dict[str, Any] | None = None,
 ) -> tuple[Resolved | None, list[str]]:
-    """As `resolve`, with what is wrong as lines.  Raises UsageError where something cannot even be read."""
+    """Merge like `resolve`, with problems as lines.  Raises UsageError for a layer that cannot be read."""
     layers = [(f"recipe {family}", read_recipe(recipe_path(family)))] if family in recipe_names() else []
     if recipe:
         layers.append((f"--recipe {recipe}", read_recipe(recipe_path(recipe))))
@@ -101,13 +101,15 @@ def _leaves(section: dict) -> Iterable[tuple[str, Any]]:
 
 
 def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list[str]]:
-    problems, settings, origin = [], {}, {}
-    known = ["seeds", *(f"{stage}.{name}" for stage, row in stages().items() for name in row.settings.model_fields)]
+    problems: list[str] = []
+    settings: dict[str, Settings] = {}
+    origin: dict[str, str] = {}
+    names = ["seeds", *(f"{stage}.{name}" for stage, row in stages().items() for name in row.settings.model_fields)]
     for name, (_, where) in values.items():
-        if name not in known:
-            problems.append(f"unknown key '{name}'{_nearest_setting(name, known)} ({where})")
+        if name not in names:
+            problems.append(f"unknown key '{name}'{_nearest_setting(name, names)} ({where})")
     for stage, row in stages().items():
-        given = {k.split(".", 1)[1]: v for k, (v, _) in values.items() if k in known and k.startswith(f"{stage}.")}
+        given = {k.split(".", 1)[1]: v for k, (v, _) in values.items() if k in names and k.startswith(f"{stage}.")}
         try:
             settings[stage] = row.settings.model_validate(given)
         except ValidationError as error:
@@ -128,8 +130,8 @@ def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list
     return Resolved(settings, members, origin), []
 
 
-def _nearest_setting(name: str, known: list[str]) -> str:
-    """The nearest full name, or the setting of that bare name in another stage."""
-    same = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
-    match = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def _nearest_setting(name: str, names: list[str]) -> str:
+    """Hint at the nearest full name, or at the setting of the same bare name in another stage."""
+    same = [k for k in names if k.rpartition(".")[2] == name.rpartition(".")[2]]
+    match = same or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""

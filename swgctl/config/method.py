@@ -1,4 +1,4 @@
-"""The table of methods: a guidance, what reports call it, and the stages that it needs."""
+"""The table of methods: a guidance, its names in reports, and the stages that it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ UNGUIDED = "behaviour model"
 class Method:
     """A row of the table.
 
-    label      what reports call a guided policy; resampled: one that chooses among several candidates
-    guidance   "module:function": from the scales rho (B, 1), and the options by name, to a `diffusion.Guidance`
-    options    the settings of `eval` that it takes
-    statistics what it counts, for each candidate, as attributes (..., B) beside `calls`: columns of episodes.csv
-    scale      the letter of the guidance's scale
+    label      a guided policy's name in reports; resampled: its name if it chooses among several candidates
+    guidance   "module:function": maps the scales rho (B, 1), and the options by name, to a `diffusion.Counting`
+    options    settings of `eval` that the guidance takes
+    statistics counts for each candidate, attributes (..., B) of the guidance beside `calls`: columns of episodes.csv
+    scale      letter of the guidance's scale
     stages     the chain that `swgctl run` builds; the last one is the evaluation
     """
 
@@ -31,10 +31,10 @@ class Method:
     stages: tuple[str, ...] = ("critic", "augment", "diffuse", "eval")
 
     def policy(self, cell: Mapping[str, float]) -> str:
-        """What reports call the policy of a cell."""
+        """Name of a cell's policy in reports."""
         several = cell["candidates"] > 1
         if cell["rho"] == 0:
-            return UNGUIDED + (", resampled" if several else "")
+            return f"{UNGUIDED}, resampled" if several else UNGUIDED
         return self.resampled if several else self.label
 
 
@@ -45,5 +45,5 @@ SHIPPED = {row.name: row for row in (SWG,)}
 
 @cache
 def methods() -> dict[str, Method]:
-    """All methods by name, those of plugins after the shipped ones."""
+    """All methods by name, plugins' after the shipped ones."""
     return plugins.extend(SHIPPED, plugins.METHODS, Method)

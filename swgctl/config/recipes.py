@@ -1,4 +1,4 @@
-"""Recipes: YAML without its traps, shipped ones by name, and the shape of a recipe."""
+"""Recipes: safe YAML, shipped recipes by name, and the shape of a recipe."""
 
 import re
 from collections.abc import Hashable
@@ -15,19 +15,19 @@ from swgctl.tasks.registry import plugged
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its traps: 3e-4 is a number; 010, 1:30 and dates are none; a key that comes twice is an error."""
+    """YAML without its traps: 3e-4 is a number; 010, 1:30 and dates stay text; a repeated key is an error."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as the parent has it
-        first: [(tag, form) for tag, form in known if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    yaml_implicit_resolvers = {  # noqa: RUF012 - a class attribute in the parent, too
+        first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # refused below
+                continue  # the parent refuses it
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' comes twice (line {line})")
@@ -46,7 +46,7 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][\d_]*)$"), list("-+0123456789"))
 
 
-@cache  # the same recipe is read for every run of a plan
+@cache  # a plan reads the same recipe for every run
 def read_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
@@ -60,7 +60,7 @@ def recipes_folder() -> Path:
 
 
 def _recipes() -> dict[str, Path]:
-    """The shipped recipes by name, and those of plugins."""
+    """Paths of the recipes by name, plugins' and shipped ones."""
     files = [*(path for family in plugged() for path in family.recipes), *recipes_folder().glob("*.yaml")]
     return {path.stem: path for path in files}
 
@@ -70,7 +70,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """A shipped recipe by name, or a file.  Raises UsageError."""
+    """Path of a shipped recipe by name, or of a file.  Raises UsageError."""
     if path := _recipes().get(name):
         return path
     if (path := Path(name)).is_file():
@@ -79,36 +79,36 @@ def recipe_path(name: str) -> Path:
 
 
 def read_recipe(path: Path) -> dict:
-    """A recipe as a nested dict; what is inside is checked when it is resolved.  Raises UsageError."""
+    """Read a recipe as a nested dict; its contents are checked by `resolve`.  Raises UsageError."""
     try:
         content = read_yaml(path.read_text(), str(path)) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}", "swgctl recipe show demo") from None
     if not isinstance(content, dict):
-        raise UsageError(f"{path} is no recipe: it has no sections", "swgctl recipe show demo")
+        raise UsageError(f"{path} has no recipe sections", "swgctl recipe show demo")
     return content
 
 
 def task_sections(content: dict) -> dict:
-    """What a recipe says of single tasks, by name."""
+    """Sections of a recipe for single tasks, by name."""
     tasks = content.get("tasks")
     return tasks if isinstance(tasks, dict) else {}
 
 
 def misplaced(content: dict) -> list[str]:
-    """What is wrong with the shape of a recipe."""
+    """Problems with the shape of a recipe, one a line."""
     problems = _unknown(content, {"about", "seeds", "tasks", *stages()}, "")
     for task, section in task_sections(content).items():
         problems += _unknown(section or {}, {"seeds", *stages()}, f"tasks.{task}.")
     return problems
 
 
-def _unknown(section: dict, known: set[str], prefix: str) -> list[str]:
+def _unknown(section: dict, allowed: set[str], prefix: str) -> list[str]:
     if not isinstance(section, dict):
         return [f"'{prefix.rstrip('.')}' must be a section"]
-    problems = [f"unknown key '{prefix}{k}'{nearest(str(k), known)}" for k in section if k not in known]
+    problems = [f"unknown key '{prefix}{k}'{nearest(str(k), allowed)}" for k in section if k not in allowed]
     return problems + [
         f"'{prefix}{k}' must be a section"
         for k in ("tasks", *stages())
-        if k in section and k in known and not isinstance(section[k] or {}, dict)
+        if k in section and k in allowed and not isinstance(section[k] or {}, dict)
     ]

@@ -1,12 +1,12 @@
-"""The table of stages: what each is called, can be set to and starts from.
+"""The table of stages: their names, settings and inputs.
 
 A stage is a row here and a module, `swgctl.stages.NAME` or the one that the row names, with
 
-    prepare(task, settings, seeds, inputs) -> Job   its key is known then, and nothing is built
+    prepare(task, settings, seeds, inputs) -> Job   determines the key; builds nothing
     build(job, directory, work) -> dict             writes the artifact's files; returns its metrics
-    task_of(argument, environment) -> Task          optional, of a stage without inputs; else `swgctl.tasks.get`
-    check(task, settings)                           optional: raises what cannot be, before a run builds anything
-    show(artifact)                                  optional: the table that people see when it is done
+    task_of(argument, environment) -> Task          optional, for a stage without inputs; default: `swgctl.tasks.get`
+    check(task, settings)                           optional: raises for bad settings before a run builds anything
+    show(artifact)                                  optional: prints the table that people see at the end
 """
 
 from collections.abc import Callable, Mapping
@@ -31,13 +31,13 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Input:
-    """A role that other stages' artifacts fill.
+    """A role that artifacts of other stages fill.
 
-    stages   whose artifacts fit
-    primary  `--from REF` names it; the stage takes over its task and its seeds, and its lineage fills the other roles
-    many     takes several: the second is `ROLE.2` in the record
-    when     whether the stage's settings call for it
-    apart    the name of its settings in reports where it is not in the primary input's lineage; "": the role's
+    stages   the stages whose artifacts fit
+    primary  named by `--from REF`; gives the stage its task and seeds, and its lineage fills the other roles
+    many     takes several artifacts: the second is `ROLE.2` in the record
+    when     settings -> whether they need this input
+    apart    prefix of its settings in reports if it is outside of the primary input's lineage; "": the role's name
     """
 
     stages: tuple[str, ...]
@@ -51,10 +51,10 @@ class Input:
 class Stage(Generic[S]):
     """A row of the table.
 
-    noun      an artifact of it, with its article
-    revision  of what the stage means; part of every key, raised when the same settings would give something else
-    inputs    by role; a role keeps its name, which is part of keys
-    module    where it is prepared and built; "": swgctl.stages.NAME
+    noun      name of its artifacts, with the article
+    revision  part of every key; raised when the same settings would give another result
+    inputs    by role; roles keep their names, which are part of keys
+    module    its module; "": swgctl.stages.NAME
     """
 
     name: str
@@ -95,18 +95,18 @@ SHIPPED: dict[str, Stage] = {row.name: row for row in (CRITIC, AUGMENT, DIFFUSE,
 
 @cache
 def stages() -> dict[str, Stage]:
-    """All stages by name, those of plugins after the shipped ones."""
+    """All stages by name, plugins' after the shipped ones."""
     return plugins.extend(SHIPPED, plugins.STAGES, Stage)
 
 
 def stage_named(name: str) -> Stage:
-    """Raises UsageError for an unknown name."""
+    """The stage of a name.  Raises UsageError for an unknown one."""
     if name not in stages():
         raise UsageError(f"unknown stage '{name}'{nearest(name, stages())}", f"one of {', '.join(stages())}")
     return stages()[name]
 
 
 def a(name: str) -> str:
-    """An artifact of a stage, with its article."""
+    """Noun for a stage's artifacts, with its article."""
     row = stages().get(name)
     return row.noun if row else f"an artifact of the unknown stage '{name}'"

@@ -1,4 +1,4 @@
-"""The exact denoiser of a finite set of points: guidance and samplers beside closed forms, without any training."""
+"""Exact denoiser of a finite set of points: guidance and samplers against closed forms, without training."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from swgctl.diffusion.schedule import Schedule
 
 
 class Exact:
-    """Of the distribution that gives each of the points (N, D), z = [a, w], its share of `mass` (N,); None: all alike.
+    """Exact denoiser of a discrete distribution: point i of (N, D), z = [a, w], has probability mass[i] / sum(mass).
 
     z_k = alpha z_0 + sigma eps makes the posterior of z_0 a softmax over the points.  So E[z_0 | z_k], and with it
     eps = (z_k - alpha E[z_0 | z_k]) / sigma, the global minimum of the diffusion loss (SWG, equation 9), is a sum.
+    `mass` (N,); None: uniform.
     """
 
     def __init__(self, points: Tensor, schedule: Schedule, mass: Tensor | None = None):
@@ -23,11 +24,11 @@ class Exact:
         self.points, self.schedule, self.mass = points, schedule, mass / mass.sum()
 
     def tilted(self, rho: float = 1.0) -> "Exact":
-        """Of p(z) ~ q(z) w^rho (SWG, equation 8): what guided samples are held against; its `mass` is their target."""
+        """Exact denoiser of p(z) ~ q(z) w^rho (SWG, equation 8), whose `mass` is the target of guided samples."""
         return Exact(self.points, self.schedule, self.mass * self.points[:, -1] ** rho)
 
     def posterior(self, z: Tensor, k: int) -> Tensor:
-        """p(point | z_k), (..., N), for z (..., D)."""
+        """Posterior p(point | z_k), (..., N), for z (..., D)."""
         alpha, sigma = self.schedule.at(k)
         distance = (z.unsqueeze(-2) - alpha * self.points).square().sum(-1)
         return torch.softmax(self.mass.log() - distance / (2 * sigma**2), -1)
@@ -45,7 +46,7 @@ def ring(beta: float, modes: int = 8) -> Tensor:
 
 
 def shares(actions: Tensor, points: Tensor) -> Tensor:
-    """The share (N,) of actions (B, A) to which each of the points [a, w] (N, A + 1) is the nearest by its action."""
+    """Share (N,) of the actions (B, A) that are nearest to each of the points [a, w] (N, A + 1), by action."""
     nearest = torch.cdist(actions, points[:, :-1]).argmin(-1)
     return torch.bincount(nearest, minlength=len(points)) / len(actions)
 
@@ -56,7 +57,7 @@ def total_variation(p: Tensor, q: Tensor) -> float:
 
 
 def sampling_floor(p: Tensor, n: int) -> float:
-    """The expected total variation between p (N,) and the shares of n independent draws from p itself.
+    """Expected total variation between p (N,) and the shares of n independent draws from p itself.
 
     Half the sum of the binomials' mean deviations, each 2 v C(n, v) p^v (1 - p)^(n - v + 1) / n with
     v = floor(n p) + 1 (de Moivre, 1730; Diaconis & Zabell, 1991).
@@ -75,21 +76,22 @@ def convergence(
     samples: int = 5_000,
     seed: int = 0,
 ) -> list[dict]:
-    """How far self-weighted samples of the ring lie from their target q w, with no error but the sampler's.
+    """Error of self-weighted samples of the ring against their target q w, with the sampler as its only source.
 
     One row a cell: schedule, sampler, K, then
-    total_variation  of the shares of the eight modes;
-    floor            the same of as many exact draws, expected;
-    distance         of actions from their modes, root mean square, which total variation cannot see; the modes
-                     themselves lie 0.77 apart.
+    total_variation  between the shares of the eight modes and the target;
+    floor            its expectation for as many exact draws;
+    distance         root mean square distance of actions from their nearest modes, to which total variation is blind;
+                     the modes themselves lie 0.77 apart.
 
-    Every walk starts from N(0, I) and not from p_{K-1}, which is a little different where the schedule keeps some of
-    the data (alpha_{K-1} = 0.08 on vp).  What noise forgets, the deterministic samplers carry to the end: more steps
-    do not lower it.
+    Every walk starts from N(0, I) instead of p_{K-1}, which differs slightly where the schedule keeps some of the data
+    (alpha_{K-1} = 0.08 on vp).  Sampling noise forgets this error; the deterministic samplers carry it to the end, and
+    more steps do not lower it.
 
-    `schedules` are names of Schedule's constructors.  Raises ValueError for an unknown sampler and for K < 2.
+    `schedules` names constructors of Schedule.  Raises ValueError for an unknown sampler and for K < 2.
     """
-    points, rows = ring(beta), []
+    points = ring(beta)
+    rows: list[dict] = []
     for schedule in schedules:
         for K in steps:
             exact = Exact(points, getattr(Schedule, schedule)(K))

@@ -1,18 +1,18 @@
-"""From noise to a sample: the reverse walk z_K .. z_0."""
+"""Samplers: the reverse walk from noise to a sample, z_K .. z_0."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from swgctl.diffusion.guidance import Guidance
+from swgctl.diffusion.guidance import Denoise, Guidance
 from swgctl.diffusion.schedule import Schedule
 
-Denoise = Callable[[Tensor, int], Tensor]
 Noise = Callable[[tuple[int, ...]], Tensor]
+Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
-@torch.inference_mode(False)  # guidance is a gradient, also where the caller wants none
+@torch.inference_mode(False)  # guidance needs a gradient even where the caller disables them
 @torch.no_grad()
 def sample(
     denoise: Denoise,
@@ -26,30 +26,23 @@ def sample(
     generator: torch.Generator | Noise,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Samples z_0 of `shape` (..., D), where `denoise(z_k, k) -> eps` predicts the noise (SWG, Algorithm 2).
+    """Sample z_0 of `shape` (..., D), with `denoise(z_k, k) -> eps` as the noise predictor (SWG, Algorithm 2).
 
-    guidance     turns the predicted noise into the guided one; None samples from the data's own distribution.
-    sampler      a name in SAMPLERS.  "ddpm" takes noise at every step and forgets what a learnt denoiser gets wrong
-                 where alpha is small; the others, which are deterministic, need fewer steps and better denoisers.
+    guidance     turns the predicted noise into the guided one; None samples from the data's distribution.
+    sampler      a name in SAMPLERS.  "ddpm" adds noise at every step and so forgets a learnt denoiser's errors at small
+                 alpha; the others are deterministic: they need fewer steps and better denoisers.
     temperature  scales every draw of noise, the first included; 0 is deterministic and starts from zero.  A number,
                  or a tensor broadcastable to `shape`, such as one temperature a row.
-    bounds       (low, high), each broadcastable to `shape`: where every predicted z_0 is clipped to.
-    generator    a torch.Generator, or any function from a shape to standard normal noise, which is then called once
-                 for the start and, where the sampler adds noise, once per noisy step, in the order of the walk.
+    bounds       (low, high), each broadcastable to `shape`, to which every predicted z_0 is clipped.
+    generator    a torch.Generator, or any function from a shape to standard normal noise, called once for the start
+                 and, where the sampler adds noise, once per noisy step, in the order of the walk.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler '{sampler}', know {', '.join(SAMPLERS)}")
-    if isinstance(generator, torch.Generator):
-        source = generator
-
-        def noise(shape):
-            return torch.randn(shape, generator=source, device=source.device, dtype=dtype)
-
-    else:
-        noise = generator
+    noise = _standard_normal(generator, dtype) if isinstance(generator, torch.Generator) else generator
 
     def predict(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The guided noise at step k and the data that it points to, (z_k - sigma_k eps) / alpha_k."""
+        """The guided noise eps at step k, and the z_0 that it implies, (z_k - sigma_k eps) / alpha_k."""
         alpha, sigma = schedule.at(k)
         eps = guidance(denoise, z, k, alpha, sigma) if guidance else denoise(z, k)
         z0 = (z - sigma * eps) / alpha
@@ -61,7 +54,16 @@ def sample(
     return SAMPLERS[sampler](predict, schedule, shape, temperature, noise)
 
 
-def ddpm(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
+def _standard_normal(generator: torch.Generator, dtype: torch.dtype) -> Noise:
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    return noise
+
+
+def ddpm(
+    predict: Predict, schedule: Schedule, shape: tuple[int, ...], temperature: float | Tensor, noise: Noise
+) -> Tensor:
     """Ancestral sampling with variance beta_k (Ho et al., 2020, Algorithm 2)."""
     step_alpha, noisy = schedule.step_alpha.tolist(), bool(torch.as_tensor(temperature).any())
     z = temperature * noise(shape)
@@ -74,10 +76,12 @@ def ddpm(predict, schedule: Schedule, shape, temperature: float | Tensor, noise:
     return z
 
 
-def ddim(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
-    """z_{k-1} = alpha_{k-1} z_0 + sigma_{k-1} eps, deterministic (J. Song et al., 2021, equation 12 with eta = 0).
+def ddim(
+    predict: Predict, schedule: Schedule, shape: tuple[int, ...], temperature: float | Tensor, noise: Noise
+) -> Tensor:
+    """DDIM, deterministic: z_{k-1} = alpha_{k-1} z_0 + sigma_{k-1} eps (J. Song et al., 2021, equation 12, eta = 0).
 
-    The last step ends on the predicted z_0 itself: the data is alpha = 1, sigma = 0.
+    The last step returns the predicted z_0 itself: the data is at alpha = 1, sigma = 0.
     """
     z = temperature * noise(shape)
     for k in reversed(range(len(schedule))):
@@ -87,18 +91,21 @@ def ddim(predict, schedule: Schedule, shape, temperature: float | Tensor, noise:
     return z
 
 
-def dpm_solver_pp(predict, schedule: Schedule, shape, temperature: float | Tensor, noise: Noise) -> Tensor:
+def dpm_solver_pp(
+    predict: Predict, schedule: Schedule, shape: tuple[int, ...], temperature: float | Tensor, noise: Noise
+) -> Tensor:
     """DPM-Solver++(2M), deterministic and of second order (Lu et al., 2022, Algorithm 2).
 
     With lambda = log(alpha / sigma), h = lambda_{k-1} - lambda_k and D = z_0 extrapolated, linearly in lambda, to the
     middle of the step: z_{k-1} = sigma_{k-1} / sigma_k z_k - alpha_{k-1} (e^-h - 1) D, which is DDIM's step towards D.
 
-    Two steps are of first order, D = z_0: the first, before which nothing was predicted, and the last, where sigma = 0
-    makes h infinite.  So what comes out is a prediction, within its bounds, and never an extrapolation.  Nowhere on vp
-    and cosine does the extrapolation go further than 0.83 of the last change of z_0, so nothing else is held back.
+    Two steps are of first order, D = z_0: the first, which has no earlier prediction, and the last, where sigma = 0
+    makes h infinite.  So the result is a prediction, within its bounds, and never an extrapolation.  On vp and cosine
+    the extrapolation is at most 0.83 of the last change of z_0, so it needs no other limit.
     """
     log_snr = (schedule.alpha / schedule.sigma).log().tolist()
-    z, before = temperature * noise(shape), None
+    z = temperature * noise(shape)
+    before = z  # z_0 of the step before; not read at the first step
     for k in reversed(range(len(schedule))):
         _, z0 = predict(z, k)
         D = z0

@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the data and how much noise a step holds."""
+"""Noise schedules: the share of data and of noise at each step."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Schedule:
-    """alpha_k and sigma_k of z_k = alpha_k z_0 + sigma_k eps, k = 0 .. K-1 (SWG, section 2.2).
+    """The alpha_k and sigma_k of z_k = alpha_k z_0 + sigma_k eps, k = 0 .. K-1 (SWG, section 2.2).
 
-    `alpha` and `sigma` are float64 tensors (K,) with alpha_k^2 + sigma_k^2 = 1.  alpha_k is the paper's: the root of
-    what DDPM calls alpha-bar.  Index 0 is the least noisy step; the data itself lies one step below it.
+    `alpha` and `sigma` are float64 tensors (K,) with alpha_k^2 + sigma_k^2 = 1.  alpha_k is the paper's, the root of
+    DDPM's alpha-bar.  Index 0 is the least noisy step; the data itself lies one step below it.
     """
 
     alpha: Tensor
@@ -40,7 +40,7 @@ class Schedule:
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> "Schedule":
-        """From DDPM's variances beta_k (K,): alpha_k^2 is the running product of 1 - beta."""
+        """Schedule from DDPM's variances beta_k (K,): alpha_k^2 is the running product of 1 - beta."""
         alpha_bar = torch.cumprod(1 - betas.double(), 0)
         return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 

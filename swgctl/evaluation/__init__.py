@@ -1,1 +1,1 @@
-"""From roll-outs to numbers: episodes, cells, pooled groups, averages over families."""
+"""Evaluation: roll-outs, scores of cells, pooled groups, averages over families."""

@@ -1,8 +1,8 @@
-"""Evaluations brought together by task and protocol: which seeds may be pooled.
+"""Evaluations grouped by task and protocol, so that their seeds may be pooled.
 
-Evaluations of one task and one protocol are a group.  A protocol is everything that an evaluation's numbers come from
-but its seeds and its cells (temperature, M, rho): the settings of all four stages, the environment, the data.  What
-differs in any of that is another group, and groups are never averaged with each other.
+A protocol is everything that determines an evaluation's numbers except its seeds and its cells (temperature, M, rho):
+the settings of all four stages, the environment, the data.  Evaluations of one task and one protocol form a group;
+groups are never averaged with each other.
 """
 
 import csv
@@ -21,77 +21,77 @@ from swgctl.tasks import Task, names, quoted
 
 STATISTICS = ("mean", "ci95", "iqm", "sd")
 CELLS = ("eval.rho", "eval.resample", "eval.temperature")
-WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # columns of episodes.csv; the others are real
+WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # integer columns of episodes.csv
 
 
 def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> list[Artifact]:
-    """The evaluations that REFs name, or all of the store; of a task only, where one is named; oldest first.
+    """The evaluations of REFs, or all of the store, oldest first; of one task only, where one is named.
 
-    Raises InputError where a REF is no evaluation, or none is left.
+    Raises InputError for a REF of another stage, and where no evaluation is left.
     """
-    found = store.resolve_all(refs)
-    for artifact in found:
+    artifacts = store.resolve_all(refs)
+    for artifact in artifacts:
         if artifact.stage != "eval":
             raise InputError(
-                f"{artifact.id} is {a(artifact.stage)}, and a report is made of evaluations",
+                f"{artifact.id} is {a(artifact.stage)}, but a report needs evaluations",
                 f"swgctl eval --from {artifact.id}" if artifact.stage == "diffuse" else "swgctl ls --stage eval",
             )
-    chosen = [one for one in found or store.artifacts("eval", task) if task in (None, one.task)]
-    if found and not chosen:
-        theirs = ", ".join(dict.fromkeys(one.task for one in found))
+    chosen = [one for one in artifacts or store.artifacts("eval", task) if task in (None, one.task)]
+    if artifacts and not chosen:
+        theirs = ", ".join(dict.fromkeys(one.task for one in artifacts))
         raise InputError(f"the REFs are of {theirs}, not of '{task}'", f"leave out --task {task}")
     if not chosen:
-        known = () if task in names() else {path.parent.name for path in store.directories("eval")}
-        of = f" of '{task}'{nearest(task, known)}" if task else ""
-        meant = task and closest(task, known)
-        way = f"--task {meant}" if meant else f"swgctl run {task or 'demo'}   # or name a --store"
-        raise InputError(f"{store.root} has no evaluation{of}", way)
-    distinct = {(one.task, one.key, one.digest): one for one in chosen}  # of one file under two names all but the task
+        evaluated = () if task in names() else {path.parent.name for path in store.directories("eval")}
+        of_task = f" of '{task}'{nearest(task, evaluated)}" if task else ""
+        meant = task and closest(task, evaluated)
+        help = f"--task {meant}" if meant else f"swgctl run {task or 'demo'}   # or name a --store"
+        raise InputError(f"{store.root} has no evaluation{of_task}", help)
+    distinct = {(one.task, one.key, one.digest): one for one in chosen}  # a file under two names is two tasks
     return sorted(distinct.values(), key=lambda one: (one.meta["made"]["at"], one.key))
 
 
 def protocol(evaluation: Artifact) -> dict:
-    """Everything that an evaluation's numbers come from but seeds and cells, by dotted name.
+    """Everything that determines an evaluation's numbers except seeds and cells, by dotted name.
 
-    The settings of what the evaluation descends from by each stage's primary input have their stage's name.  Those of
-    another input, such as a critic that ranks candidates, have the name of its role (`Input.apart`): only what differs
-    from the stage of that name is said.  A parent that is not in the store is named by its key: nothing else is known
-    of it.
+    The settings of the chain of primary inputs are prefixed by their stage.  Those of another input, such as a critic
+    that ranks candidates, are prefixed by its role (`Input.apart`), and only those that differ from the chain's
+    artifact of the same stage are listed.  A parent that is not in the store is named by its key alone.
     """
-    named = {name: value for name, value in _settings(evaluation).items() if name not in CELLS}
-    line, others = {evaluation.stage: evaluation}, []
+    settings = {name: value for name, value in _settings(evaluation).items() if name not in CELLS}
+    chain = {evaluation.stage: evaluation}
+    others: list[tuple[Artifact, str]] = []
     node = evaluation
     while (row := stages().get(node.stage)) and row.primary:
         others += [(node, role) for role in sorted(node.meta["inputs"]) if role != row.primary]
         try:
             node = node.parent(row.primary)
         except InputError:
-            given = node.meta["inputs"][row.primary]
-            return named | {given["stage"]: f"{given['key'][:16]}, which is gone"}
-        line[node.stage] = node
-        named |= _settings(node)
+            record = node.meta["inputs"][row.primary]
+            return settings | {record["stage"]: f"{record['key'][:16]}, which is gone"}
+        chain[node.stage] = node
+        settings |= _settings(node)
     for child, role in others:
-        given = child.meta["inputs"][role]
-        if given["digest"] in (one.digest for one in line.values()):
+        record = child.meta["inputs"][role]
+        if record["digest"] in (one.digest for one in chain.values()):
             continue
         input = stages()[child.stage].inputs.get(role.partition(".")[0])
-        name = (input and input.apart) or role
+        prefix = (input and input.apart) or role
         try:
-            own = _settings(line[given["stage"]], name) if given["stage"] in line else {}
-            named |= {k: v for k, v in _settings(child.parent(role), name).items() if v != own.get(k)}
+            usual = _settings(chain[record["stage"]], prefix) if record["stage"] in chain else {}
+            settings |= {k: v for k, v in _settings(child.parent(role), prefix).items() if v != usual.get(k)}
         except InputError:
-            named[name] = f"{given['key'][:16]}, which is gone"
-    return named | {"data": node.meta["source"]["sha256"]}
+            settings[prefix] = f"{record['key'][:16]}, which is gone"
+    return settings | {"data": node.meta["source"]["sha256"]}
 
 
 def method_of(settings: dict) -> Method:
-    """The method of a protocol; SWG's where no setting says so."""
+    """The method of a protocol; SWG where its settings name none."""
     return methods()[settings.get("eval.method", "swg")]
 
 
-def _settings(artifact: Artifact, name: str | None = None) -> dict:
-    given = artifact.params | {"revision": artifact.meta["revision"]}
-    return {f"{name or artifact.stage}.{key}": value for key, value in given.items()}
+def _settings(artifact: Artifact, prefix: str | None = None) -> dict:
+    params = artifact.params | {"revision": artifact.meta["revision"]}
+    return {f"{prefix or artifact.stage}.{name}": value for name, value in params.items()}
 
 
 def episodes(evaluation: Artifact) -> list[dict]:
@@ -109,11 +109,11 @@ def episodes(evaluation: Artifact) -> list[dict]:
 class Group:
     """Evaluations of one task and one protocol, their seeds pooled.
 
-    number   of the group, in the order of the report
-    rows     (temperature, M, rho, seed) -> the rows of its episodes
-    policies seed -> digest of the policy that was evaluated
-    differs  the settings in which the task's groups are not all alike; empty where it is the only one
-    again    whether a group before it has the same settings: then a seed was evaluated twice, with two results
+    number   position in the report
+    rows     (temperature, M, rho, seed) -> rows of its episodes
+    policies seed -> digest of the evaluated policy
+    differs  settings whose values are not the same in all groups of the task; empty for a single group
+    again    True if an earlier group has the same settings: a seed was evaluated twice, with two results
     """
 
     task: Task
@@ -126,10 +126,10 @@ class Group:
     again: bool = False
 
     def add(self, evaluation: Artifact, rows: dict, policies: dict[int, str]) -> bool:
-        """Takes an evaluation; False where it has another policy or another result for a seed that is here already."""
+        """Add an evaluation; False if it has another policy or another result for a seed of the group."""
         if any(self.policies.get(seed, digest) != digest for seed, digest in policies.items()):
             return False
-        if any(self.rows.get(place, found) != found for place, found in rows.items()):
+        if any(self.rows.get(run, theirs) != theirs for run, theirs in rows.items()):
             return False
         self.evaluations.append(evaluation)
         self.policies |= policies
@@ -142,7 +142,7 @@ class Group:
 
     @property
     def method(self) -> Method:
-        """Whose guidance was evaluated."""
+        """The method whose guidance was evaluated."""
         return method_of(self.settings)
 
     @property
@@ -151,21 +151,21 @@ class Group:
 
     @cached_property
     def cells(self) -> list[dict]:
-        """Every rho that was measured, and the paper's, at every (temperature, M) that was: as `scores.cells`, with
-        `policy`, `paper_rho` (whether it is the paper's) and, where nothing was measured, 0 seeds and None."""
+        """Every measured rho, and the paper's, at every measured (temperature, M): `scores.cells` with `policy` and
+        `paper_rho` (True at the paper's rho) added; a cell without measurements has 0 seeds and None."""
         paper_rho = quoted.guidance_scale(self.task.name)
         scales = {rho for _, _, rho, _ in self.rows} | ({float(paper_rho)} if paper_rho is not None else set())
         measured: dict[tuple, list[dict]] = {}
         for temperature, m, rho, seed in sorted(self.rows):
             measured.setdefault((temperature, m, rho), []).extend(self.rows[temperature, m, rho, seed])
         sampler = self.settings["eval.sampler"]
-        cells = {place: scores.cells(rows, sampler, STATISTICS)[0] for place, rows in measured.items()}
-        missing = dict.fromkeys(next(iter(cells.values()))) | {"seeds": 0}
-        table = []
+        numbers = {place: scores.cells(rows, sampler, STATISTICS)[0] for place, rows in measured.items()}
+        empty = dict.fromkeys(next(iter(numbers.values()))) | {"seeds": 0}
+        cells = []
         for (temperature, m), rho in itertools.product(self.settled, sorted(scales)):
-            cell = cells.get((temperature, m, rho), missing) | {"rho": rho, "candidates": m, "temperature": temperature}
-            table.append(cell | {"policy": self.method.policy(cell), "paper_rho": rho == paper_rho})
-        return table
+            cell = numbers.get((temperature, m, rho), empty) | {"rho": rho, "candidates": m, "temperature": temperature}
+            cells.append(cell | {"policy": self.method.policy(cell), "paper_rho": rho == paper_rho})
+        return cells
 
     @property
     def settled(self) -> list[tuple[float, int]]:
@@ -173,35 +173,33 @@ class Group:
         return sorted({(temperature, m) for temperature, m, _, _ in self.rows})
 
     def cell(self, temperature: float, m: int, rho: float | None) -> dict | None:
-        """A cell that was measured."""
+        """A measured cell; None if there is none."""
         return next((c for c in self.cells if scores.place_of(c) == (temperature, m, rho) and c["seeds"]), None)
 
     def at_paper_rho(self, temperature: float, m: int) -> dict | None:
-        """The cell of the paper's rho, where it was measured."""
+        """The cell at the paper's rho; None if it was not measured."""
         return self.cell(temperature, m, quoted.guidance_scale(self.task.name))
 
     def selected(self, policy: str) -> dict | None:
-        """The best cell of a policy (`Method.policy`), chosen by the very episodes that it is shown with; None where
+        """The best cell of a policy (`Method.policy`), selected on the same episodes that its score comes from; None if
         nothing was measured."""
-        found = [cell for cell in self.cells if cell["policy"] == policy and cell["seeds"]]
-        best = max(found, key=lambda cell: cell[f"{self.measure}_mean"], default=None)
-        return best and {**best, "choices": len(found)}
+        cells = [cell for cell in self.cells if cell["policy"] == policy and cell["seeds"]]
+        best = max(cells, key=lambda cell: cell[f"{self.measure}_mean"], default=None)
+        return best and {**best, "choices": len(cells)}
 
     def choices(self) -> list[dict]:
-        """What was selected online, with one candidate and with several, where there was more than one cell to choose
-        from."""
+        """The cells selected online, with one candidate and with several, if there was more than one to choose from."""
         policies = (self.method.label, self.method.resampled)
         return [best for p in policies if (best := self.selected(p)) and best["choices"] > 1]
 
     def runs(self, cell: dict) -> list[np.ndarray]:
-        """The scores of a cell's episodes, an array for each seed."""
-        place = scores.place_of(cell)
-        found = (self.rows.get((*place, seed)) for seed in self.seeds)
-        return [np.array([row["score"] for row in rows]) for rows in found if rows]
+        """Scores of a cell's episodes, an array for each seed."""
+        by_seed = (self.rows.get((*scores.place_of(cell), seed)) for seed in self.seeds)
+        return [np.array([row["score"] for row in rows]) for rows in by_seed if rows]
 
 
 def gather(evaluations: list[Artifact]) -> list[Group]:
-    """The groups, tasks in the papers' order, then those of no paper.  Raises CorruptError."""
+    """Group evaluations; tasks in the papers' order, then those of no paper.  Raises CorruptError."""
     groups: list[Group] = []
     for evaluation in evaluations:
         settings, task = protocol(evaluation), Task.from_json(evaluation.meta["task"])
@@ -222,14 +220,18 @@ def gather(evaluations: list[Artifact]) -> list[Group]:
 
 
 def tell_apart(groups: list) -> None:
-    """Sets `differs` of each: the settings in which those that know of them are not alike, and what has gone."""
+    """Set `differs` on each group: settings whose values are not the same in all groups, and parents that are gone.
+
+    Groups with tau = 0.7, 0.7 and 0.9 all get their `critic.tau`.  A setting that an artifact's version does not have
+    counts as "default" if the protocol includes its stage, else not at all.
+    """
     settings = [group.settings for group in groups]
     for name in sorted({name for one in settings for name in one}):
         stage, dot, _ = name.partition(".")
-        known, absent = f"{stage}.revision", "default"  # of the version that made it
+        marker, absent = f"{stage}.revision", "default"  # present in a group whose protocol has the stage
         if stage == "ranking":
-            known, absent = "eval.revision", "that of the policy's critic"
-        told = {i: one.get(name, absent) for i, one in enumerate(settings) if name in one or (dot and known in one)}
-        if (not dot and name != "data") or any(value != next(iter(told.values())) for value in told.values()):
-            for i, value in told.items():
+            marker, absent = "eval.revision", "that of the policy's critic"
+        values = {i: one.get(name, absent) for i, one in enumerate(settings) if name in one or (dot and marker in one)}
+        if (not dot and name != "data") or any(value != next(iter(values.values())) for value in values.values()):
+            for i, value in values.items():
                 groups[i].differs[name] = value

@@ -15,8 +15,8 @@ from swgctl.policies.policy import Cell, Noise, Policy
 from swgctl.randomness import generator
 from swgctl.tasks import Task, fleet
 
-NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; part of what an evaluation means
-SHRINK = 3 / 4  # once no more than this share of the batch's rows still run, the others leave it
+NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; results depend on it
+SHRINK = 3 / 4  # once at most this share of the batch's rows still run, the finished ones leave it
 
 
 def grid(settings: EvalSettings) -> list[Cell]:
@@ -34,14 +34,14 @@ def grid(settings: EvalSettings) -> list[Cell]:
 
 
 def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base: int) -> list[dict]:
-    """One row an episode: seed, the cell's values, episode, return, length, the task's measures, the policy's
-    statistics (means over the episode's steps).
+    """Roll out all cells and return one row an episode: seed, the cell's values, episode, return, length, the task's
+    measures, the policy's statistics (means over the episode's steps).
 
     The start of episode e and the noise of its m-th candidate depend on (base, seed, e, m) alone, so that cells compare
-    like with like, and a cell is the same whichever others it is evaluated with: up to rounding, which differs with the
-    size of the batch and which chaotic dynamics amplify.
+    like with like, and a cell's result does not depend on the other cells: up to rounding, which varies with the batch
+    size and which chaotic dynamics amplify.
     """
-    assert task.horizon is not None, "`check_horizon` comes before"
+    assert task.horizon is not None, "`check_horizon` runs first"
     members, rows = len(policy.seeds), len(cells) * episodes
     starts = [_reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in range(rows)]
     total, length = np.zeros((members, rows)), np.zeros((members, rows), int)
@@ -59,19 +59,22 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
         stack.enter_context(signals.deferred())
         bar = stack.enter_context(progress("eval", task.horizon, "environment steps"))
         batch = Batch(policy, cells, episodes, base, np.arange(rows))
-        while running.any() and step < task.horizon:  # also where the environment's own clock is another by now
+        while running.any() and step < task.horizon:  # the task's horizon holds even if the environment's has changed
             alive = np.flatnonzero(running.any(0))
             if len(alive) <= SHRINK * len(batch.rows):
                 batch = Batch(policy, cells, episodes, base, alive)
             proposed, shares = batch.propose(observations.take(batch.rows, 1), step)
             if not np.isfinite(proposed).all():
-                raise SwgError("eval: the policy's actions are not finite", "a smaller --rho, or look at swgctl show")
+                raise SwgError(
+                    "eval: the policy's actions are not finite",
+                    "a smaller --rho, or look at the policy's losses with swgctl show",
+                )
             actions[:, batch.rows] = proposed
             copies.step()
             if not (np.isfinite(rewards[running]).all() and np.isfinite(observations[running & ~ended]).all()):
                 raise SwgError(
                     f"eval: {task.environment} gave a reward or an observation that is not finite",
-                    "mend the environment, or look at what it does with actions at their bounds",
+                    "check the environment with actions at their bounds",
                 )
             for name, share in shares.items():
                 statistics[name][:, batch.rows] += np.where(running[:, batch.rows], share, 0)
@@ -101,8 +104,8 @@ def _reset_seed(base: int, seed: int, episode: int) -> int:
 
 
 class Batch:
-    """Rows that go through the policy together, with their noise: a generator for each member, candidate and episode, a
-    draw for each environment step."""
+    """Rows that go through the policy together, and their noise: one generator for each member, candidate and episode,
+    one draw for each environment step."""
 
     def __init__(self, policy: Policy, cells: list[Cell], episodes: int, base: int, rows: np.ndarray):
         """rows (E,): row r is episode r % episodes of cell r // episodes."""
@@ -124,7 +127,7 @@ class Batch:
         return actions.cpu().numpy(), {name: values.cpu().numpy() for name, values in statistics.items()}
 
     def _noise(self, step: int) -> Noise:
-        """The noise of one environment step, as a function from a shape to the next draw of the walk."""
+        """Noise of one environment step: a function from a shape to the next draw of the walk."""
         block, i = divmod(step, NOISE_BLOCK)
         if i == 0 or self.block is None:
             self.block = self._draw(block)
@@ -136,7 +139,7 @@ class Batch:
         return noise
 
     def _draw(self, block: int) -> torch.Tensor:
-        """(S, M, episodes, NOISE_BLOCK, *noise_shape)"""
+        """Draw a block of noise, (S, M, episodes, NOISE_BLOCK, *noise_shape)."""
         policy, device = self.policy, self.policy.device
         shape = (NOISE_BLOCK, *policy.noise_shape)
         drawn = [

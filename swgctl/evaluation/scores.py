@@ -1,7 +1,8 @@
-"""Scores: what is told of the episodes of an evaluation's cells."""
+"""Statistics of the episodes of an evaluation's cells."""
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,18 @@ COLUMNS = ("seed", "rho", "candidates", "temperature", "episode", "return", "len
 
 
 def interval(groups: list[np.ndarray]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean: over groups (seeds), or within the only one (episodes)."""
+    """95 % percentile bootstrap interval of the mean, over groups (seeds), or over the episodes of a single group."""
     return _middle(_bootstrap(groups))
 
 
 def statistics(*tasks: list[np.ndarray]) -> dict:
-    """Of the mean over tasks of the mean over groups (seeds), each the values of its episodes.
+    """Statistics of a score: episodes are averaged per group (seed), groups per task, then tasks.
 
-    mean  the mean of the groups' means, and of those over tasks
-    ci95  its `interval`; of several tasks the bootstrap is stratified: each task's groups are drawn by themselves
-    iqm   interquartile mean of all groups' means, of n those without the floor(n / 4) least and greatest (Agarwal et
-          al., 2021, who take it over runs x tasks)
-    sd    their standard deviation over the groups, with n - 1; None of a single group, and of several tasks
+    mean  mean over tasks of the mean over groups
+    ci95  its `interval`; with several tasks the bootstrap is stratified: groups are drawn within each task
+    iqm   interquartile mean of all n group means, without the floor(n / 4) least and greatest (Agarwal et al., 2021,
+          over runs x tasks)
+    sd    standard deviation of the group means, with n - 1; None for a single group and for several tasks
     """
     means = [np.array([g.mean() for g in groups]) for groups in tasks]
     runs = np.sort(np.concatenate(means))
@@ -40,7 +41,7 @@ def statistics(*tasks: list[np.ndarray]) -> dict:
 
 
 def _bootstrap(groups: list[np.ndarray], stream: int = 0) -> np.ndarray:
-    """Means of as many draws with replacement: (RESAMPLES,)."""
+    """Means of RESAMPLES bootstrap samples, drawn with replacement."""
     values = np.array([g.mean() for g in groups]) if len(groups) > 1 else groups[0]
     return values[_picks(len(values), stream)].mean(1)
 
@@ -56,7 +57,7 @@ def _middle(draws: np.ndarray) -> tuple[float, float]:
 
 
 def add_scores(episodes: list[dict], task: Task) -> None:
-    """Adds each row's score: D4RL's normalised one, None where the task has no references, or 100 for a success."""
+    """Add each row's score: D4RL's normalised score, None if the task has no references, or 100 for a success."""
     for row in episodes:
         row["score"] = score(task, row)
 
@@ -68,14 +69,14 @@ def place_of(row: Mapping) -> tuple[float, int, float]:
 
 
 def cells(episodes: list[dict], sampler: str, shown: tuple = LOCATION) -> list[dict]:
-    """One entry for each (temperature, candidates, rho), in the order of the table, with the `statistics` to be
-    shown and the mean of every other column of the episodes as its share."""
+    """One entry for each (temperature, candidates, rho), in the order of the table, with the `statistics` named in
+    `shown`; every further column of the episodes enters as a share, its mean."""
     shares = [name for name in episodes[0] if name not in COLUMNS]
-    found = []
+    entries = []
     for place in dict.fromkeys(map(place_of, episodes)):
         rows = [row for row in episodes if place_of(row) == place]
         seeds = list(dict.fromkeys(row["seed"] for row in rows))
-        cell = {
+        cell: dict[str, Any] = {
             **dict(zip(PLACE, place, strict=True)),
             "sampler": sampler,
             "episodes": len(rows) // len(seeds),
@@ -84,9 +85,8 @@ def cells(episodes: list[dict], sampler: str, shown: tuple = LOCATION) -> list[d
             **{f"{name}_share": float(np.mean([row[name] for row in rows])) for name in shares},
         }
         for name in ("return", "score"):
-            known = rows[0][name] is not None
             groups = [np.array([r[name] for r in rows if r["seed"] == seed]) for seed in seeds]
-            values = statistics(groups) if known else {}
+            values = statistics(groups) if rows[0][name] is not None else {}
             cell |= {f"{name}_{which}": values.get(which) for which in shown}
-        found.append(cell)
-    return found
+        entries.append(cell)
+    return entries

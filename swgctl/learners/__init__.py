@@ -1,4 +1,4 @@
-"""What the training loop trains, one file each, and the losses.  See `training.Learner`."""
+"""Learners of the training loop (`training.Learner`), one file each, and their losses."""
 
 from swgctl.learners.critic import CriticLearner
 from swgctl.learners.denoiser import DiffuseLearner

@@ -1,4 +1,4 @@
-"""Twin Q, V and their targets (SWG, Algorithm 3)."""
+"""In-sample critic learning (SWG, Algorithm 3)."""
 
 import numpy as np
 import torch
@@ -8,28 +8,32 @@ from swgctl.config import CriticSettings
 from swgctl.learners import losses
 from swgctl.models import Critic, reset
 from swgctl.randomness import generator
+from swgctl.tasks.transitions import Transitions
 from swgctl.training import Streams
 from swgctl.training.optimisers import Adam, average_
 
 
 class CriticLearner:
-    """Twin Q, V and their targets (SWG, Algorithm 3)."""
+    """Twin Q, their targets, and V (SWG, Algorithm 3)."""
 
     chunk = 200
 
-    def __init__(self, data, settings: CriticSettings, rewards: str, seeds: list[int], device: torch.device):
+    def __init__(
+        self, data: Transitions, settings: CriticSettings, rewards: str, seeds: list[int], device: torch.device
+    ):
         self.settings = settings
         o, a = data.observations.shape[1], data.actions.shape[1]
         self.widths = [o, a, 1, 1, o]
-        # One row holds a whole transition, so that a minibatch is one gather; all rows, so that there need be no copy.
+        # One row holds a whole transition, so that a minibatch is one gather; all rows are kept, which saves a copy.
         self.rows = torch.from_numpy(data.packed(rewards)).to(device)
-        self.known = torch.from_numpy(np.flatnonzero(data.known_next)).to(device)
+        self.usable = torch.from_numpy(np.flatnonzero(data.known_next)).to(device)
 
         self.critic = Critic(len(seeds), self.widths[0], self.widths[1], settings.hidden)
         reset(self.critic, [generator(seed, "critic/init", 0) for seed in seeds])
         self.critic.q_target.load_state_dict(self.critic.q.state_dict())
         self.critic.to(device)
-        self.q, self.q_target = list(self.critic.q.parameters()), list(self.critic.q_target.parameters())
+        self.q: list[Tensor] = list(self.critic.q.parameters())
+        self.q_target: list[Tensor] = list(self.critic.q_target.parameters())
         self.q_adam = Adam(self.q, settings.lr)
         self.v_adam = Adam(self.critic.v.parameters(), settings.lr)
         temperature = settings.alpha if settings.loss == "linex" else settings.tau
@@ -37,8 +41,8 @@ class CriticLearner:
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
         size = (self.chunk, self.settings.batch)
-        picks = [torch.randint(len(self.known), size, generator=g, device=g.device) for g in streams("batch")]
-        return {"rows": self.known[torch.stack(picks, 1)]}
+        picks = [torch.randint(len(self.usable), size, generator=g, device=g.device) for g in streams("batch")]
+        return {"rows": self.usable[torch.stack(picks, 1)]}
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         critic = self.critic

@@ -1,4 +1,4 @@
-"""Denoisers of z = [action, weight] and their running averages (SWG, Algorithm 1)."""
+"""Diffusion training of z = [action, weight] (SWG, Algorithm 1)."""
 
 import copy
 
@@ -18,7 +18,15 @@ class DiffuseLearner:
 
     chunk = 50
 
-    def __init__(self, observations, actions, weights, settings: DiffuseSettings, seeds: list[int], device):
+    def __init__(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        weights: Tensor,
+        settings: DiffuseSettings,
+        seeds: list[int],
+        device: torch.device,
+    ):
         """observations (N, O), actions (N, A), weights (S, N)."""
         self.settings = settings
         self.observations, self.actions = observations.to(device), actions.to(device)
@@ -34,7 +42,8 @@ class DiffuseLearner:
         reset(self.denoiser, [generator(seed, "diffuse/init", 0) for seed in seeds])
         self.denoiser.to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
-        self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
+        self.parameters: list[Tensor] = list(self.denoiser.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
         self.adam = Adam(self.parameters, settings.lr, settings.decay, settings.steps)
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
@@ -74,7 +83,7 @@ class DiffuseLearner:
 
 
 def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
-    """True with probability p, from 16 random bits each: three times as fast as `bernoulli_` on a CPU."""
+    """Booleans, True with probability p, from 16 random bits each: on a CPU three times as fast as `bernoulli_`."""
     count = int(torch.tensor(shape).prod())
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)

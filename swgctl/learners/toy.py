@@ -1,4 +1,4 @@
-"""Denoisers of the toys (SWG, appendix B.1)."""
+"""Diffusion training of the toys (SWG, appendix B.1)."""
 
 import copy
 
@@ -15,7 +15,7 @@ from swgctl.training.optimisers import Adam, average_
 
 
 class ToyLearner:
-    """Denoisers of the toys, for every beta, and their running averages (SWG, appendix B.1)."""
+    """Denoisers of a toy, conditioned on beta, and their running averages (SWG, appendix B.1)."""
 
     chunk = 100
 
@@ -29,7 +29,8 @@ class ToyLearner:
         reset(self.denoiser, [generator(seed, "toy/init", 0) for seed in seeds])
         self.denoiser.to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
-        self.parameters, self.averages = list(self.denoiser.parameters()), list(self.average.parameters())
+        self.parameters: list[Tensor] = list(self.denoiser.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
         self.adam = Adam(self.parameters, settings.lr, settings.decay, settings.steps)
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
@@ -41,8 +42,8 @@ class ToyLearner:
             "eps": [torch.randn(*size, 3, generator=g, device=g.device) for g in streams("noise")],
         }
         if s.draws == "focused":
-            # Details of a density are learnt at the least noisy steps, and without a weight's help near beta = 0:
-            # half of k is drawn from the first eighth, and half of beta as a square.
+            # Details of a density are learnt at the least noisy steps and, without help from the weight, near beta = 0:
+            # half of the k come from the first eighth, half of the beta are squares of uniform draws.
             near = [torch.rand(2, *size, generator=g, device=g.device) < 0.5 for g in streams("near")]
             drawn["k"] = [torch.where(fine, k // 8, k) for (fine, _), k in zip(near, drawn["k"], strict=True)]
             drawn["beta"] = [torch.where(low, b**2, b) for (_, low), b in zip(near, drawn["beta"], strict=True)]
@@ -56,7 +57,7 @@ class ToyLearner:
         channels = error.square().mean(1)
         loss = channels.sum(-1)
         self.adam.descend(loss.sum())
-        # From the first step on an average of what there is, so that few steps do not leave it at the start.
+        # The plain mean over the first 1 / ema steps, so that short runs leave the initial values behind.
         average_(self.averages, self.parameters, (1 / self.adam.done).clamp(min=self.settings.ema))
         channels = channels.detach()
         return {"loss": loss.detach(), "action_loss": channels[:, :2].sum(-1), "weight_loss": channels[:, 2]}

@@ -1,4 +1,4 @@
-"""Networks, all with the seed axis."""
+"""Networks, each with a seed axis."""
 
 from swgctl.models.critic import Critic
 from swgctl.models.denoiser import ARCHITECTURE, Denoiser

@@ -1,4 +1,4 @@
-"""Twin Q and V: multi-layer perceptrons of the state and the action (SWG, appendix B.2)."""
+"""Twin Q and V, multi-layer perceptrons (SWG, appendix B.2)."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from swgctl.models.layers import Linear
 
 
 class MLP(nn.Module):
-    """(*members, B, inputs) -> (*members, B): ReLU between the layers, one output."""
+    """Perceptron (*members, B, inputs) -> (*members, B): ReLU between the layers, one output."""
 
     def __init__(self, members: tuple[int, ...], inputs: int, hidden: list[int]):
         super().__init__()

@@ -1,6 +1,7 @@
-"""The noise predictor eps(z_k, k, s) over z = [action, weight]: IDQL's LN-ResNet with a weight head (SWG, B.2)."""
+"""Noise predictor eps(z_k, k, s) for z = [action, weight]: IDQL's LN-ResNet with a weight head (SWG, B.2)."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,19 @@ from torch import Tensor, nn
 from swgctl.models.layers import LayerNorm, Linear
 
 FOURIER = 64  # frequencies of the step's embedding
-STEP_WIDTH = 256  # of its two layers
-ARCHITECTURE = ("K", "width", "blocks", "weight_block", "weight_net", "dropout")  # the settings that make a `Denoiser`
+STEP_WIDTH = 256  # width of the embedding's two layers
+ARCHITECTURE = (
+    "K",
+    "width",
+    "blocks",
+    "weight_block",
+    "weight_net",
+    "dropout",
+)  # the settings that define a `Denoiser`
 
 
 class Block(nn.Module):
-    """h + W2 swish(W1 LayerNorm(dropout(h))), four times as wide inside."""
+    """Residual block h + W2 swish(W1 LayerNorm(dropout(h))), four times as wide inside."""
 
     def __init__(self, members: tuple[int, ...], width: int):
         super().__init__()
@@ -28,7 +36,7 @@ class Block(nn.Module):
 
 
 class Fourier(nn.Module):
-    """[cos, sin](2 pi k W): a learnt embedding of the integer step k, (S, K, 1) -> (S, K, 2 FOURIER)."""
+    """Learnt embedding of the integer step k: [cos, sin](2 pi k W), (S, K, 1) -> (S, K, 2 FOURIER)."""
 
     def __init__(self, seeds: int):
         super().__init__()
@@ -50,10 +58,12 @@ class Denoiser(nn.Module):
     paper), so guidance, which differentiates that channel alone, never enters the later blocks.
 
     channels      C, of z: the action's, then the weight's
-    weight_block  0: no head; the last layer has the weight beside the actions
-    weight_net    0: the trunk's blocks; else the width of a sub-network for the weight alone (SWG, section 7), of the
-                  same inputs, `weight_block` blocks deep, without dropout
+    weight_block  0: no head; the last layer predicts the weight beside the actions
+    weight_net    width of a sub-network for the weight alone (SWG, section 7), `weight_block` blocks deep, with the
+                  same inputs and without dropout; 0: the weight shares the trunk's blocks
     """
+
+    steps: Tensor
 
     def __init__(
         self,
@@ -87,13 +97,13 @@ class Denoiser(nn.Module):
 
     @property
     def apart(self) -> bool:
-        """Whether the weight has a sub-network of its own."""
+        """True if the weight has its own sub-network."""
         return hasattr(self, "weight_entry")
 
     def step_table(self, entry: Linear) -> Tensor:
-        """What each of the K steps adds to an entry layer's output, its bias included: (S, K, width).
+        """Contribution of each step to an entry layer's output, bias included: (S, K, width).
 
-        k takes K values only, so its embedding is computed K times a call and not once a row.
+        k has only K values, so its embedding is computed K times a call instead of once a row.
         """
         condition = self.step_out(F.silu(self.step_in(self.fourier(self.steps))))
         return torch.baddbmm(entry.bias, condition, entry.weight[:, self.inputs :])
@@ -101,7 +111,7 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, k: Tensor, observations: Tensor, keep: Tensor | None = None) -> Tensor:
         """eps (S, B, C) for z (S, B, C), integer k (S, B), observations (S, B, O).
 
-        `keep` (S, blocks, B, width) is dropout's mask in training; the rows that stay are scaled up here.
+        `keep` (S, blocks, B, width) is dropout's mask in training; kept activations are scaled up here.
         """
         one_hot = F.one_hot(k, self.steps.shape[1]).to(z.dtype)
         inputs = torch.cat([z, observations, one_hot], -1)
@@ -118,60 +128,60 @@ class Denoiser(nn.Module):
         return torch.bmm(inputs, torch.cat([entry.weight[:, : self.inputs], self.step_table(entry)], 1))
 
     def weight_of(self, h: Tensor) -> Tensor:
-        """eps_w (S, B, 1): the head, on what enters the weight's own blocks, or on the trunk's features."""
+        """eps_w (S, B, 1) from the trunk's features, or from the input of the weight's own blocks."""
         for block in self.weight_blocks if self.apart else ():
             h = block(h)
         return self.weight_out(F.silu(self.weight_in(h)))
 
     def join(self, h: Tensor, eps_w: Tensor | None) -> Tensor:
-        """eps (S, B, C) from the last block's output and, where it has a head, the weight's noise."""
+        """eps (S, B, C) from the last block's output and the noise of a separately predicted weight."""
         out = self.action_out(F.silu(h))
         return out if eps_w is None else torch.cat([out, eps_w], -1)
 
     def bind(self, observations: Tensor, row: Tensor | None = None) -> "Bound":
         """The denoiser at fixed observations (S, E, O), as a function of z (S, B, C) and k.
 
-        Row b of z is at the observation row[b], for integer `row` (B,); None: B is E.
+        Row b of z is at observation row[b], for integer `row` (B,); None: row b at observation b.
         """
         return Bound(self, observations, row)
 
 
 class Bound:
-    """eps(z, k) for z (S, B, C) at fixed observations; everything that depends on them alone is computed once."""
+    """Denoiser eps(z, k) for z (S, B, C) at fixed observations, whose contribution is computed once."""
 
     def __init__(self, denoiser: Denoiser, observations: Tensor, row: Tensor | None):
         self.denoiser = denoiser
         self.trunk = self._entrance(denoiser.entry, observations, row)
-        self.own = self._entrance(denoiser.weight_entry, observations, row) if denoiser.apart else None
+        self.weight_trunk = self._entrance(denoiser.weight_entry, observations, row) if denoiser.apart else None
 
-    def _entrance(self, entry: Linear, observations: Tensor, row: Tensor | None):
-        """(z, k) -> an entry layer's output."""
+    def _entrance(self, entry: Linear, observations: Tensor, row: Tensor | None) -> Callable[[Tensor, int], Tensor]:
+        """The function (z, k) -> an entry layer's output."""
         split = self.denoiser.inputs - observations.shape[-1]
         of_z, of_state = entry.weight[:, :split], entry.weight[:, split : self.denoiser.inputs]
         steps, state = self.denoiser.step_table(entry), torch.bmm(observations, of_state)
         state = state if row is None else state[:, row]
         return lambda z, k: torch.baddbmm(state + steps[:, k : k + 1], z, of_z)
 
-    def weight_first(self, z: Tensor, k: int):
-        """(eps_w (S, B), finish): `finish()` runs what eps_w did not need without autograd, to eps (S, B, C)."""
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        """(eps_w (S, B), finish): `finish()` computes the rest without autograd and returns eps (S, B, C)."""
         net = self.denoiser
         if not net.weight_block:
             eps = self._rest(self.trunk(z, k), net.blocks, None)
             return eps[..., -1], lambda: eps
-        h = self.own(z, k) if self.own else self.trunk(z, k)
-        done = 0 if self.own else net.weight_block
+        h = self.weight_trunk(z, k) if self.weight_trunk else self.trunk(z, k)
+        done = 0 if self.weight_trunk else net.weight_block
         for block in net.blocks[:done]:
             h = block(h)
         eps_w = net.weight_of(h)
 
         @torch.no_grad()
         def finish() -> Tensor:
-            start = self.trunk(z, k) if self.own else h.detach()
+            start = self.trunk(z, k) if self.weight_trunk else h.detach()
             return self._rest(start, net.blocks[done:], eps_w.detach())
 
         return eps_w.squeeze(-1), finish
 
-    def _rest(self, h: Tensor, blocks: nn.ModuleList, eps_w: Tensor | None) -> Tensor:
+    def _rest(self, h: Tensor, blocks: Iterable[nn.Module], eps_w: Tensor | None) -> Tensor:
         for block in blocks:
             h = block(h)
         return self.denoiser.join(h, eps_w)

@@ -1,10 +1,11 @@
 """Layers with a seed axis: S independent networks side by side, as batched matrix products.
 
-Parameters carry the members on their leading axes, activations as well: (*members, B, features).  Each member is
-initialised from a generator of its own, so that member s of five equals the one trained alone.
+Parameters and activations carry the members on their leading axes: (*members, B, features).  Every member is
+initialised from its own generator, so that member s of five equals the same seed trained alone.
 """
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,19 @@ from torch import Tensor, nn
 LAYER_NORM_EPS = 1e-6  # Flax's, which the official code runs with; PyTorch's is 1e-5
 
 
+@runtime_checkable
+class Resettable(Protocol):
+    """A layer that initialises its own parameters."""
+
+    def reset(self, member: int, generator: torch.Generator) -> None:
+        """Initialise one member's parameters."""
+
+
 class Linear(nn.Module):
-    """(*members, B, inputs) -> (*members, B, outputs).  `init` is "xavier" (uniform) or "lecun" (truncated normal)."""
+    """Affine map (*members, B, inputs) -> (*members, B, outputs).
+
+    init  "xavier" (uniform) or "lecun" (truncated normal)
+    """
 
     def __init__(self, members: tuple[int, ...], inputs: int, outputs: int, init: str = "xavier"):
         super().__init__()
@@ -39,7 +51,7 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Over the features of (*members, B, features), with a scale and an offset of each member's own."""
+    """Layer normalisation of (*members, B, features), with a scale and an offset per member."""
 
     def __init__(self, members: tuple[int, ...], features: int):
         super().__init__()
@@ -59,8 +71,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def reset(module: nn.Module, generators: list[torch.Generator]) -> None:
-    """Initialises member s of every layer from generators[s]."""
+    """Initialise member s of every layer from generators[s]."""
     for member, generator in enumerate(generators):
         for layer in module.modules():
-            if layer is not module and hasattr(layer, "reset"):
+            if layer is not module and isinstance(layer, Resettable):
                 layer.reset(member, generator)

@@ -1,7 +1,8 @@
-"""The toys' noise predictor eps(z_k, k, beta) over z = [a, w]: a plain MLP (SWG, appendix B.1)."""
+"""Noise predictor eps(z_k, k, beta) of the toys, z = [a, w]: a plain MLP (SWG, appendix B.1)."""
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from swgctl.models.layers import Linear
 
 WAVES = 16  # frequencies of each embedding
-FASTEST = 200.0  # of the step's, in radians over the whole walk; a tenth of it for beta
+FASTEST = 200.0  # highest frequency of the step, in radians over the whole walk; for beta a tenth of it
 TOY_ARCHITECTURE = (
     "K",
     "beta_max",
@@ -18,17 +19,21 @@ TOY_ARCHITECTURE = (
     "layers",
     "activation",
     "octaves",
-)  # the settings that make a `ToyDenoiser`
-ACTIVATIONS = {"gelu": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu}
+)  # the settings that define a `ToyDenoiser`
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu}
 
 
 class ToyDenoiser(nn.Module):
     """S denoisers side by side for K steps and all beta in [0, beta_max]; `channels` is the dimension of z.
 
-    octaves  with 0 the action enters as it is, as in the paper; else with its sines and cosines at pi, 2 pi, 4 pi ...
-             as well, without which short trainings do not resolve what is narrower than a tenth of the plane
-             (Tancik et al., 2020).
+    octaves  0: the action enters unchanged, as in the paper; else together with its sines and cosines at pi, 2 pi,
+             4 pi ..., without which short trainings do not resolve structure below a tenth of the plane (Tancik et
+             al., 2020)
     """
+
+    octaves: Tensor
+    step_waves: Tensor
+    beta_waves: Tensor
 
     def __init__(
         self,

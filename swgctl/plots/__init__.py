@@ -1,1 +1,1 @@
-"""Pictures: `artifacts` of one of them, `comparison` of evaluations, `scaling` of measured speed, `toys` of samples."""
+"""Pictures of one artifact (`artifacts`), of evaluations (`comparison`), of speed (`scaling`), of samples (`toys`)."""

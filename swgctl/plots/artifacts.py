@@ -1,6 +1,7 @@
 """Pictures of one artifact: its scores, its weights, its training."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +17,35 @@ METRICS = "metrics.jsonl"
 
 
 def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
-    """Draws a picture of an artifact, or of what it was made from; returns the picture's path.
+    """Draw a picture of an artifact, or of an ancestor of it; returns the picture's path.
 
-    kind  rho, of an evaluation; weights, of an augmented data set; training, of whatever was trained
+    kind  "rho" for an evaluation, "weights" for an augmented data set, "training" for any trained model
     ref   None: the artifact that this shell made last
     """
-    kinds, draw = {
+    kinds: dict[str, tuple[list[str], Callable[[Artifact], Picture]]] = {
         "rho": (["eval"], draw_rho),
         "weights": (["augment"], draw_weights),
         "training": (["diffuse", "critic", "toy"], draw_training),
-    }[kind]
-    artifact = store.resolve(ref) if ref is not None else store.current(*kinds)
+    }
+    fit, draw = kinds[kind]
+    artifact = store.resolve(ref) if ref is not None else store.current(*fit)
     if artifact is None:
-        raise InputError(f"this shell has made no {' or '.join(kinds)} artifact", f"swgctl plot {kind} REF")
-    older = (ancestor(artifact, stage) for stage in kinds)
-    found = artifact if artifact.stage in kinds else next(filter(None, older), None)
-    if found is None:
-        raise InputError(
-            f"{artifact.id} is {a(artifact.stage)}, made from no {kinds[0]}", f"swgctl ls --stage {kinds[0]}"
-        )
-    given = artifact if kind == "training" else found
-    return publish(store, f"{kind}-{given.task}-{given.id}", out, lambda: draw(given))
+        raise InputError(f"this shell has made no {' or '.join(fit)} artifact", f"swgctl plot {kind} REF")
+    ancestors = (ancestor(artifact, stage) for stage in fit)
+    shown = artifact if artifact.stage in fit else next(filter(None, ancestors), None)
+    if shown is None:
+        raise InputError(f"{artifact.id} is {a(artifact.stage)}, made from no {fit[0]}", f"swgctl ls --stage {fit[0]}")
+    shown = artifact if kind == "training" else shown  # a training picture includes all ancestors
+    return publish(store, f"{kind}-{shown.task}-{shown.id}", out, lambda: draw(shown))
 
 
 def draw_rho(evaluation: Artifact) -> Picture:
-    """Return (and score, where there is one) against the guidance scale, a line for each temperature and number of
+    """Return (and score, where the task has one) against the guidance scale, a line for each temperature and number of
     candidates."""
-    found, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
+    cells, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
     figure, (axes,) = panels(1, 1, 6, 4)
-    for i, (t, m) in enumerate(sorted({(cell["temperature"], cell["candidates"]) for cell in found})):
-        line = [cell for cell in found if (cell["temperature"], cell["candidates"]) == (t, m)]
+    for i, (t, m) in enumerate(sorted({(cell["temperature"], cell["candidates"]) for cell in cells})):
+        line = [cell for cell in cells if (cell["temperature"], cell["candidates"]) == (t, m)]
         line.sort(key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
         low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
@@ -56,9 +56,9 @@ def draw_rho(evaluation: Artifact) -> Picture:
         axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label="data, mean episode")
         axes.axhline(data["return_best"], color=GREY, linewidth=1.2, linestyle="--", label="data, best episode")
     axes.set(xlabel=r"guidance scale $\rho$", ylabel="return")
-    axes.set_title(f"{evaluation.task}\nmean and 95 % interval over {found[0]['interval_over']}")
+    axes.set_title(f"{evaluation.task}\nmean and 95 % interval over {cells[0]['interval_over']}")
     axes.yaxis.set_major_formatter("{x:,.6g}")
-    if len(scales := {cell["rho"] for cell in found}) <= 12:
+    if len(scales := {cell["rho"] for cell in cells}) <= 12:
         axes.set_xticks(sorted(scales), [f"{rho:g}" for rho in sorted(scales)])
     if task["references"]:
         random, expert = task["references"]
@@ -66,7 +66,7 @@ def draw_rho(evaluation: Artifact) -> Picture:
         axes.secondary_yaxis("right", functions=to_score).set_ylabel("normalised score")
     figure.legend(loc="outside lower left", ncols=4)
     names = (*PLACE, "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over")
-    return figure, [{name: cell[name] for name in (*names, "seeds", "episodes")} for cell in found]
+    return figure, [{name: cell[name] for name in (*names, "seeds", "episodes")} for cell in cells]
 
 
 def draw_weights(augmented: Artifact) -> Picture:
@@ -87,48 +87,50 @@ def draw_weights(augmented: Artifact) -> Picture:
     metrics = augmented.meta["metrics"]
     axes.axvline(metrics["mean"], color=GREY, linewidth=1.2, linestyle=":", label="mean")
     axes.set(xlabel="weight w(s, a)", ylabel="share of rows")
-    told = f"{augmented.params['weight']} weights, effective sample size {metrics['ess']:.1%}"
-    axes.set_title(f"{augmented.task}\n{told}")
+    subtitle = f"{augmented.params['weight']} weights, effective sample size {metrics['ess']:.1%}"
+    axes.set_title(f"{augmented.task}\n{subtitle}")
     axes.legend(ncols=1 + len(weights) // 8)
     return figure, numbers
 
 
 def draw_training(artifact: Artifact) -> Picture:
-    """What was logged while training, against steps: a panel for each quantity, of the artifact or of all that it was
-    made from; the mean over the seeds, and the range that they span."""
+    """Training metrics against steps, a panel for each: mean over the seeds, and the range that they span.
+
+    An artifact that was not trained itself, such as an evaluation, shows the training of its ancestors.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    made = [artifact] if METRICS in artifact.meta["files"] else artifact.ancestors().values()
+    lineage = [artifact] if METRICS in artifact.meta["files"] else artifact.ancestors().values()
     order = list(stages())
-    trained = sorted((one for one in made if METRICS in one.meta["files"]), key=lambda one: order.index(one.stage))
+    trained = sorted((one for one in lineage if METRICS in one.meta["files"]), key=lambda one: order.index(one.stage))
     logs = {one: [json.loads(line) for line in one.file(METRICS).open()] for one in trained}
     names = {one: [name for name, value in rows[0].items() if isinstance(value, list)] for one, rows in logs.items()}
     columns = max(map(len, names.values()))
-    figure, axes = panels(columns * len(logs), columns, 3.1, 2.6)
-    places, numbers = iter(axes), []
+    figure, grid = panels(columns * len(logs), columns, 3.1, 2.6)
+    panel, numbers = iter(grid), []
     for i, (one, rows) in enumerate(logs.items()):
         steps = [row["step"] for row in rows]
         for j in range(columns):
-            place = next(places)
+            axes = next(panel)
             if j >= len(names[one]):
-                place.set_axis_off()
+                axes.set_axis_off()
                 continue
             name = names[one][j]
             values = np.array([row[name] for row in rows])
-            place.plot(steps, values.mean(1), color=COLOURS[i], linewidth=1.2)
-            place.fill_between(steps, values.min(1), values.max(1), color=COLOURS[i], alpha=0.18, linewidth=0)
+            axes.plot(steps, values.mean(1), color=COLOURS[i], linewidth=1.2)
+            axes.fill_between(steps, values.min(1), values.max(1), color=COLOURS[i], alpha=0.18, linewidth=0)
             if "loss" in name and values.min() > 0:
-                place.set_yscale("log")
-                place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                place.yaxis.set_major_formatter(short)
-                place.yaxis.set_minor_locator(NullLocator())
-            place.set_title(f"{one.stage}: {name}")
-            place.set_xlabel("gradient steps")
-            place.xaxis.set_major_formatter(short)
-            place.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(short)
+                axes.yaxis.set_minor_locator(NullLocator())
+            axes.set_title(f"{one.stage}: {name}")
+            axes.set_xlabel("gradient steps")
+            axes.xaxis.set_major_formatter(short)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             for step, row in zip(steps, values.tolist(), strict=True):
-                found = zip(one.seeds, row, strict=True)
-                numbers += [{"stage": one.stage, "name": name, "step": step, "seed": s, "value": v} for s, v in found]
+                by_seed = zip(one.seeds, row, strict=True)
+                numbers += [{"stage": one.stage, "name": name, "step": step, "seed": s, "value": v} for s, v in by_seed]
     over = f", mean and range of {len(artifact.seeds)} seeds" if len(artifact.seeds) > 1 else ""
     figure.suptitle(f"{artifact.task}{over}", x=0.01, ha="left", fontsize="large")
     return figure, numbers

@@ -18,16 +18,16 @@ LINE, LEGEND_LINE = 0.24, 0.17  # inches
 
 
 def compare(store: Store, refs: list[str], task: str | None, out: str | None) -> Path:
-    """Draws the cells of evaluations side by side, a panel for each task, with what the paper prints."""
+    """Draw the cells of evaluations side by side, a panel for each task, with the paper's numbers."""
     groups = gather(select(store, refs, task))
-    tasks = {group.task.name: group for group in groups}
-    of = next(iter(tasks)) if len(tasks) == 1 else f"{len(tasks)}-tasks"
-    drawn = tag(*(evaluation.key for group in groups for evaluation in group.evaluations))
-    return publish(store, f"compare-{of}-{drawn}", out, lambda: draw_comparison(groups))
+    names = list(dict.fromkeys(group.task.name for group in groups))
+    tasks = names[0] if len(names) == 1 else f"{len(names)}-tasks"
+    keys = tag(*(evaluation.key for group in groups for evaluation in group.evaluations))
+    return publish(store, f"compare-{tasks}-{keys}", out, lambda: draw_comparison(groups))
 
 
 def draw_comparison(groups: list[Group]) -> Picture:
-    """A panel for each task: its cells as dots with their intervals, a colour for each protocol; quoted ones hollow."""
+    """A panel for each task: its cells as dots with intervals, a colour for each protocol; quoted scores hollow."""
     tasks: dict[str, list[Group]] = {}
     for group in groups:
         tasks.setdefault(group.task.name, []).append(group)
@@ -38,39 +38,41 @@ def draw_comparison(groups: list[Group]) -> Picture:
     heights = [1.1 + LINE * tall + LEGEND_LINE * deep for tall, deep in zip(tallest, deepest, strict=True)]
     figure, axes = panels(len(tasks), COLUMNS, 4.8, heights)
     numbers: list[dict] = []
-    for i, (place, (name, of_task)) in enumerate(zip(axes, tasks.items(), strict=True)):
-        numbers += _draw(place, name, of_task, protocols)
-        place.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
-    told = "filled: mean and 95 % interval, over seeds where there are several"
-    hollow = "\nhollow: as printed, ± standard deviation" * any(map(_quoted, tasks.values()))
-    figure.supxlabel(told + hollow, x=0.01, ha="left", fontsize="small")
+    for i, (panel, (name, of_task)) in enumerate(zip(axes, tasks.items(), strict=True)):
+        numbers += _draw(panel, name, of_task, protocols)
+        panel.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
+    legend = ["filled: mean and 95 % interval, over seeds where there are several"]
+    if any(map(_quoted, tasks.values())):
+        legend.append("hollow: as printed, ± standard deviation")
+    figure.supxlabel("\n".join(legend), x=0.01, ha="left", fontsize="small")
     return figure, numbers
 
 
 def _cells(groups: list[Group]) -> list[tuple[float, int, float]]:
-    """(temperature, M, rho) of all that were measured."""
+    """(temperature, M, rho) of every measured cell."""
     return sorted({place_of(cell) for g in groups for cell in g.cells if cell["seeds"]})
 
 
 def _measure(groups: list[Group]) -> str:
-    """What a task's axis shows: scores, unless one of its groups has none."""
+    """The quantity on a task's axis: the score, or the return where one of its groups has no score."""
     return "score" if all(group.measure == "score" for group in groups) else "return"
 
 
 def _quoted(groups: list[Group]) -> dict[str, tuple[float, float | None]]:
-    """What is printed of a task; nothing beside returns, which are no scores."""
+    """The scores that the paper prints for a task; none beside returns, which have another unit."""
     task = groups[0].task.name
-    place = quoted.home(task) if _measure(groups) == "score" else None
-    return quoted.scores(task, place[0]) if place else {}
+    home = quoted.home(task) if _measure(groups) == "score" else None
+    return quoted.scores(task, home[0]) if home else {}
 
 
 def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int, str]]) -> list[dict]:
-    """Fills a panel; returns what it shows."""
+    """Fill a panel; returns the numbers that it shows."""
     from matplotlib.transforms import ScaledTranslation
 
-    measure, places, printed = _measure(groups), _cells(groups), _quoted(groups)
-    labels, numbers = [], []
-    for y, (temperature, m, rho) in enumerate(places):
+    measure, measured, printed = _measure(groups), _cells(groups), _quoted(groups)
+    labels: list[str] = []
+    numbers: list[dict] = []
+    for y, (temperature, m, rho) in enumerate(measured):
         cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(temperature, m, rho))]
         labels.append(_label(cells[0][2]))
         for i, group, cell in cells:
@@ -82,7 +84,7 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
             shown = {"task": task, "group": group.number, "policy": cell["policy"], "rho": rho, "candidates": m}
             shown["temperature"] = temperature
             numbers.append(shown | {"quoted": False, "measure": measure, "mean": mean, "ci95": [low, high], "sd": None})
-    for y, (method, (score, sd)) in enumerate(printed.items(), len(places)):
+    for y, (method, (score, sd)) in enumerate(printed.items(), len(measured)):
         labels.append(f"{method}, quoted")
         if sd is not None:
             axes.plot([score - sd, score + sd], [y, y], color=GREY, linewidth=1)
@@ -90,7 +92,7 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
         shown = {"task": task, "group": None, "policy": method, "rho": None, "candidates": None, "temperature": None}
         numbers.append(shown | {"quoted": True, "measure": "score", "mean": score, "ci95": None, "sd": sd})
     if printed:
-        axes.axhline(len(places) - 0.5, color="#c4c8ce", linewidth=0.8)
+        axes.axhline(len(measured) - 0.5, color="#c4c8ce", linewidth=0.8)
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -104,26 +106,26 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
 
 
 def _protocols(groups: list[Group]) -> dict[Group, tuple[int, str]]:
-    """For each group the number of its style, the same in all panels, and in what it differs, where any group does."""
+    """The style number of each group, the same in all panels, and the settings in which it differs from others."""
     names = sorted({name for group in groups for name in group.differs} - OF_TASK)
-    of_task, alike, numbers = Counter(group.task.name for group in groups), Counter(), {}
-    found = {}
+    groups_of = Counter(group.task.name for group in groups)
+    repeats: Counter[tuple[str, str]] = Counter()
+    numbers: dict[tuple[str, int], int] = {}
+    protocols = {}
     for group in groups:
-        task, own = group.task.name, {name: group.settings.get(name, "default") for name in names}
-        protocol = canonical(own)
-        alike[task, protocol] += 1  # several, where a task was evaluated again, or its data is other
-        number = numbers.setdefault((protocol, alike[task, protocol]), len(numbers))
-        told = [described(group.differs or own), "evaluated again" * group.again]
-        text = "; ".join(filter(None, told)) or "evaluated first" * (of_task[task] > 1)
-        found[group] = number, textwrap.fill(text.replace(" = ", "\xa0=\xa0"), 40).replace("\xa0", " ")
-    return found
+        task, settings = group.task.name, {name: group.settings.get(name, "default") for name in names}
+        protocol = canonical(settings)
+        repeats[task, protocol] += 1  # several, where a task was evaluated again or with other data
+        number = numbers.setdefault((protocol, repeats[task, protocol]), len(numbers))
+        parts = [described(group.differs or settings), "evaluated again" if group.again else ""]
+        text = "; ".join(filter(None, parts)) or ("evaluated first" if groups_of[task] > 1 else "")
+        protocols[group] = number, textwrap.fill(text.replace(" = ", "\xa0=\xa0"), 40).replace("\xa0", " ")
+    return protocols
 
 
 def _label(cell: dict) -> str:
     name = "behaviour model" if cell["rho"] == 0 else cell["policy"]
-    rho = f", rho {cell['rho']:g}" + " (the paper's)" * cell["paper_rho"] if cell["rho"] else ""
-    return (
-        f"{name}{rho}"
-        + (f", M {cell['candidates']}" if cell["candidates"] > 1 else "")
-        + f", T {cell['temperature']:g}"
-    )
+    whose = " (the paper's)" if cell["paper_rho"] else ""
+    rho = f", rho {cell['rho']:g}{whose}" if cell["rho"] else ""
+    many = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
+    return f"{name}{rho}{many}, T {cell['temperature']:g}"

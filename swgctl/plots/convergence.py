@@ -1,4 +1,4 @@
-"""Samplers with exact denoisers: how far their samples are from the target as the steps grow in number."""
+"""Convergence of samplers with exact denoisers: distance of their samples from the target against steps."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from swgctl.store import Store
 
 
 def convergence(store: Store, beta: float, samples: int, seed: int, out: str | None) -> Path:
-    """Draws what `diffusion.exact.convergence` finds, and prints it as a table.  Raises UsageError."""
+    """Draw the results of `diffusion.exact.convergence`, and print them as a table.  Raises UsageError."""
     if not 0 <= beta <= 100:
         raise UsageError(f"beta {beta:g} must lie in [0, 100]", "swgctl plot convergence --beta 3")
 
@@ -29,7 +29,7 @@ def _print(rows: list[dict], title: str) -> None:
         *(f"{what}, {sampler}" for what in ("TV", "distance") for sampler in SAMPLERS),
         "TV floor",
     ]
-    cells = {}
+    cells: dict[tuple[str, int], list[dict]] = {}
     for row in rows:
         cells.setdefault((row["schedule"], row["K"]), []).append(row)
     lines = [
@@ -49,18 +49,18 @@ def draw_convergence(rows: list[dict]) -> Picture:
     steps = sorted({row["K"] for row in rows})
     measures = {"total_variation": "total variation over modes", "distance": "distance from modes, rms"}
     figure, axes = panels(2 * len(schedules), len(schedules))
-    for place, (what, schedule) in zip(axes, [(w, s) for w in measures for s in schedules], strict=True):
-        own = [row for row in rows if row["schedule"] == schedule]
+    for panel, (what, schedule) in zip(axes, [(w, s) for w in measures for s in schedules], strict=True):
+        shown = [row for row in rows if row["schedule"] == schedule]
         for i, sampler in enumerate(SAMPLERS):
-            line = [row[what] for row in own if row["sampler"] == sampler]
-            place.plot(steps, line, label=sampler, **style(i))
+            line = [row[what] for row in shown if row["sampler"] == sampler]
+            panel.plot(steps, line, label=sampler, **style(i))
         if what == "total_variation":
-            floor = [row["floor"] for row in own if row["sampler"] == own[0]["sampler"]]
-            place.plot(steps, floor, color=GREY, linestyle="--", label="exact draws")
-            place.set_title(f"{schedule} schedule")
-            place.legend()
-        place.set(xscale="log", xlabel="diffusion steps K", ylabel=measures[what])
-        place.set_ylim(bottom=0)
-        place.set_xticks(steps, map(short, steps))
-        place.xaxis.set_minor_locator(NullLocator())
+            floor = [row["floor"] for row in shown if row["sampler"] == shown[0]["sampler"]]
+            panel.plot(steps, floor, color=GREY, linestyle="--", label="exact draws")
+            panel.set_title(f"{schedule} schedule")
+            panel.legend()
+        panel.set(xscale="log", xlabel="diffusion steps K", ylabel=measures[what])
+        panel.set_ylim(bottom=0)
+        panel.set_xticks(steps, map(short, steps))
+        panel.xaxis.set_minor_locator(NullLocator())
     return figure, rows

@@ -1,10 +1,11 @@
-"""How pictures look and are written: PNG or SVG, the numbers beside them as CSV, from the same input the same bytes."""
+"""The style of pictures, and their files: PNG or SVG, with the numbers as CSV; equal input gives equal bytes."""
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
@@ -12,10 +13,10 @@ from swgctl.files import canonical, write_atomically
 from swgctl.reports.rows import as_csv
 from swgctl.store import Store
 
-if TYPE_CHECKING:  # imported where a picture is drawn: it takes half a second
+if TYPE_CHECKING:  # at run time imported by the function that draws: it takes half a second
     from matplotlib.figure import Figure
 
-Picture = tuple["Figure", list[dict]]  # what is drawn, and the numbers that it shows
+Picture = tuple["Figure", list[dict]]  # a figure, and the numbers that it shows
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, for the colour-blind
 MARKERS = "osD^vP"
@@ -42,9 +43,9 @@ STYLE = {
 }
 
 
-def tag(*what) -> str:
-    """Eight characters that differ where what is drawn does, for the name of a picture of several things."""
-    return hashlib.sha256(canonical(what).encode()).hexdigest()[:8]
+def tag(*content: Any) -> str:
+    """A hash of a picture's content, eight characters, for the name of a picture of several things."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
 
 
 def style(i: int) -> dict:
@@ -52,44 +53,45 @@ def style(i: int) -> dict:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
 
-def styled():
-    """While inside, figures are made in the house's style, whatever this user's settings are."""
+def styled() -> contextlib.AbstractContextManager:
+    """Make figures in the style of this package, whatever the user's settings, within the block."""
     import matplotlib.style
 
     return matplotlib.style.context(["default", STYLE])
 
 
 def save(figure: "Figure", path: Path, form: str) -> None:
-    """form "png" or "svg": the same bytes each time."""
+    """Write a figure as "png" or "svg", with the same bytes each time."""
     meta = {"Date": None} if form == "svg" else {"Software": None}
     figure.savefig(path, format=form, dpi=150, metadata=meta)
 
 
 def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture]) -> Path:
-    """Writes what is drawn to `out`, else into the store's plots/, its numbers beside it; returns the picture's path.
+    """Write a picture to `out`, else into the store's plots/, its numbers beside it; returns the picture's path.
 
-    Raises UsageError for a suffix that is neither .png nor .svg, SwgError for a file that cannot be written.
+    Raises UsageError for a suffix other than .png and .svg, SwgError where a file cannot be written.
     """
     path = Path(out) if out else store.root / "plots" / f"{name}.png"
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"'{path}' is neither a .png nor a .svg", f"--out {path.stem}.png")
     with styled():
         figure, numbers = draw()
-        beside = path.with_name(f"{path.name}.csv")  # a name that is nobody else's
-        for file, write in (
-            (beside, lambda draft: draft.write_text(as_csv(numbers))),
-            (path, lambda draft: save(figure, draft, path.suffix[1:])),
-        ):
+        beside = path.with_name(f"{path.name}.csv")  # no other picture's
+        writers: dict[Path, Callable[[Path], object]] = {
+            beside: lambda draft: draft.write_text(as_csv(numbers)),
+            path: lambda draft: save(figure, draft, path.suffix[1:]),
+        }
+        for file, write in writers.items():
             try:
                 write_atomically(file, write)
             except OSError as error:
-                raise SwgError(f"{file} cannot be written: {error.strerror}", "--out of another place") from None
+                raise SwgError(f"{file} cannot be written: {error.strerror}", f"add --out {path.name}") from None
     say(f"its numbers: {beside.absolute()}")
     return path.absolute()
 
 
 def panels(count: int, columns: int, width: float = 4.2, height: float | list[float] = 3.0) -> tuple["Figure", list]:
-    """A figure with as many axes, row by row; sizes of each in inches, `height` of all rows or of each."""
+    """A figure and `count` axes, row by row; width and height of each in inches, `height` for all rows or for each."""
     from matplotlib.figure import Figure
 
     columns = min(count, columns)
@@ -99,10 +101,10 @@ def panels(count: int, columns: int, width: float = 4.2, height: float | list[fl
     axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
     for spare in axes[count:]:
         spare.set_axis_off()
-    return figure, axes[:count]
+    return figure, list(axes[:count])
 
 
-def short(value: float, _=None) -> str:
+def short(value: float, _: object = None) -> str:
     """A tick's label: 1024, 200k, 1.5M."""
     size, unit = (1e6, "M") if abs(value) >= 1e6 else (1e3, "k") if abs(value) >= 1e4 else (1, "")
     return f"{value / size:g}{unit}"

@@ -1,17 +1,21 @@
-"""What `swgctl bench scaling` and `swgctl bench inference` measured, as --json has it."""
+"""Pictures of speed, from the measurements of `swgctl bench scaling --json` and `swgctl bench inference --json`."""
 
 import json
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swgctl.errors import InputError
 from swgctl.files import canonical
 from swgctl.plots.figures import Picture, panels, publish, short, style, tag
 from swgctl.store import Store
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 HELP = "swgctl bench scaling --json > FILE"
-SPAN = 8.0  # of the rates, at least: a log scale makes much of small differences
+SPAN = 8.0  # least ratio of an axis of rates: a log scale exaggerates small differences
 UNITS = {
     "batch": "rows a step",
     "width": "units of a layer",
@@ -19,7 +23,7 @@ UNITS = {
     "rows": "rows of data",
     "depth": "hidden layers",
 }
-TOLD = ("what", "mode", "guidance", "precision", "device")  # in a line's label, where they differ
+LABELS = ("what", "mode", "guidance", "precision", "device")  # in a line's label, where they differ
 COLUMNS = (
     *("what", "axis", "value", "steps_per_s", "seed_steps_per_s", "seconds_mean", "seconds_sd", "runs", "parameters"),
     *("mode", "guidance", "precision", "device"),
@@ -27,20 +31,20 @@ COLUMNS = (
 
 
 def scaling(store: Store, files: list[str], out: str | None) -> Path:
-    """Draws what `swgctl bench scaling --json`, or `inference`, measured; it is in the files (`-`: standard input)."""
+    """Draw the measurements in files (`-`: standard input) of `swgctl bench scaling --json`, or `inference`."""
     rows = [row for file in files for row in read_measurements(file)]
     if not rows:
-        raise InputError(f"nothing was measured in {', '.join(files)}", HELP)
+        raise InputError(f"{', '.join(files)}: no measurements", HELP)
     return publish(store, f"scaling-{tag(*rows)}", out, lambda: draw_scaling(rows))
 
 
 def read_measurements(file: str) -> list[dict]:
-    """Their lines, each with what, axis, value and steps_per_s.  Raises InputError."""
+    """The rows of a file, each with at least what, axis, value and steps_per_s.  Raises InputError."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}", HELP
+            f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}", HELP
         ) from None
     rows = []
     for i, line in enumerate(text.splitlines(), 1):
@@ -48,7 +52,7 @@ def read_measurements(file: str) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-            canonical(row)  # refuses what is not finite
+            canonical(row)  # raises ValueError for a number that is not finite
             rates = [row["value"], row["steps_per_s"], row.get("seed_steps_per_s", row["steps_per_s"])]
             if timed(row):
                 rates += [row["seconds_mean"], 1 + row["seconds_sd"]]
@@ -57,29 +61,29 @@ def read_measurements(file: str) -> list[dict]:
                 raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(
-                f"{file}, line {i}: not what, axis, value and steps_per_s of a measurement", HELP
+                f"{file}, line {i}: not a measurement, with what, axis, value and steps_per_s", HELP
             ) from None
         rows.append(row)
     return rows
 
 
 def timed(row: dict) -> bool:
-    """Whether it has the time of one action, and not only a rate."""
+    """Tell rows with the time of one action from those with a rate alone."""
     return "seconds_mean" in row
 
 
 def draw_scaling(rows: list[dict]) -> Picture:
-    """A panel for each axis that was varied: steps a second, of the seeds those of all together; or, with a band of
-    two standard deviations, the time of an action (SWG, Figures 4 and 5)."""
+    """A panel for each axis that was varied: steps a second, those of all seeds together on the axis `seeds`; or the
+    time of an action, with a band of two standard deviations (SWG, Figures 4 and 5)."""
     shown = list(dict.fromkeys((row["axis"], timed(row)) for row in rows))
     figure, axes = panels(len(shown), 2)
-    told = [name for name in TOLD if len({row.get(name) for row in rows}) > 1]
+    varied = [name for name in LABELS if len({row.get(name) for row in rows}) > 1]
 
     def label(row: dict) -> str:
-        return ", ".join(str(row[name]) for name in told or ["what"] if row.get(name))
+        return ", ".join(str(row[name]) for name in varied or ["what"] if row.get(name))
 
     lines = list(dict.fromkeys(map(label, rows)))
-    for place, (axis, of_time) in zip(axes, shown, strict=True):
+    for panel, (axis, of_time) in zip(axes, shown, strict=True):
         here = sorted(
             (row for row in rows if (row["axis"], timed(row)) == (axis, of_time)), key=lambda row: row["value"]
         )
@@ -90,37 +94,37 @@ def draw_scaling(rows: list[dict]) -> Picture:
                 continue
             x = [row["value"] for row in line]
             y = [1e3 * row["seconds_mean"] if of_time else row.get(rate, row["steps_per_s"]) for row in line]
-            place.plot(x, y, label=name, **style(i))
+            panel.plot(x, y, label=name, **style(i))
             if of_time:
                 band = [2e3 * row["seconds_sd"] for row in line]
                 low, high = ([mean + sign * b for mean, b in zip(y, band, strict=True)] for sign in (-1, 1))
-                place.fill_between(x, low, high, color=style(i)["color"], alpha=0.2, linewidth=0)
+                panel.fill_between(x, low, high, color=style(i)["color"], alpha=0.2, linewidth=0)
         if of_time:
-            place.set_ylabel("ms / action, mean ± 2 sd")
+            panel.set_ylabel("ms / action, mean ± 2 sd")
         else:
-            place.set_ylabel("seeds x steps / s" if axis == "seeds" else "steps / s")
-        place.set(title=axis, xlabel=UNITS.get(axis, axis))
-        place.legend(title=", ".join(told) or None, title_fontsize="small", alignment="left")
-        _scale(place, axis, sorted({row["value"] for row in here}))
+            panel.set_ylabel("seeds x steps / s" if axis == "seeds" else "steps / s")
+        panel.set(title=axis, xlabel=UNITS.get(axis, axis))
+        panel.legend(title=", ".join(varied) or None, title_fontsize="small", alignment="left")
+        _scale(panel, axis, sorted({row["value"] for row in here}))
     return figure, [{name: row.get(name) for name in COLUMNS if any(name in row for row in rows)} for row in rows]
 
 
-def _scale(place, axis: str, values: list[float]) -> None:
-    """Logarithmic both ways; of depth neither, so that a line is straight where each layer adds the same."""
+def _scale(panel: "Axes", axis: str, values: list[float]) -> None:
+    """Set both scales: logarithmic, but linear for depth, where a constant cost a layer makes a straight line."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     if axis == "depth":
-        place.set_xticks(values)
-        place.set_ylim(bottom=0)
+        panel.set_xticks(values)
+        panel.set_ylim(bottom=0)
         return
-    place.set(xscale="log", yscale="log")
-    place.set_xticks(values, map(short, values))
-    place.xaxis.set_minor_locator(NullLocator())
-    low, high = place.get_ylim()
+    panel.set(xscale="log", yscale="log")
+    panel.set_xticks(values, map(short, values))
+    panel.xaxis.set_minor_locator(NullLocator())
+    low, high = panel.get_ylim()
     room = max(1.0, (SPAN * low / high) ** 0.5)
-    place.set_ylim(low / room, high * room)
+    panel.set_ylim(low / room, high * room)
     decades = math.log10(high / low * room**2)
     ticks = (1, 1.5, 2, 3, 5, 7) if decades < 1.5 else (1, 2, 5) if decades < 3 else (1,)
-    place.yaxis.set_major_locator(LogLocator(subs=ticks))
-    place.yaxis.set_major_formatter(short)
-    place.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(LogLocator(subs=ticks))
+    panel.yaxis.set_major_formatter(short)
+    panel.yaxis.set_minor_locator(NullLocator())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw_toys(samples: dict[str, dict]) -> "Figure":
-    """For each density guided samples above and ground truth below, a column for each beta (Figures 2, 3 and 6)."""
+    """Guided samples above, ground truth below for each density; a column for each beta (SWG, Figures 2, 3 and 6)."""
     from matplotlib.figure import Figure
 
     columns = len(next(iter(samples.values())))
@@ -22,17 +22,17 @@ def draw_toys(samples: dict[str, dict]) -> "Figure":
     for i, (name, by_beta) in enumerate(samples.items()):
         for row, kind, colour in ((2 * i, "guided", COLOURS[0]), (2 * i + 1, "truth", GREY)):
             axes[row, 0].set_ylabel(f"{name}, {'samples' if kind == 'guided' else kind}")
-            for place, (beta, arrays) in zip(axes[row], by_beta.items(), strict=True):
-                place.scatter(*np.asarray(arrays[kind])[0, :2000].T, s=1.2, linewidths=0, color=colour)
-                place.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), xticks=[], yticks=[], aspect="equal")
-                place.spines[:].set_visible(True)
+            for panel, (beta, arrays) in zip(axes[row], by_beta.items(), strict=True):
+                panel.scatter(*np.asarray(arrays[kind])[0, :2000].T, s=1.2, linewidths=0, color=colour)
+                panel.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), xticks=[], yticks=[], aspect="equal")
+                panel.spines[:].set_visible(True)
                 if kind == "guided":
-                    place.set_title(f"$\\beta$ = {beta:g}", loc="center")
+                    panel.set_title(f"$\\beta$ = {beta:g}", loc="center")
     return figure
 
 
 def all_toys(store: Store, artifacts: list[Artifact]) -> Path:
-    """The densities of several toy artifacts in one picture, their distances beside it; returns its path."""
+    """Draw the densities of several toy artifacts in one picture, their distances beside it; returns its path."""
     name = f"toys-{tag(*(artifact.key for artifact in artifacts))}"
     return publish(store, name, None, lambda: _draw_all(artifacts))
 

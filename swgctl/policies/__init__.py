@@ -1,1 +1,1 @@
-"""What acts: guided denoisers, which critic may rank their candidates, and a policy as two files."""
+"""Policies: guided denoisers, the ranking of their candidates by a critic, and export as two files."""

@@ -1,4 +1,4 @@
-"""Acts with the policy in policy.safetensors beside this file.  Needs PyTorch and safetensors, and gymnasium to step.
+"""Act with the policy in policy.safetensors beside this file.  Needs PyTorch and safetensors, and gymnasium to step.
 
 `python act.py` plays one episode; from elsewhere, `import act` and call `act.act(observations)`.
 """
@@ -20,7 +20,7 @@ def mlp(x, *layers, activation=F.silu):
     return x
 
 
-def features(x, depth, net=""):  # of a residual network: what its entry gives, then each block
+def features(x, depth, net=""):  # a residual network's activations: after its entry, then after each block
     h = [mlp(x, f"{net}entry")]
     for name in (f"{net}blocks.{i}" for i in range(depth)):
         x = F.layer_norm(h[-1], h[-1].shape[-1:], eps=1e-6) * p[f"{name}.norm.weight"] + p[f"{name}.norm.bias"]
@@ -29,7 +29,7 @@ def features(x, depth, net=""):  # of a residual network: what its entry gives, 
 
 
 def denoise(z, k, s):
-    """The noise in z = [action, weight] (S, B, A + 1) of step k, at observations s (S, B, O) of S seeds."""
+    """Noise in z = [action, weight] (S, B, A + 1) at step k, for observations s (S, B, O) of S seeds."""
     phase = 2 * torch.pi * k * p["fourier.frequency"]
     step = mlp(torch.cat([phase.cos(), phase.sin()], -1), "step_in", "step_out")
     x = torch.cat([z, s, step.expand(-1, z.shape[1], -1)], -1)
@@ -39,7 +39,7 @@ def denoise(z, k, s):
     return torch.cat([out, mlp(of_weight[at], "weight_in", "weight_out")], -1) if at else out
 
 
-@torch.inference_mode(False)  # guidance is a gradient, also where the caller wants none
+@torch.inference_mode(False)  # guidance needs a gradient even where the caller disables them
 @torch.enable_grad()
 def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["temperature"], noise=torch.randn):
     """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
@@ -55,8 +55,8 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
         z0 = ((z - sigma * eps) / alpha).clamp(p["z_low"], p["z_high"])
         z = (z - (1 - step_alpha) / sigma**2 * (z - alpha * z0)) / step_alpha**0.5
         z = z + temperature * (1 - step_alpha) ** 0.5 * noise(z.shape) if k else z
-    a, rank = z[..., :-1].clamp(-1, 1), z[..., -1]  # without a critic, by the model's own weight
-    if about["q_layers"]:  # w grows with Q - V, and all candidates of a state have the same V
+    a, rank = z[..., :-1].clamp(-1, 1), z[..., -1]  # without a critic, the model's own weight
+    if about["q_layers"]:  # w grows with Q - V, and V is the same for all candidates of a state
         rank = mlp(torch.cat([s, a], -1).unsqueeze(1), *about["q_layers"], activation=F.relu).amin(1).squeeze(-1)
     best = rank.unflatten(1, (-1, candidates)).argmax(-1, keepdim=True).unsqueeze(-1)
     a = a.unflatten(1, (-1, candidates)).take_along_dim(best, 2).squeeze(2)

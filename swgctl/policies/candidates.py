@@ -1,4 +1,4 @@
-"""Which of several candidates is kept (SWG-R, section 5)."""
+"""The choice among several candidates (SWG-R, section 5)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from swgctl.weights import select
 
 @dataclass
 class Ranking:
-    """The candidate of greatest weight w(s, a), ties broken by the advantage.
+    """Ranking by the weight w(s, a), ties broken by the advantage.
 
-    critic  None: the weight that the model itself has given each candidate
+    critic  source of the advantage; None: candidates are ranked by the model's own weight
     weigh   advantage -> weight
     """
 
@@ -23,10 +23,10 @@ class Ranking:
     weigh: Callable[[Tensor], Tensor] | None = None
 
     def best(self, observations: Tensor, actions: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        """The index (S, E) of each row's best candidate among all B = sum of counts.
+        """Index (S, E) of each row's best candidate among all B = sum of counts.
 
-        observations (S, B, O), actions (S, B, A), the model's weights (S, B); the candidates of one row lie side by
-        side, counts (E,) of them.
+        observations (S, B, O), actions (S, B, A), the model's weights (S, B); counts (E,) candidates a row, which lie
+        side by side.
         """
         advantages = weights
         if self.critic is not None and self.weigh is not None:
@@ -34,10 +34,10 @@ class Ranking:
                 q, v = self.critic.value(observations, actions)
             advantages = q - v
             weights = self.weigh(advantages)
-        # Rows with fewer candidates are filled up with ones that cannot win.
+        # Rows with fewer candidates are padded with ones that cannot win.
         first = counts.cumsum(0) - counts
         row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-        place = torch.arange(len(row), device=counts.device) - first[row]
+        slot = torch.arange(len(row), device=counts.device) - first[row]
         grid = weights.new_full((2, len(weights), len(counts), int(counts.max())), -torch.inf)
-        grid[0][:, row, place], grid[1][:, row, place] = weights, advantages
+        grid[0][:, row, slot], grid[1][:, row, slot] = weights, advantages
         return first + select(grid[0], grid[1])

@@ -1,6 +1,7 @@
 """A guided denoiser as a policy: observations in, actions out (SWG, Algorithm 2; SWG-R, section 5).
 
-Three parts: a sampler walks from noise to z = [action, ...], a guidance bends the walk, a ranking keeps one candidate.
+It has three parts: a sampler that walks from noise to z = [action, ...], a guidance that bends the walk, and a ranking
+that keeps one candidate.
 """
 
 import importlib
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swgctl.config import AugmentSettings, DiffuseSettings, EvalSettings, Method, a, methods
-from swgctl.diffusion import Guidance, Schedule, sample
+from swgctl.diffusion import Counting, Schedule, sample
 from swgctl.errors import InputError
 from swgctl.files import load_tensors
 from swgctl.models import ARCHITECTURE, Critic, Denoiser
@@ -26,10 +27,10 @@ from swgctl.weights import weigh
 
 @dataclass
 class Sampler:
-    """Walks from noise to z_0 (S, B, channels) at given observations.
+    """A walk from noise to z_0 (S, B, channels) at given observations.
 
-    denoiser  of z, whose first channels are the action, its parameters averaged
-    bounds    (low, high), (S, 1, channels) each: where every predicted z_0 is clipped to; None: nowhere
+    denoiser  with averaged parameters; the first channels of z are the action
+    bounds    (low, high), (S, 1, channels) each, to which every predicted z_0 is clipped; None: no clipping
     """
 
     denoiser: Denoiser
@@ -39,18 +40,18 @@ class Sampler:
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        """(K, channels)"""
+        """Noise of one candidate: (K, channels)."""
         return len(self.schedule), self.denoiser.channels
 
     def draw(
         self,
         observations: Tensor,
         row: Tensor,
-        guidance: Guidance | None,
+        guidance: Counting | None,
         temperature: float | Tensor,
         noise: Noise | torch.Generator,
     ) -> Tensor:
-        """z_0 (S, B, channels) of candidates b at the observations row[b] (B,) of observations (S, E, O).
+        """Draw z_0 (S, B, channels); candidate b is at row[b] (B,) of the observations (S, E, O).
 
         temperature  a number, or one a candidate (B, 1)
         """
@@ -68,15 +69,15 @@ class Sampler:
 
 @dataclass
 class DiffusionPolicy:
-    """S guided denoisers that act side by side: a `Policy` whose cells say `rho`, `candidates` and `temperature` (1).
+    """S guided denoisers that act side by side: a `Policy` whose cells have `rho`, `candidates` and `temperature` (1).
 
-    guide  from the scales rho (B, 1) of the candidates to their guidance
+    guide  scales rho (B, 1) of the candidates -> their guidance
     """
 
     seeds: list[int]
     action_dim: int
     sampler: Sampler
-    guide: Callable[[Tensor], Guidance]
+    guide: Callable[[Tensor], Counting]
     ranking: Ranking
     device: torch.device
     statistics: tuple[str, ...] = field(default=("clamped",))
@@ -99,30 +100,30 @@ class DiffusionPolicy:
 
         rho          guidance scale: a number, or one a row (E,)
         candidates   M, of which the one of greatest weight is kept: a number, or one a row (E,)
-        temperature  scales the sampling noise, 0 is deterministic: a number, or one a row (E,)
-        generator    as for `diffusion.sample`, for noise (S, sum of candidates, channels); None: fresh noise
-        NumPy arrays in give NumPy arrays out.  Raises ValueError for what none of these can be.
+        temperature  factor of the sampling noise, 0 is deterministic: a number, or one a row (E,)
+        generator    see `diffusion.sample`, for noise (S, sum of candidates, channels); None: fresh noise
+        NumPy observations give NumPy actions.  Raises ValueError for an invalid argument.
         """
         counts = torch.as_tensor(candidates)
         if counts.is_floating_point() or int(counts.min()) < 1:
-            raise ValueError(f"candidates must be whole numbers from 1 on, not {candidates}")
-        noise = torch.as_tensor(temperature, dtype=torch.float32)
-        if not bool(((noise >= 0) & noise.isfinite()).all()):
+            raise ValueError(f"candidates must be integers >= 1, not {candidates}")
+        factors = torch.as_tensor(temperature, dtype=torch.float32)
+        if not bool(((factors >= 0) & factors.isfinite()).all()):
             raise ValueError(f"temperature must be a number >= 0, not {temperature}")
         array = isinstance(observations, np.ndarray)
         x = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         full = x.reshape((1,) * (3 - x.dim()) + x.shape)
-        wanted = (len(self.seeds), self.sampler.denoiser.observation_dim)
-        if full.dim() != 3 or (full.shape[0], full.shape[2]) != wanted:
-            raise ValueError(f"observations must be ({wanted[0]}, E, {wanted[1]}), not {tuple(x.shape)}")
+        members, width = len(self.seeds), self.sampler.denoiser.observation_dim
+        if full.dim() != 3 or (full.shape[0], full.shape[2]) != (members, width):
+            raise ValueError(f"observations must be ({members}, E, {width}), not {tuple(x.shape)}")
         scales = torch.as_tensor(rho)
-        for name, values in (("rho", scales), ("candidates", counts), ("temperature", noise)):
+        for name, values in (("rho", scales), ("candidates", counts), ("temperature", factors)):
             if values.dim() and values.shape != full.shape[1:2]:
                 raise ValueError(f"{name} must be one number, or one for each of {full.shape[1]} rows")
         rows = full.shape[1]
-        if bool(((noise == 0) & (counts > 1)).any()):
+        if bool(((factors == 0) & (counts > 1)).any()):
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
-        columns = (values.expand(rows).tolist() for values in (scales, counts, noise))
+        columns = (values.expand(rows).tolist() for values in (scales, counts, factors))
         cells = [{"rho": r, "candidates": m, "temperature": t} for r, m, t in zip(*columns, strict=True)]
         actor = replace(self, sampler=replace(self.sampler, name=sampler))
         actions, _ = actor.propose(full, cells, generator if generator is not None else fresh(self.device))
@@ -134,7 +135,7 @@ class DiffusionPolicy:
     def propose(
         self, observations: Tensor, cells: Sequence[Cell], noise: Noise | torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`Policy.propose`.  `clamped` is the share of guidance steps in which w_hat lay below its least value."""
+        """See `Policy.propose`.  The statistic `clamped` is the share of guidance steps with w_hat below w_min."""
         counts = torch.tensor([int(cell["candidates"]) for cell in cells], device=self.device)
         row = torch.repeat_interleave(torch.arange(len(cells), device=self.device), counts)  # of each candidate
         scales = torch.tensor([float(cell["rho"]) for cell in cells], dtype=torch.float32, device=self.device)
@@ -152,44 +153,44 @@ class DiffusionPolicy:
         best = self.ranking.best(observations[:, row], actions, weights, counts)
         return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), shares
 
-    def _share(self, name: str, guidance: Guidance | None, rho: Tensor, row: Tensor, counts: Tensor) -> Tensor:
-        """The share (S, E) of a row's guidance steps that the guidance has counted under a name."""
+    def _share(self, name: str, guidance: Counting | None, rho: Tensor, row: Tensor, counts: Tensor) -> Tensor:
+        """Share (S, E) of a row's guidance steps that the guidance counted under a name."""
         total = torch.zeros(len(self.seeds), len(counts), dtype=torch.int64, device=self.device)
         if guidance is None:
             return total
-        # Whole numbers, whose sum is the same in any order; a row of rho = 0 is not guided.
+        # Integers, so that the order of the sum is irrelevant; rows of rho = 0 are not guided.
         total.index_add_(1, row, getattr(guidance, name) * (rho.squeeze(-1) > 0))
         return total / (guidance.calls * counts)
 
 
 def fresh(device: torch.device) -> torch.Generator:
-    """A generator that nobody seeded."""
+    """A generator seeded by the operating system."""
     generator = torch.Generator(device)
     generator.seed()
     return generator
 
 
 def bounds(action_dim: int, weight_range: Tensor) -> tuple[Tensor, Tensor]:
-    """Where z_0 = [action, weight] lies, (S, 1, A + 1) each: actions in [-1, 1], the weight in the range (S, 2) of the
-    data's.
+    """Bounds (low, high) of z_0 = [action, weight], (S, 1, A + 1) each: actions in [-1, 1], the weight in the range
+    (S, 2) of the data's.
 
-    Guidance pulls on the weight's channel as well.  Left free, a large rho drives it to where the denoiser was never
-    trained, and the actions with it.
+    Guidance pulls on the weight's channel as well.  Without bounds, a large rho drives it to where the denoiser was
+    never trained, and the actions with it.
     """
     ones = weight_range.new_ones(len(weight_range), action_dim)
     low, high = (torch.cat([sign * ones, weight_range[:, i : i + 1]], 1) for i, sign in ((0, -1), (1, 1)))
     return low.unsqueeze(1), high.unsqueeze(1)
 
 
-def guidance_of(method: Method, settings: EvalSettings) -> Callable[[Tensor], Guidance]:
-    """From scales rho (B, 1) to a method's guidance, with the settings of `eval` that it asks for."""
+def guidance_of(method: Method, settings: EvalSettings) -> Callable[[Tensor], Counting]:
+    """The function from scales rho (B, 1) to a method's guidance, with the settings of `eval` that it takes."""
     module, _, name = method.guidance.partition(":")
     make = getattr(importlib.import_module(module), name)
     return partial(make, **settings.model_dump(include=set(method.options)))
 
 
 def load_critic(artifact: Artifact, device: str) -> Critic:
-    """The Q and V of a critic artifact, its bytes checked.  Raises CorruptError."""
+    """Load Q and V of a critic artifact, bytes checked.  Raises CorruptError."""
     tensors = load_tensors(artifact.file("critic.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
     critic = Critic(len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"])
@@ -198,7 +199,7 @@ def load_critic(artifact: Artifact, device: str) -> Critic:
 
 
 def assemble(policy: Artifact, ranking: Ranking, settings: EvalSettings, device: str) -> DiffusionPolicy:
-    """The policy of a diffuse artifact, sampled and guided as the settings say."""
+    """Load the policy of a diffuse artifact, sampled and guided by the settings."""
     tensors = load_tensors(policy.file("policy.safetensors"))
     trained, facts = DiffuseSettings(**policy.params), policy.meta["metrics"]["data"]
     architecture = trained.model_dump(include=set(ARCHITECTURE))
@@ -220,7 +221,7 @@ def assemble(policy: Artifact, ranking: Ranking, settings: EvalSettings, device:
 
 
 def ranking_of(critic: Artifact | None, augmented: Artifact | None, device: str) -> Ranking:
-    """The ranking by a critic artifact and the weight of an augmented data set; by the model's own without them."""
+    """The ranking by a critic and the weight of an augmented data set; without them, by the model's own weight."""
     if critic is None or augmented is None:
         return Ranking()
     return Ranking(load_critic(critic, device), weigher(augmented.params))
@@ -229,22 +230,22 @@ def ranking_of(critic: Artifact | None, augmented: Artifact | None, device: str)
 def load_policy(
     ref: str, *, store: str | None = None, critic: str | None = None, device: str = "cpu"
 ) -> DiffusionPolicy:
-    """The policy of a diffuse artifact (a directory or an id), ranking candidates by the critic that it descends from.
+    """Load the policy of a diffuse artifact (a directory or an id); the critic that it descends from ranks candidates.
 
     Raises InputError, CorruptError.
     """
-    place = Store.locate(store)
-    artifact = place.resolve(ref)
+    located = Store.locate(store)
+    artifact = located.resolve(ref)
     if artifact.stage != "diffuse":
         raise InputError(f"{ref} is {a(artifact.stage)}, not a policy", "swgctl ls --stage diffuse")
     augmented = artifact.parent("augment")
-    chosen = place.resolve(critic) if critic else augmented.parent("critic")
+    chosen = located.resolve(critic) if critic else augmented.parent("critic")
     check_ranking(chosen, artifact, augmented)
     return assemble(artifact, ranking_of(chosen, augmented, device), EvalSettings(), device)
 
 
 def weigher(params: dict) -> Callable[[Tensor], Tensor]:
-    """The function advantage -> weight of an augment artifact's parameters, which leave out what its weight ignores."""
+    """The function advantage -> weight of an augment artifact's parameters, which omit those that it ignores."""
     options = AugmentSettings().model_dump() | params
     name = options.pop("weight")
     return lambda advantage: weigh(name, advantage, **options)

@@ -1,4 +1,4 @@
-"""A policy as two files that run without this package: its tensors, and an example that acts with them."""
+"""Export of a policy as two files that run without this package: its tensors, and an example that acts with them."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -19,7 +20,7 @@ from swgctl.tasks import Task, environments
 
 EXAMPLE = Path(__file__).with_name("act.py")
 TENSORS = "policy.safetensors"
-STAGE = "policy"  # what the metadata of an export calls itself
+STAGE = "policy"  # the stage in an export's metadata
 
 
 def export(
@@ -31,26 +32,26 @@ def export(
     candidates: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Writes the policy of a diffuse artifact, or the one behind an evaluation, into a new directory; returns its path.
+    """Write the policy of a diffuse artifact, or of an evaluation, into a new directory; returns its path.
 
-    members          of the policy's seeds, "0-4"; None: all
-    rho, candidates  what act.py takes when it is not told; None: what was evaluated, or the task's recipe would
-                     evaluate, the first scale above 0 and the first number of candidates
+    members          the policy's seeds to export, "0-4"; None: all
+    rho, candidates  defaults of act.py; None: the first scale above 0 and the first number of candidates of the
+                     evaluation, or of the task's recipe
     force            replace an earlier export
 
-    The directory has policy.safetensors and act.py, and appears by one rename.  The tensors, the seeds first: the
+    The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
     averaged parameters of the denoiser; q_target and v of the critic that ranks candidates; z_low and z_high
-    (S, 1, A + 1), where z_0 is clipped to.  Of all seeds: alpha, sigma and step_alpha (K,) of the schedule; action_low
-    and action_high (A,) of the environment; observation_mean and observation_std (O,) of the data, as facts, since
-    observations go in as they are.  The metadata has the rest: architecture, guidance, task, lineage.
+    (S, 1, A + 1), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and step_alpha (K,) of the schedule;
+    action_low and action_high (A,) of the environment; observation_mean and observation_std (O,) of the data, for
+    information only, since observations enter unscaled.  The metadata has the rest: architecture, guidance, task,
+    lineage.
 
-    Raises InputError where REF has no policy, UsageError for a directory that is taken or a seed that it has not,
-    CorruptError.
+    Raises InputError where REF has no policy, UsageError for a directory in use or an unknown seed, CorruptError.
     """
-    place = Path(directory).resolve()
-    if (store.root / "objects").resolve() in place.parents:
-        raise UsageError(f"{place} is among the store's artifacts", "--policy with a directory elsewhere")
-    _check(place, force)
+    target = Path(directory).resolve()
+    if (store.root / "objects").resolve() in target.parents:
+        raise UsageError(f"{target} is among the store's artifacts", "--policy with a directory elsewhere")
+    _check(target, force)
     artifact = store.resolve(ref)
     policy = artifact.ancestors().get("diffuse")
     if policy is None:
@@ -64,7 +65,7 @@ def export(
     say(f"export: policy {policy.id} of {policy.task}, seeds {seeds.ranges(chosen)}")
     guidance = f"rho = {about['rho']:g} and M = {about['candidates']}"
     say(f"export: act.py takes {guidance} unless told otherwise; {'the critic' if critic else 'its own weight'} ranks")
-    draft = place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     replaced = draft.with_name(f"{draft.name}.replaced")
     try:
         draft.mkdir(parents=True)
@@ -74,56 +75,57 @@ def export(
         for file in draft.iterdir():
             sync(file)
         with signals.deferred():
-            _replace(place, draft, replaced)
+            _replace(target, draft, replaced)
     except (OSError, SafetensorError) as error:
-        if place.exists():
-            _check(place, force)  # another process was faster
-        raise SwgError(f"{place} cannot be written: {error}", "--policy with another directory") from None
+        if target.exists():
+            _check(target, force)  # another process was faster
+        raise SwgError(f"{target} cannot be written: {error}", "--policy with another directory") from None
     finally:
-        for rest in (draft, replaced):
-            shutil.rmtree(rest, ignore_errors=True)
-    return place
+        for leftover in (draft, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return target
 
 
-def _check(place: Path, force: bool) -> None:
-    """Raises UsageError unless an export may be put there."""
-    if place.exists() and not place.is_dir():
-        raise UsageError(f"{place} is a file", "--policy with a new directory")
-    if _is_export(place):
+def _check(target: Path, force: bool) -> None:
+    """Raise UsageError unless `target` can take an export."""
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file", "--policy with a new directory")
+    if _is_export(target):
         if not force:
-            raise UsageError(f"{place} has an earlier export", "--force replaces it")
-    elif place.is_dir() and any(place.iterdir()):
-        raise UsageError(f"{place} is not empty, and has other things than an export", "--policy with a new directory")
+            raise UsageError(f"{target} has an earlier export", "--force   # replaces it")
+    elif target.is_dir() and any(target.iterdir()):
+        raise UsageError(f"{target} is not empty, and has other things than an export", "--policy with a new directory")
 
 
-def _is_export(place: Path) -> bool:
-    """Whether a directory holds what `export` writes, and nothing else that could be lost."""
-    names = {path.name for path in place.iterdir()} if place.is_dir() else set()
+def _is_export(directory: Path) -> bool:
+    """True if a directory holds the files that `export` writes, and nothing else that could be lost."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if names - {"__pycache__"} != {TENSORS, EXAMPLE.name}:
         return False
     with contextlib.suppress(CorruptError, KeyError, ValueError):
-        return json.loads(read_header(place / TENSORS)["__metadata__"]["swg"])["stage"] == STAGE
+        return json.loads(read_header(directory / TENSORS)["__metadata__"]["swg"])["stage"] == STAGE
     return False
 
 
-def _replace(place: Path, draft: Path, replaced: Path) -> None:
-    if _is_export(place):
-        os.rename(place, replaced)
+def _replace(target: Path, draft: Path, replaced: Path) -> None:
+    if _is_export(target):
+        os.rename(target, replaced)
     try:
-        os.rename(draft, place)
+        os.rename(draft, target)
     except OSError:
         if replaced.is_dir():
-            os.rename(replaced, place)
+            os.rename(replaced, target)
         raise
 
 
 def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> EvalSettings:
-    """How the policy is to act: as an evaluation had it, else as the task's recipe would.  Raises UsageError."""
-    task, told = Task.from_json(artifact.meta["task"]), {}
+    """The settings of the exported policy: the evaluation's, else the recipe's.  Raises UsageError."""
+    task = Task.from_json(artifact.meta["task"])
+    params: dict[str, Any] = {}
     if evaluated := artifact.stage == "eval":
-        told = {name: value for name, value in artifact.params.items() if name in EvalSettings.model_fields}
-    told |= {name: value for name, value in (("rho", rho), ("resample", candidates)) if value is not None}
-    flags = {f"eval.{name}": value for name, value in told.items()}
+        params = {name: value for name, value in artifact.params.items() if name in EvalSettings.model_fields}
+    params |= {name: value for name, value in (("rho", rho), ("resample", candidates)) if value is not None}
+    flags = {f"eval.{name}": value for name, value in params.items()}
     settings = config.resolve(task.name, "" if evaluated else task.recipe, flags=flags).of(EVAL)
     if settings.sampler != "ddpm":
         say(f"export: act.py samples by DDPM, not by {settings.sampler}")
@@ -131,7 +133,7 @@ def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> 
 
 
 def _ranking(artifact: Artifact, policy: Artifact, settings: EvalSettings) -> Artifact | None:
-    """The critic that is to choose among candidates; None: the model's own weight does."""
+    """The critic that ranks candidates; None: the model's own weight ranks them."""
     import torch
 
     from swgctl.policies.diffusion import weigher
@@ -142,7 +144,7 @@ def _ranking(artifact: Artifact, policy: Artifact, settings: EvalSettings) -> Ar
     weights = weigher(augmented.params)(torch.linspace(-1, 1, 9))
     if (weights.diff() < 0).any():  # quantile; expectiles of tau < 0.5
         name = augmented.params["weight"]
-        say(f"export: this {name} weight does not grow with Q, by which act.py would rank: it takes the model's own")
+        say(f"export: this {name} weight does not grow with Q, so act.py ranks by the model's own weight")
         return None
     return artifact.parent("critic") if "critic" in artifact.meta["inputs"] else augmented.parent("critic")
 
@@ -160,7 +162,7 @@ def _chosen(policy: Artifact, members: str | None) -> list[int]:
 
 
 def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows: list[int]) -> dict:
-    """The tensors of some members, their bytes checked.  Raises CorruptError."""
+    """Tensors of the chosen members, bytes checked.  Raises CorruptError."""
     import h5py
     import torch
 
@@ -186,14 +188,14 @@ def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows:
 
 
 def _named(spec) -> str:
-    """The id of an environment as `gymnasium.make` takes it anywhere: with the module that has to be imported first."""
-    home = spec.entry_point if isinstance(spec.entry_point, str) else spec.entry_point.__module__
-    module = home.partition(":")[0]
+    """Environment id as `gymnasium.make` accepts it anywhere, with the module to import first."""
+    entry = spec.entry_point if isinstance(spec.entry_point, str) else spec.entry_point.__module__
+    module = entry.partition(":")[0]
     return spec.id if module.startswith("gymnasium.") else f"{module}:{spec.id}"
 
 
 def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) -> dict:
-    """What the metadata says of the policy beside its task, seeds and environment."""
+    """Metadata of the policy beside its task, seeds and environment."""
     lineage = policy.ancestors() | ({"ranking": critic} if critic else {})
     return {
         **{name: policy.params[name] for name in ("K", "schedule", "blocks", "weight_block")},

@@ -1,4 +1,4 @@
-"""What acts: the one interface that roll-outs know of a policy."""
+"""The interface of a policy, as roll-outs see it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -6,15 +6,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Cell = Mapping[str, float]  # how to act, such as {"rho": 5, "candidates": 8}; {} of a policy without such choices
+Cell = Mapping[str, float]  # how to act, such as {"rho": 5, "candidates": 8}; {} for a policy without such choices
 Noise = Callable[[tuple[int, ...]], Tensor]  # from a shape to standard normal noise
 
 
 class Policy(Protocol):
     """S members that act side by side.
 
-    noise_shape  of what one candidate draws for one action, its first axis the draws; (0,) of a policy without noise
-    statistics   the names of what `propose` counts
+    noise_shape  shape of the noise of one candidate for one action, its first axis the draws; (0,) without noise
+    statistics   names of the quantities that `propose` counts
     """
 
     @property
@@ -33,7 +33,7 @@ class Policy(Protocol):
     def statistics(self) -> tuple[str, ...]: ...
 
     def propose(self, observations: Tensor, cells: Sequence[Cell], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actions (S, E, A) in [-1, 1] for observations (S, E, O), row e as `cells[e]` says; statistics (S, E) by name.
+        """Actions (S, E, A) in [-1, 1] for observations (S, E, O), row e by `cells[e]`; statistics (S, E) by name.
 
         noise  called once for each draw of all candidates, of shape (S, sum of candidates, ...)
         """

@@ -1,4 +1,4 @@
-"""Which critic can rank a policy's candidates."""
+"""The conditions under which a critic can rank a policy's candidates."""
 
 from swgctl.config import LOSS, a
 from swgctl.errors import InputError
@@ -8,7 +8,7 @@ from swgctl.tasks import Task, argument
 
 
 def check_ranking(critic: Artifact, policy: Artifact, augmented: Artifact) -> None:
-    """Raises InputError unless the critic can rank the policy's candidates by the weight of its augmented data set."""
+    """Raise InputError unless the critic can rank the policy's candidates by the weight of its augmented data set."""
     task = Task.from_json(policy.meta["task"])
     help = f"swgctl critic {argument(task)} --seeds {ranges(policy.seeds)}"
     if critic.stage != "critic":

@@ -1,4 +1,4 @@
-"""Sheets as one HTML page that needs nothing else: inline style, inline pictures, no scripts."""
+"""Sheets as one self-contained HTML page: inline style, inline pictures, no scripts."""
 
 from html import escape
 
@@ -51,13 +51,14 @@ svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; }
 
 
 def page(summary: list[Sheet], details: list[Sheet]) -> str:
-    """The families' sheets, then the tasks' with their pictures."""
-    made = sum(len(sheet.group.evaluations) for sheet in details)
-    tasks = len({sheet.group.task.name for sheet in details})
-    heading = f"{plural(made, 'evaluation')} of {plural(tasks, 'task')}"
-    named = [(f"s{i}", sheet) for i, sheet in enumerate([*summary, *details])]
-    first = {sheet.title.partition(":")[0]: name for name, sheet in reversed(named)}
-    links = "".join(f'<a href="#{name}">{escape(title)}</a> ' for title, name in reversed(first.items()))
+    """An HTML page of the families' sheets, then the tasks' with their pictures."""
+    groups = [sheet.group for sheet in details if sheet.group]
+    evaluations = sum(len(group.evaluations) for group in groups)
+    tasks = len({group.task.name for group in groups})
+    heading = f"{plural(evaluations, 'evaluation')} of {plural(tasks, 'task')}"
+    anchored = [(f"s{i}", sheet) for i, sheet in enumerate([*summary, *details])]
+    first = {sheet.title.partition(":")[0]: anchor for anchor, sheet in reversed(anchored)}
+    links = "".join(f'<a href="#{anchor}">{escape(title)}</a> ' for title, anchor in reversed(first.items()))
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -66,7 +67,7 @@ def page(summary: list[Sheet], details: list[Sheet]) -> str:
             f"<header><h1>{heading}</h1>\n<p>Self-weighted guidance: scores by guidance scale rho and candidates M, "
             "every cell.</p></header>",
             f'<nav aria-label="Tables">{links}</nav>',
-            *(_section(name, sheet) for name, sheet in named),
+            *(_section(anchor, sheet) for anchor, sheet in anchored),
             "<footer>",
             *(f"<p>{escape(line)}</p>" for line in CONVENTIONS),
             "</footer>\n</main>\n</body>\n</html>\n",
@@ -74,11 +75,11 @@ def page(summary: list[Sheet], details: list[Sheet]) -> str:
     )
 
 
-def _section(name: str, sheet: Sheet) -> str:
+def _section(anchor: str, sheet: Sheet) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in sheet.notes)
     picture = figure(sheet.group) if sheet.group else ""
     return (
-        f'<section id="{name}">\n<h2>{escape(sheet.title)}</h2>\n{notes}<div class="body">\n'
+        f'<section id="{anchor}">\n<h2>{escape(sheet.title)}</h2>\n{notes}<div class="body">\n'
         f'<div class="scroll">\n{_table(sheet)}\n</div>\n{picture}</div>\n</section>'
     )
 
@@ -99,9 +100,9 @@ def _table(sheet: Sheet) -> str:
         turn = " turn" if i and mark != sheet.marks[i - 1] and mark in ("online", "quoted", "average") else ""
         cells = []
         for j, text in enumerate(row):
-            kinds = ["quoted"] * (j >= ours) + ["first"] * (sheet.quoted > 0 and j == ours)
-            kinds += ["missing"] * (text == "missing")
-            cells.append(f'<td class="{" ".join(kinds)}">{escape(text)}</td>' if kinds else f"<td>{escape(text)}</td>")
-        kind = f' class="{f"{mark}{turn}".strip()}"' if mark else ""
-        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
+            marks = {"quoted": j >= ours, "first": sheet.quoted > 0 and j == ours, "missing": text == "missing"}
+            classes = " ".join(name for name, holds in marks.items() if holds)
+            cells.append(f'<td class="{classes}">{escape(text)}</td>' if classes else f"<td>{escape(text)}</td>")
+        row_class = f' class="{f"{mark}{turn}".strip()}"' if mark else ""
+        lines.append(f"<tr{row_class}>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody>", "</table>"])

@@ -1,4 +1,4 @@
-"""Sheets as LaTeX: tabulars for booktabs."""
+"""Sheets as LaTeX tabulars for booktabs."""
 
 from swgctl.reports.sheets import CONVENTIONS, Sheet, differences
 
@@ -8,7 +8,7 @@ BREAK = "\\\\"
 
 
 def page(sheets: list[Sheet]) -> str:
-    """A tabular for each sheet, whose first lines name it; what it means stands above it as comments."""
+    """A tabular for each sheet, which names it in its first lines; notes and conventions stand above as comments."""
     lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in CONVENTIONS)]
     for sheet in sheets:
         lines += ["", *(f"% {line}" for line in (sheet.title, *sheet.notes)), *_tabular(sheet)]
@@ -24,8 +24,8 @@ def _tabular(sheet: Sheet) -> list[str]:
     n = len(sheet.columns)
     ours = n - sheet.quoted
     lines = [rf"\begin{{tabular}}{{l{'r' * (n - 1)}}}", r"\toprule"]
-    told = differences(sheet.group) if sheet.group else []
-    lines += [rf"\multicolumn{{{n}}}{{l}}{{{escape(text)}}} {BREAK}" for text in (sheet.title, *told)]
+    remarks = differences(sheet.group) if sheet.group else []
+    lines += [rf"\multicolumn{{{n}}}{{l}}{{{escape(text)}}} {BREAK}" for text in (sheet.title, *remarks)]
     if sheet.quoted:
         above = rf"\multicolumn{{{sheet.quoted}}}{{c}}{{quoted from {escape(sheet.source)}}}"
         lines += [f"{'& ' * ours}{above} {BREAK}", rf"\cmidrule(l){{{ours + 1}-{n}}}"]
@@ -39,7 +39,7 @@ def _tabular(sheet: Sheet) -> list[str]:
 
 
 def _head(name: str, citation: str) -> str:
-    """A column's head, in several lines: what is after a comma, and small whose numbers these are."""
+    """A column's head, broken at its commas, with the citation of quoted numbers below in small type."""
     parts = [escape(part) for part in name.split(", ")]
     authors, et_al, rest = citation.partition(" et al.")
     parts += [rf"{{\tiny {escape(part.strip())}}}" for part in (authors, et_al + rest) if part]

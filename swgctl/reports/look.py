@@ -1,10 +1,11 @@
-"""Looking at a store: for people on stderr, for scripts the directories on stdout, or objects with --json."""
+"""The commands that look at a store: tables on stderr, and on stdout the directories, or objects with --json."""
 
 import contextlib
 import json
 import shutil
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from swgctl import console
 from swgctl.console import say
@@ -15,15 +16,16 @@ from swgctl.store import Artifact, Store, make_key, record_checksum
 
 
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
+    """List the artifacts of a store, or those of a stage or a task; a damaged one is raised after all others."""
     if stage:
-        from swgctl.config import stage_named  # here, since pydantic is half of what `ls` would cost
+        from swgctl.config import stage_named  # imported here since pydantic would double the time of `ls`
 
         stage_named(stage)
     lines, rows, damaged = [], [], None
     for artifact in store.artifacts(stage, task):
         try:
             _ = artifact.meta
-        except SwgError as error:  # the others are shown all the same
+        except SwgError as error:  # raised once the others are shown
             if artifact.path.is_dir():  # else another process has just removed it
                 damaged = damaged or error
             continue
@@ -35,8 +37,8 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
     if rows:
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not lines:
-        of = "".join(f" of {what} '{name}'" for what, name in (("stage", stage), ("task", task)) if name)
-        say(f"{store.root} has no artifacts{of}")
+        which = "".join(f" of {kind} '{name}'" for kind, name in (("stage", stage), ("task", task)) if name)
+        say(f"{store.root} has no artifacts{which}")
     if damaged:
         raise damaged
     if lines and (as_json or not sys.stdout.isatty()):  # a terminal has the table
@@ -45,18 +47,22 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
 
 def _row(artifact: Artifact) -> list[str]:
     meta = artifact.meta
-    parents = " ".join(given["key"][:16] for given in meta["inputs"].values())
+    parents = " ".join(parent["key"][:16] for parent in meta["inputs"].values())
     size = _bytes(sum(file["bytes"] for file in meta["files"].values()))
     return [artifact.id, artifact.stage, artifact.task, ranges(artifact.seeds), size, meta["made"]["at"], parents]
 
 
 def brief(artifact: Artifact) -> dict:
+    """The fields of an artifact's record that --json prints."""
     keys = ("stage", "key", "digest", "params", "seeds", "inputs", "source", "metrics", "wall_s", "made")
     return {"task": artifact.task, "path": str(artifact.path), **{k: artifact.meta[k] for k in keys}}
 
 
 def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -> None:
-    """table  prints what the artifact's stage ends with; False where there is no such table."""
+    """Print an artifact's record: parameters, metrics and the shapes of its tensors.
+
+    table  prints the table with which the artifact's stage ends; returns False where the stage has none
+    """
     shapes = {name: _shapes(artifact, name) for name in artifact.meta["files"]}
     if as_json:
         print(json.dumps(brief(artifact) | {"shapes": {k: v for k, v in shapes.items() if v}}))
@@ -67,8 +73,8 @@ def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -
     say(f"  made {meta['made']['at']} on {meta['made']['device']} in {meta['wall_s']:.1f} s")
     if meta["source"]:
         say(f"  data {meta['source']['path']}, sha256 {meta['source']['sha256'][:16]}")
-    for role, given in meta["inputs"].items():
-        say(f"  from {role} {given['key'][:16]}")
+    for role, parent in meta["inputs"].items():
+        say(f"  from {role} {parent['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
     if not table(artifact):
         _section("metrics", meta["metrics"])
@@ -79,7 +85,7 @@ def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -
 
 
 def diff(a: Artifact, b: Artifact, as_json: bool) -> None:
-    """Everything that is not the same on both sides, by dotted name."""
+    """Print every field in which two artifacts differ, by dotted name."""
     left, right = (
         _flat({"stage": x.stage, "task": x.task, "seeds": x.seeds, "params": x.params, "digest": x.digest})
         | _flat(
@@ -104,7 +110,7 @@ def diff(a: Artifact, b: Artifact, as_json: bool) -> None:
 
 
 def tree(artifact: Artifact, as_json: bool) -> None:
-    """The lineage, this artifact first."""
+    """Print the lineage of an artifact, itself first."""
     if as_json:
         print(json.dumps(_lineage(artifact)))
         return
@@ -129,7 +135,7 @@ def _lineage(artifact: Artifact) -> dict:
 
 
 def verify(store: Store, refs: list[str]) -> None:
-    """Raises CorruptError, after all were looked at, when one is not whole."""
+    """Check every byte of the artifacts, of all or those named.  Raises CorruptError, at the end, for a damaged one."""
     whole, damaged = [], []
     for artifact in store.resolve_all(refs) if refs else store.artifacts():
         try:
@@ -150,11 +156,11 @@ def verify(store: Store, refs: list[str]) -> None:
 
 
 def _check_record(artifact: Artifact) -> None:
-    """Raises CorruptError unless the record is what was written, and its key follows from what it says went in."""
+    """Check that a record has its checksum, and that its key follows from its contents.  Raises CorruptError."""
     meta = artifact.meta
     if meta.get("sha256") not in (None, record_checksum(meta)):  # older ones have none
         raise CorruptError(f"{artifact.path / 'artifact.json'} is not what was written", f"rm -r {artifact.path}")
-    inputs = {role: given["digest"] for role, given in meta["inputs"].items()}
+    inputs = {role: parent["digest"] for role, parent in meta["inputs"].items()}
     source = meta["source"] and meta["source"]["sha256"]
     if make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source) != artifact.key:
         raise CorruptError(
@@ -164,16 +170,17 @@ def _check_record(artifact: Artifact) -> None:
 
 
 def gc(store: Store, dry_run: bool) -> None:
-    found = store.garbage()
-    for path in found:
+    """Remove the leftovers of unfinished and replaced builds, or only name them."""
+    leftovers = store.garbage()
+    for path in leftovers:
         say(str(path))
         if not dry_run:
             with contextlib.suppress(OSError):  # another gc may be at it as well
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if stay := [] if dry_run else [path for path in found if path.exists()]:
+    if stay := [] if dry_run else [path for path in leftovers if path.exists()]:
         raise SwgError(f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {stay[0].parent}")
     verb = "would remove" if dry_run else "removed"
-    say(f"{verb} {len(found)} leftover(s) of {store.root}; finished artifacts stay")
+    say(f"{verb} {len(leftovers)} leftover(s) of {store.root}; finished artifacts stay")
 
 
 def _shapes(artifact: Artifact, name: str) -> dict[str, str]:
@@ -184,12 +191,15 @@ def _shapes(artifact: Artifact, name: str) -> dict[str, str]:
     if path.suffix == ".hdf5":
         import h5py
 
-        found = {}
+        shapes: dict[str, str] = {}
+
+        def visit(key: str, item: Any) -> None:
+            if hasattr(item, "shape"):  # a dataset, not a group
+                shapes[key] = f"{item.dtype} {item.shape}"
+
         with h5py.File(artifact.file(name)) as file:
-            file.visititems(
-                lambda key, item: found.update({key: f"{item.dtype} {item.shape}"}) if hasattr(item, "shape") else None
-            )
-        return found
+            file.visititems(visit)
+        return shapes
     return {}
 
 
@@ -204,16 +214,16 @@ def _section(title: str, values: dict) -> None:
         say(f"  {name:28} {value:.6g}" if isinstance(value, float) else f"  {name:28} {value}")
 
 
-def _flat(value, prefix: str = "") -> dict:
-    """Nested dicts and lists of dicts by dotted name."""
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts and lists of dicts, by dotted name."""
     if isinstance(value, list) and any(isinstance(v, dict) for v in value):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {prefix: value}
-    found = {}
+    leaves: dict[str, Any] = {}
     for key, inner in value.items():
-        found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        leaves |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
 
 
 def _bytes(size: float) -> str:

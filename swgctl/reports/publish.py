@@ -1,8 +1,9 @@
-"""Reports over many evaluations, in each of the forms that they take."""
+"""Reports over many evaluations: as a table, CSV, JSON, LaTeX or HTML."""
 
+import shlex
 from pathlib import Path
 
-from swgctl.errors import SwgError, UsageError, nearest
+from swgctl.errors import SwgError, UsageError, closest, nearest
 from swgctl.files import write_text
 from swgctl.store import Store
 from swgctl.tasks import quoted
@@ -20,13 +21,13 @@ def publish(
     paper: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """A report over evaluations: of all in the store, or of those that REFs name, or of a task's.
+    """Report on evaluations: all in the store, or those that REFs name, or those of a task.
 
-    form   one of FORMATS; None: as `out` is called, else a table, on stderr, with the evaluations' paths on stdout
+    form   one of FORMATS; None: by the suffix of `out`, else a table on stderr, with the evaluations' paths on stdout
     out    the file to write, whose path is printed; None: stdout
-    paper  whose numbers stand beside; None: SWG's, and another's where SWG has no such task
-    as_json  another name for the form "json"
-    Raises UsageError for an unknown form or paper, InputError where there is nothing to report, CorruptError.
+    paper  the source of the quoted numbers; None: SWG's paper, or another where SWG's does not have the task
+    as_json  short for the form "json"
+    Raises UsageError for an unknown form or paper, InputError where there is no evaluation, CorruptError.
     """
     from swgctl.evaluation.families import families
     from swgctl.evaluation.groups import gather, select
@@ -34,15 +35,18 @@ def publish(
 
     form = _form(form, out, as_json)
     if paper and paper not in quoted.papers():
-        raise UsageError(f"no paper '{paper}'{nearest(paper, quoted.papers())}", f"one of {', '.join(quoted.papers())}")
+        raise UsageError(
+            f"no paper '{paper}'{nearest(paper, quoted.papers())}",
+            f"swgctl report --paper {closest(paper, quoted.papers()) or quoted.papers()[0]}",
+        )
     evaluations = select(store, refs, task)
     groups = gather(evaluations)
-    found = families(groups, paper)
+    averaged = families(groups, paper)
     if form in ("csv", "json"):
-        lines = rows.rows(groups, found, paper)
-        text = rows.as_csv(lines) if form == "csv" else rows.as_json(groups, found, lines)
+        table = rows.rows(groups, averaged, paper)
+        text = rows.as_csv(table) if form == "csv" else rows.as_json(groups, averaged, table)
     else:
-        summary, details = sheets.families(found), sheets.tasks(groups, found, paper)
+        summary, details = sheets.families(averaged), sheets.tasks(groups, averaged, paper)
         if form == "table":
             sheets.show([*details, *summary])
             text = "".join(f"{evaluation.path}\n" for evaluation in evaluations)
@@ -54,25 +58,33 @@ def publish(
     try:
         write_text(Path(out), text)
     except OSError as error:
-        raise SwgError(f"{out} cannot be written: {error.strerror}", "--out of another place") from None
+        raise SwgError(
+            f"{out} cannot be written: {error.strerror}", f"swgctl report --out {shlex.quote(Path(out).name)}"
+        ) from None
     print(Path(out).absolute())
 
 
 def _form(form: str | None, out: str | None, as_json: bool) -> str:
-    """The format that is meant.  Raises UsageError."""
+    """The format that the options ask for.  Raises UsageError."""
     if form and form not in FORMATS:
-        raise UsageError(f"unknown format '{form}'{nearest(form, FORMATS)}", f"one of {', '.join(FORMATS)}")
+        raise UsageError(
+            f"unknown format '{form}'{nearest(form, FORMATS)}",
+            f"swgctl report --format {closest(form, FORMATS) or 'table'}   # one of {', '.join(FORMATS)}",
+        )
     if as_json and form not in (None, "json"):
-        raise UsageError(f"--json and --format {form} are two formats", "leave out one of them")
+        raise UsageError(f"--json and --format {form} are two formats", "swgctl report --json")
     form = "json" if as_json else form
     if out is None:
         return form or "table"
-    known = {suffix: name for name, suffix in SUFFIXES.items()}
-    named = known.get(Path(out).suffix)
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    implied = by_suffix.get(Path(out).suffix)
     if form == "table":
-        raise UsageError(f"a table is shown, and not written to '{out}'", "leave out --format or --out")
-    if not (form or named):
-        raise UsageError(f"'{out}' is none of {', '.join(known)}", "--out report.html")
-    if form and named and form != named:
-        raise UsageError(f"'{out}' is no name for {form}", f"--out {Path(out).with_suffix(SUFFIXES[form])}")
-    return form or named
+        raise UsageError(f"a table is shown on the terminal, not written to '{out}'", "swgctl report --out report.html")
+    if form is None and implied is None:
+        raise UsageError(f"the suffix of '{out}' must be {', '.join(by_suffix)}", "swgctl report --out report.html")
+    if form and implied and form != implied:
+        path = shlex.quote(str(Path(out).with_suffix(SUFFIXES[form])))
+        raise UsageError(
+            f"the suffix of '{out}' means {implied}, not {form}", f"swgctl report --format {form} --out {path}"
+        )
+    return form or implied or "table"

@@ -9,7 +9,7 @@ from swgctl.tasks import Task, normalized_score
 
 
 def ancestor(artifact: Artifact, stage: str) -> Artifact | None:
-    """The artifact of that stage that another was made from; None where it is not in the store."""
+    """The artifact of a stage in another's lineage; None where it is missing from the store."""
     try:
         return artifact.ancestors().get(stage)
     except InputError:
@@ -17,7 +17,7 @@ def ancestor(artifact: Artifact, stage: str) -> Artifact | None:
 
 
 def print_evaluation(evaluation: Artifact) -> None:
-    """The table that an evaluation ends with, on stderr: every cell, never the best one alone."""
+    """Print the table with which an evaluation ends: every cell, never the best one alone."""
     task, method = Task.from_json(evaluation.meta["task"]), methods()[evaluation.params.get("method", "swg")]
     critic = ancestor(evaluation, "critic")
     rows = []
@@ -26,16 +26,16 @@ def print_evaluation(evaluation: Artifact) -> None:
         for name, value in (("data, mean episode", "return_mean"), ("data, best episode", "return_best")):
             score = number(normalized_score(task, data[value]))
             rows.append([name, "", "", "", number(data[value], "return"), "", score, ""])
-    found = evaluation.meta["metrics"]["cells"]
-    for cell in found:
+    cells = evaluation.meta["metrics"]["cells"]
+    for cell in cells:
         row = [method.policy(cell), f"{cell['rho']:g}", str(cell["candidates"]), f"{cell['temperature']:g}"]
         for measure in ("return", "score"):
             row += [number(cell[f"{measure}_mean"], measure), interval(cell[f"{measure}_ci95"], measure)]
         rows.append(row)
-    cell = found[0]
+    first = cells[0]
     title = (
-        f"{task.name} in {task.environment}: {cell['seeds']} seed(s) x {cell['episodes']} episodes, "
-        f"intervals over the {cell['interval_over']}"
+        f"{task.name} in {task.environment}: {first['seeds']} seed(s) x {first['episodes']} episodes, "
+        f"intervals over the {first['interval_over']}"
     )
     columns = ["policy", "rho", "M", "T", "return", "95 %", "score", "95 %"]
     shown = len(columns) if task.references else columns.index("score")
@@ -43,7 +43,7 @@ def print_evaluation(evaluation: Artifact) -> None:
 
 
 def print_toy(artifact: Artifact) -> None:
-    """Each distance beside its floor, for people."""
+    """Print each distance beside its floor."""
     rows = []
     cells = artifact.meta["metrics"]["cells"]
     modes = "total_variation" in cells[0]
@@ -55,4 +55,4 @@ def print_toy(artifact: Artifact) -> None:
         rows.append(row)
     columns = ["beta", "samples", "sliced W1", "floor", "ratio", "energy distance", "floor"]
     title = f"{artifact.task}: distance from the ground truth; guidance scale {artifact.params['rho']:g}"
-    console.table(title, columns + ["modes' TV", "floor"] * modes, rows)
+    console.table(title, columns + (["modes' TV", "floor"] if modes else []), rows)

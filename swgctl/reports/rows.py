@@ -1,8 +1,9 @@
-"""What a report says to programs: every number as one row, for CSV and JSON."""
+"""Reports for programs: one row a number, for CSV and JSON."""
 
 import csv
 import io
 import json
+from typing import Any
 
 from swgctl.evaluation.families import Family
 from swgctl.evaluation.groups import STATISTICS, Group
@@ -15,36 +16,36 @@ FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "sou
 
 
 def rows(groups: list[Group], families: list[Family], paper: str | None = None) -> list[dict]:
-    """Each with all FIELDS, None where one does not apply.
+    """Every number of a report, each row with all FIELDS, None where one does not apply.
 
-    row    cell, missing, selected online, quoted; of a family: average, "average, selected online", quoted average
-    group  the number of the group, or of the family
-    seeds  of an average, those of all its tasks together
-    choices  among how many cells it was selected; of an average, at most
-    tasks  of how many of the family's tasks (`of`) there is a cell; there is no mean unless of all
+    row      cell, missing, selected online, quoted; for a family: average, "average, selected online", quoted average
+    group    number of the group, or of the family
+    seeds    for an average, the number of its tasks' seeds in all
+    choices  number of cells among which this one was selected; for an average, the largest over its tasks
+    tasks    number of the family's tasks (`of`) that were measured; the mean is None unless all were
     """
-    found: list[dict] = []
+    table: list[dict[str, Any]] = []
     for group in groups:
-        own = {"task": group.task.name, "group": group.number}
+        head: dict[str, Any] = {"task": group.task.name, "group": group.number}
         for cell in group.cells:
-            found.append({"row": "cell" if cell["seeds"] else "missing"} | own | _part(cell))
-        found += [{"row": "selected online"} | own | _part(cell) for cell in group.choices()]
-        if place := quoted.home(group.task.name, paper):
-            for method, (score, sd) in quoted.scores(group.task.name, place[0]).items():
-                found.append({"row": "quoted"} | own | _quoted(place[0], method, score, sd))
+            table.append({"row": "cell" if cell["seeds"] else "missing"} | head | _part(cell))
+        table += [{"row": "selected online"} | head | _part(cell) for cell in group.choices()]
+        if home := quoted.home(group.task.name, paper):
+            for method, (score, sd) in quoted.scores(group.task.name, home[0]).items():
+                table.append({"row": "quoted"} | head | _quoted(home[0], method, score, sd))
     for family in families:
-        own = {"family": family.name, "group": family.number}
+        head = {"family": family.name, "group": family.number}
         for average in [*family.averages(), *family.fixed()]:
-            one = {"row": "average" if average.candidates else "average, selected online", "policy": average.policy}
-            one |= {"rho": average.rho, "candidates": average.candidates}
-            one |= {"temperature": average.temperature, "paper_rho": average.paper_rho}
-            one |= {f"score_{name}": value for name, value in (average.statistics or {}).items()}
-            one |= {"seeds": average.runs if average.statistics else None}
-            one |= {"choices": max((cell.get("choices", 0) for cell in average.cells if cell), default=0) or None}
-            found.append(one | own | {"tasks": average.tasks, "of": len(family.tasks)})
+            row: dict[str, Any] = {"row": "average" if average.candidates else "average, selected online"}
+            row |= {"policy": average.policy, "rho": average.rho, "candidates": average.candidates}
+            row |= {"temperature": average.temperature, "paper_rho": average.paper_rho}
+            row |= {"seeds": average.runs if average.statistics else None}
+            row |= {f"score_{name}": value for name, value in (average.statistics or {}).items()}
+            row |= {"choices": max((cell.get("choices", 0) for cell in average.cells if cell), default=0) or None}
+            table.append(row | head | {"tasks": average.tasks, "of": len(family.tasks)})
         for method, score in quoted.paper(family.paper)["scores"][family.name]["averages"].items():
-            found.append({"row": "quoted average"} | own | _quoted(family.paper, method, score))
-    return [{name: row.get(name) for name in FIELDS} for row in found]
+            table.append({"row": "quoted average"} | head | _quoted(family.paper, method, score))
+    return [{name: row.get(name) for name in FIELDS} for row in table]
 
 
 def _part(cell: dict) -> dict:
@@ -57,7 +58,7 @@ def _quoted(paper: str, method: str, score: float, sd: float | None = None) -> d
 
 def as_csv(table: list[dict]) -> str:
     """A header and a line a row; an interval is two columns, `_low` and `_high`."""
-    flat = []
+    flat: list[dict[str, Any]] = []
     for row in table:
         flat.append({})
         for name, value in row.items():
@@ -73,8 +74,8 @@ def as_csv(table: list[dict]) -> str:
 
 
 def as_json(groups: list[Group], families: list[Family], table: list[dict]) -> str:
-    """One object on one line: what the groups and families are made of, and the rows."""
-    made = [
+    """One JSON object on one line: the composition of the groups and families, and the rows."""
+    group_records = [
         {
             "group": group.number,
             "task": group.task.name,
@@ -85,7 +86,7 @@ def as_json(groups: list[Group], families: list[Family], table: list[dict]) -> s
         }
         for group in groups
     ]
-    printed = [
+    family_records = [
         {
             "group": family.number,
             "family": family.name,
@@ -96,4 +97,4 @@ def as_json(groups: list[Group], families: list[Family], table: list[dict]) -> s
         }
         for family in families
     ]
-    return json.dumps({"schema": SCHEMA, "groups": made, "families": printed, "rows": table}) + "\n"
+    return json.dumps({"schema": SCHEMA, "groups": group_records, "families": family_records, "rows": table}) + "\n"

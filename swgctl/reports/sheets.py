@@ -1,6 +1,7 @@
-"""What a report says to people: tables of text, whichever form they are printed in."""
+"""Reports for people: tables of text, for the terminal, LaTeX and HTML alike."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from swgctl import console
 from swgctl.evaluation.families import Average, Family
@@ -10,14 +11,15 @@ from swgctl.tasks import quoted
 
 MISSING = "missing"
 CONVENTIONS = (
-    "Scores are D4RL's: 100 (R - random) / (expert - random). Means are over the seeds, of each seed's mean over its "
-    "episodes, and of the last checkpoint.",
-    "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; of a family, its tasks' "
-    "seeds are drawn apart. Of few seeds it is too narrow: with five it holds the mean 83 times in 100, with ten 91.",
-    "T: sampling temperature, which scales the noise; 0 is deterministic, and the official code's.",
-    "IQM: interquartile mean, of the n seeds' means without the floor(n / 4) least and greatest; of a family, n is the "
-    "number of all its tasks' seeds.",
-    "Selected online: the best of the cells that stand beside it, by the very episodes that it is shown with.",
+    "Scores are D4RL's: 100 (R - random) / (expert - random). Episodes are averaged per seed, then seeds; the policy "
+    "is the last checkpoint.",
+    "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; for a family, the seeds "
+    "are drawn task by task. With few seeds it is too narrow: with five it holds the mean 83 times in 100, with ten "
+    "91.",
+    "T: sampling temperature, the factor of the sampling noise; 0 is deterministic, as the official code evaluates.",
+    "IQM: interquartile mean, which leaves out the floor(n / 4) lowest and highest of the n seeds' means; for a "
+    "family, n counts the seeds of all its tasks.",
+    "Selected online: the best of the cells beside it, chosen by the same episodes as its score.",
     "Quoted: as printed, not measured here; sd is the standard deviation over seeds.",
 )
 
@@ -26,9 +28,9 @@ CONVENTIONS = (
 class Sheet:
     """A table of text.
 
-    marks    what each row is: "", "paper", "missing", "online", "quoted" or "average"
-    quoted   the number of columns at the right that are quoted; source: where from; citations: column -> who
-    group    whose cells these are, where it is one group's
+    marks    the kind of each row: "", "paper", "missing", "online", "quoted" or "average"
+    quoted   number of quoted columns, at the right; source: their paper; citations: column -> authors
+    group    the group whose cells it shows; None for a family
     """
 
     title: str
@@ -47,7 +49,7 @@ class Sheet:
 
 
 def number(value: float | None, measure: str = "score") -> str:
-    """A score to one decimal; a return to none, or to two where it is small."""
+    """A score to one decimal; a return to none, or to two below 100."""
     if value is None:
         return ""
     return f"{value:z.1f}" if measure == "score" else f"{value:,.0f}" if abs(value) >= 100 else f"{value:z.2f}"
@@ -57,15 +59,15 @@ def interval(bounds: list[float] | None, measure: str = "score") -> str:
     return f"[{number(bounds[0], measure)}, {number(bounds[1], measure)}]" if bounds else ""
 
 
-def tasks(groups: list[Group], found: list[Family], paper: str | None = None) -> list[Sheet]:
-    """A sheet for each group: every cell, then the best of them, then what the paper prints."""
-    made = [_task(group, paper) for group in groups]
-    for family in found:
+def tasks(groups: list[Group], families: list[Family], paper: str | None = None) -> list[Sheet]:
+    """A sheet for each group: every cell, then the best of them, then the paper's numbers."""
+    sheets = [_task(group, paper) for group in groups]
+    for family in families:
         if _alone(family):
             (group,) = family.groups.values()
-            told = f"no average of {family.name}: 1 of {len(family.tasks)} tasks by this protocol"
-            made[groups.index(group)].notes.append(told)
-    return made
+            note = f"no average of {family.name}: 1 of {len(family.tasks)} tasks by this protocol"
+            sheets[groups.index(group)].notes.append(note)
+    return sheets
 
 
 def _task(group: Group, paper: str | None) -> Sheet:
@@ -73,9 +75,9 @@ def _task(group: Group, paper: str | None) -> Sheet:
     title = f"{group.task.name}: {plural(len(group.seeds), 'seed')} ({ranges(group.seeds)}) x {episodes}"
     about = [group.task.environment, group.settings["eval.sampler"]]
     about += [f"K = {steps}" for steps in [group.settings.get("diffuse.K")] if steps]
-    made = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
-    notes = [f"{', '.join(about)}; from {made}", *differences(group)]
-    place = quoted.home(group.task.name, paper)
+    evaluations = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
+    notes = [f"{', '.join(about)}; from {evaluations}", *differences(group)]
+    home = quoted.home(group.task.name, paper)
     sheet = Sheet(title, notes, ["policy", "rho", "M", "T", measure, "95 %", "IQM", "seeds", "episodes"], group=group)
     for cell in group.cells:
         sheet.add(_cell(cell, group), "missing" if not cell["seeds"] else "paper" if cell["paper_rho"] else "")
@@ -83,11 +85,11 @@ def _task(group: Group, paper: str | None) -> Sheet:
         row = _cell(best, group)
         row[0] = f"{best['policy']}, selected online (best of {best['choices']})"
         sheet.add(row, "online")
-    if place:
-        sheet.notes.append(f"quoted from {quoted.paper(place[0])['source']}")
-        for method, (score, sd) in quoted.scores(group.task.name, place[0]).items():
+    if home:
+        sheet.notes.append(f"quoted from {quoted.paper(home[0])['source']}")
+        for method, (score, sd) in quoted.scores(group.task.name, home[0]).items():
             rho = quoted.guidance_scale(group.task.name) if method == quoted.ours("swg")[0] else None
-            name = f"quoted: {method}" + (f" ({who})" if (who := _citations(place[0]).get(method)) else "")
+            name = f"quoted: {method}" + (f" ({who})" if (who := _citations(home[0]).get(method)) else "")
             spread = "" if sd is None else f"sd {number(sd)}"
             sheet.add([name, "" if rho is None else f"{rho:g}", "", "", number(score), spread, "", "", ""], "quoted")
     return sheet
@@ -111,17 +113,19 @@ def _cell(cell: dict, group: Group) -> list[str]:
 
 
 def differences(part: Group | Family) -> list[str]:
-    """A line that says in what a group differs from the others; none where it is the only one."""
-    lines = [f"another protocol than the other groups': {described(part.differs)}"] if part.differs else []
-    return lines + ["the settings of a group above, evaluated again with other results"] * part.again
+    """Notes on how a group differs from the others of its task, or a family from the others of its name."""
+    notes = [f"another protocol than the other groups': {described(part.differs)}"] if part.differs else []
+    if part.again:
+        notes.append("the settings of a group above, evaluated again with other results")
+    return notes
 
 
 def described(settings: dict) -> str:
-    """Settings by dotted name, as a reader takes them in."""
+    """Settings by dotted name as one line for a reader."""
     return ", ".join(f"{name} = {_value(value)}" for name, value in settings.items())
 
 
-def _value(value) -> str:
+def _value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_value, value))
     if isinstance(value, float):
@@ -130,7 +134,7 @@ def _value(value) -> str:
 
 
 def plural(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _citations(paper: str) -> dict[str, str]:
@@ -140,12 +144,13 @@ def _citations(paper: str) -> dict[str, str]:
 # -- families ----------------------------------------------------------------------------------------------------------
 
 
-def families(found: list[Family]) -> list[Sheet]:
-    """For each family a sheet of its tasks by method, as the paper's Table 2, and one of fixed guidance scales.
+def families(families: list[Family]) -> list[Sheet]:
+    """For each family a sheet of its tasks by method, as in the paper's Table 2, and one of fixed guidance scales.
 
-    None for a family of which there is a single task: its own sheet says it all.
+    A family with a single task measured has none: the task's sheet shows everything.
     """
-    return [sheet for family in found if not _alone(family) for sheet in (_family(family), _fixed(family)) if sheet]
+    shown = [family for family in families if not _alone(family)]
+    return [sheet for family in shown for sheet in (_family(family), _fixed(family)) if sheet]
 
 
 def _alone(family: Family) -> bool:
@@ -162,8 +167,8 @@ def _family(family: Family) -> Sheet:
     title = f"{family.name}: {have} of {len(family.tasks)} tasks"
     notes = [f"quoted from {tables['source']}", *differences(family)]
     if (weights := tables.get("weights")) and family.name == "locomotion":
-        told = ", ".join(f"{weight} {number(average)}" for weight, average in weights.items())
-        notes.append(f"quoted averages by weight (Table 3): {told}; here {family.settings.get('augment.weight')}")
+        by_weight = ", ".join(f"{weight} {number(average)}" for weight, average in weights.items())
+        notes.append(f"quoted averages by weight (Table 3): {by_weight}; here {family.settings.get('augment.weight')}")
     columns = ["task", "seeds", *map(rule, averages), *methods]
     source, citations = tables["source"], _citations(family.paper)
     sheet = Sheet(title, notes, columns, quoted=len(methods), source=source, citations=citations)
@@ -185,7 +190,7 @@ def _family(family: Family) -> Sheet:
 
 
 def _shown(cell: dict | None) -> str:
-    """A cell's score; of one that was selected also which it is, and of how many."""
+    """A cell's score; for a selected one also its rho and M, and among how many it was selected."""
     if cell is None:
         return MISSING
     among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
@@ -195,38 +200,41 @@ def _shown(cell: dict | None) -> str:
 
 
 def _fixed(family: Family) -> Sheet | None:
-    """None where no cell was measured in every task."""
-    found = family.fixed()
-    if not any(average.statistics for average in found):
+    """A sheet of averages with one (rho, M) for all tasks; None where no cell was measured in every task."""
+    averages = family.fixed()
+    if not any(average.statistics for average in averages):
         return None
+    source = quoted.paper(family.paper)["source"]
     scales = quoted.paper(family.paper).get("scales", {})
     printed = dict(zip(scales["rho"], scales[family.name], strict=True)) if family.name in scales else {}
-    notes = [*differences(family), *[f"quoted from {quoted.paper(family.paper)['source']}"] * bool(printed)]
-    columns = ["policy", "rho", "M", "T", "average", "95 %", "IQM", "n", *quoted.ours("swg")[:1] * bool(printed)]
-    source, title = quoted.paper(family.paper)["source"], f"{family.name}: one guidance scale for all tasks"
-    sheet = Sheet(title, notes, columns, quoted=bool(printed), source=source, citations=_citations(family.paper))
-    for average in found:
+    notes, columns = differences(family), ["policy", "rho", "M", "T", "average", "95 %", "IQM", "n"]
+    if printed:
+        notes, columns = [*notes, f"quoted from {source}"], [*columns, quoted.ours("swg")[0]]
+    title, citations = f"{family.name}: one guidance scale for all tasks", _citations(family.paper)
+    sheet = Sheet(title, notes, columns, quoted=1 if printed else 0, source=source, citations=citations)
+    for average in averages:
         values = average.statistics or {"ci95": None, "iqm": None}
         row = [average.policy, f"{average.rho:g}", str(average.candidates)]
         row += [f"{average.temperature:g}", mean(average), interval(values["ci95"])]
         row += [number(values["iqm"]), str(average.runs) if average.statistics else ""]
-        theirs = printed.get(average.rho) if average.candidates == 1 else None
-        sheet.add(row + [_printed(theirs)] * bool(printed), "" if average.statistics else "missing")
+        if printed:
+            row.append(_printed(printed.get(average.rho) if average.candidates == 1 else None))
+        sheet.add(row, "" if average.statistics else "missing")
     return sheet
 
 
 def rule(average: Average) -> str:
-    """By what the cells of an average were chosen."""
+    """The rule by which the cells of an average were chosen, as a column's name."""
     if average.paper_rho:
-        many = f" M={average.candidates}" if average.candidates > 1 else ""
-        return f"{average.policy}{many} T={average.temperature:g}, the paper's rho"
+        several = f" M={average.candidates}" if average.candidates and average.candidates > 1 else ""
+        return f"{average.policy}{several} T={average.temperature:g}, the paper's rho"
     if average.rho is None:
         return f"{average.policy}, selected online"
     return f"{average.policy}, rho {average.rho:g}, M {average.candidates}, T {average.temperature:g}"
 
 
 def mean(average: Average) -> str:
-    """Of an average: never one over a part of the tasks."""
+    """An average's score; where tasks are missing, their count instead, never a mean over a part of them."""
     if average.statistics:
         return number(average.statistics["mean"])
     return f"{average.tasks} of {plural(len(average.cells), 'task')}"
@@ -240,7 +248,7 @@ def _printed(score: float | None) -> str:
 
 
 def show(sheets: list[Sheet]) -> None:
-    """On stderr."""
+    """Print sheets as tables on stderr, then the conventions."""
     for sheet in sheets:
         first = len(sheet.columns) - sheet.quoted
         heads = [c.replace(", ", "\n") if i < first else f"quoted\n{c}" for i, c in enumerate(sheet.columns)]

@@ -1,6 +1,7 @@
-"""Scores against the guidance scale as an SVG within a page, in the colours of the page (`pages.STYLE`)."""
+"""Scores against the guidance scale as an inline SVG, in the colours of the page (`html.STYLE`)."""
 
 import math
+from collections.abc import Callable, Iterable
 from html import escape
 
 from swgctl.evaluation.groups import Group
@@ -9,20 +10,23 @@ from swgctl.tasks import quoted
 
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 4, 28, 40  # margins
-INSET = 10  # of the first and the last rho
-APART = 26  # of the labels under the axis, at least
-COLOURS = 5  # --c0, --c1 ... of the page
+INSET = 10  # of the first and the last rho from the margins
+APART = 26  # least distance of the labels under the axis
+COLOURS = 5  # the page's --c0, --c1 ...
+
+Scale = Callable[[float], float]
 
 
 def figure(group: Group) -> str:
-    """A line and its interval for each temperature and M, and the score of SWG's own paper as a ring; empty where there
-    is one rho."""
+    """A line and its interval for each temperature and M, and the score that SWG's paper prints as a ring; empty for a
+    single rho."""
     measure, cells = group.measure, [cell for cell in group.cells if cell["seeds"]]
     scales = sorted({cell["rho"] for cell in cells})
     if len(scales) < 2:
         return ""
     printed = quoted.scores(group.task.name).get(quoted.ours("swg")[0])
-    ring = [(quoted.guidance_scale(group.task.name), printed[0])] if printed and measure == "score" else []
+    paper_rho = quoted.guidance_scale(group.task.name)
+    ring = [(paper_rho, printed[0])] if printed and paper_rho is not None and measure == "score" else []
     values = [value for cell in cells for value in cell[f"{measure}_ci95"]] + [value for _, value in ring]
     x = _scale([*scales, *(rho for rho, _ in ring)], LEFT + INSET, WIDTH - RIGHT - INSET)
     y = _scale(values, HEIGHT - BOTTOM, TOP)
@@ -37,26 +41,28 @@ def figure(group: Group) -> str:
         path = " ".join(f"{at},{value}" for at, value in middle)
         drawn.append(f'<polyline class="line" style="stroke:{colour}" points="{path}"/>')
         for (at, value), cell in zip(middle, line, strict=True):
-            told = f"M = {m}, T = {t:g}, rho = {cell['rho']:g}: {number(cell[f'{measure}_mean'], measure)}"
+            tip = f"M = {m}, T = {t:g}, rho = {cell['rho']:g}: {number(cell[f'{measure}_mean'], measure)}"
             dot = f'<circle cx="{at}" cy="{value}" r="3.5" style="fill:{colour}">'
-            drawn.append(f"{dot}<title>{told}</title></circle>")
+            drawn.append(f"{dot}<title>{tip}</title></circle>")
         legend.append(f'<span><i style="background:{colour}"></i>M = {m}, T = {t:g}</span>')
     for rho, value in ring:
         drawn.append(f'<circle class="ring" cx="{x(rho)}" cy="{y(value)}" r="5"/>')
-        told = f"quoted: SWG ({quoted.paper('swg')['source']}), {number(value)} at rho = {rho:g}"
-        legend.append(f'<span><i class="ring"></i>{escape(told)}</span>')
+        label = f"quoted: SWG ({quoted.paper('swg')['source']}), {number(value)} at rho = {rho:g}"
+        legend.append(f'<span><i class="ring"></i>{escape(label)}</span>')
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(group.task.name)}: {name} against rho">'
     below = f'<figcaption class="legend">{"".join(legend)}</figcaption>'
     return "\n".join(["<figure>", head, *drawn, "</svg>", below, "</figure>", ""])
 
 
-def _scale(values: list[float], start: float, end: float):
-    """From a value to its place between start and end, to a tenth."""
+def _scale(values: Iterable[float], start: float, end: float) -> Scale:
+    """The map from the range of `values` to [start, end], rounded to a tenth."""
+    values = list(values)
     low, span = min(values), (max(values) - min(values)) or 1.0
     return lambda value: round(start + (end - start) * (value - low) / span, 1)
 
 
-def _rulers(scales: list[float], marks: list[float], x, y, name: str) -> list[str]:
+def _rulers(scales: list[float], marks: list[float], x: Scale, y: Scale, name: str) -> list[str]:
+    """The grid and the labels of both axes."""
     drawn = [f'<text x="0" y="12">{name}</text>']
     for value in marks:
         drawn.append(f'<path class="grid" d="M{LEFT} {y(value)}H{WIDTH - RIGHT}"/>')
@@ -71,7 +77,7 @@ def _rulers(scales: list[float], marks: list[float], x, y, name: str) -> list[st
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most that many round numbers in [low, high], 1, 2 or 5 times a power of ten apart; of one value itself."""
+    """At most `most` round numbers in [low, high], 1, 2 or 5 times a power of ten apart; the value itself if equal."""
     if low == high:
         return [float(f"{low:.3g}")]
     span = high - low

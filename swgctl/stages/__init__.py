@@ -1,4 +1,4 @@
-"""The stages, one file each, and what runs them: `run_stage` one of them, `run_all` a method's chain."""
+"""The stages, one file each, and their runner: `run_stage` runs one of them, `run_all` a method's chain."""
 
 from swgctl.stages.job import Job, Result, check_horizon, locate_source
 from swgctl.stages.run import run_all, run_stage, show

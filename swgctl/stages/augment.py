@@ -1,6 +1,6 @@
 """augment: transitions and a critic -> the same transitions with w(s, a) for every row (SWG, section 3.2).
 
-Writes data.hdf5: D4RL's arrays as they were read, and `weights`, `q`, `v`, `advantages`, each (S, N).
+Writes data.hdf5: D4RL's arrays as read, and `weights`, `q`, `v`, `advantages`, each (S, N).
 """
 
 import shlex
@@ -19,7 +19,7 @@ from swgctl.stages.job import Job, locate_source
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
-BLOCK = 65_536  # rows; part of no result
+BLOCK = 65_536  # rows at once; no result depends on it
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -30,9 +30,10 @@ def prepare(
     critic = inputs["critic"]
     loss = LOSS[settings.weight]
     if critic.params["loss"] != loss:
-        special = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
-        settled = [shlex.quote(f"{k}={critic.params[k.split('.')[1]]}") for k in special if k != "critic.loss"]
-        words = [f"--set {text}" for text in settled]
+        # The new critic differs from this one in its loss alone: whatever was set by hand is set again.
+        by_hand = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
+        assignments = [shlex.quote(f"{k}={critic.params[k.split('.')[1]]}") for k in by_hand if k != "critic.loss"]
+        words = [f"--set {assignment}" for assignment in assignments]
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",
@@ -52,9 +53,10 @@ def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
     from swgctl.policies.diffusion import load_critic, weigher
     from swgctl.tasks import layout, transitions
 
-    parent = job.inputs["critic"]
-    data = transitions.read(job.data, clip_actions=parent.params.get("clip_actions", False), horizon=job.task.horizon)
-    critic = load_critic(parent, job.device)
+    artifact = job.inputs["critic"]
+    clip_actions = artifact.params.get("clip_actions", False)
+    data = transitions.read(job.data, clip_actions=clip_actions, horizon=job.task.horizon)
+    critic = load_critic(artifact, job.device)
     seeds, rows = len(job.seeds), len(data)
     learnt = {name: np.empty((seeds, rows), np.float32) for name in ("q", "v", "advantages", "weights")}
     weigh = weigher(job.params)
@@ -102,11 +104,11 @@ def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
 
 
 def statistics(weights: np.ndarray, advantages: np.ndarray) -> dict:
-    """Mean over the seeds of each seed's statistics, for weights and advantages (S, N).
+    """Statistics of weights and advantages (S, N): each seed's, averaged over the seeds; `min` and `max` over all.
 
     `ess` is the effective sample size (sum w)^2 / sum w^2 as a share of N.
     """
-    members = [_of_member(w.astype(np.float64), a) for w, a in zip(weights, advantages, strict=True)]
+    members = [_member_statistics(w.astype(np.float64), a) for w, a in zip(weights, advantages, strict=True)]
     means = {name: np.mean([member[name] for member in members], axis=0).tolist() for name in members[0]}
     return {
         **means,
@@ -116,8 +118,8 @@ def statistics(weights: np.ndarray, advantages: np.ndarray) -> dict:
     }
 
 
-def _of_member(w: np.ndarray, a: np.ndarray) -> dict:
-    """Of a member's weights (N,) float64, one member's at a time, and its advantages (N,)."""
+def _member_statistics(w: np.ndarray, a: np.ndarray) -> dict:
+    """Statistics of one member's weights (N,) float64 and advantages (N,)."""
     return {
         "mean": w.mean(),
         "ess": w.mean() ** 2 / np.square(w).mean(),

@@ -1,4 +1,4 @@
-"""critic: transitions -> Q and V, learnt in-sample (SWG, Algorithm 3).
+"""critic: transitions -> Q and V, learned in-sample (SWG, Algorithm 3).
 
 Reads the task's data file.  Writes critic.safetensors: q (S, 2, ...), q_target (S, 2, ...), v (S, ...).
 """
@@ -15,7 +15,7 @@ from swgctl.tasks import Task
 def prepare(task: Task, settings: CriticSettings, seeds: list[int], inputs: Mapping) -> Job[CriticSettings]:
     path, digest = locate_source(task)
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
-    # The task is part of the key: one file under two names is two problems, each with artifacts of its own.
+    # The task is part of the key: one file under two names is two problems with separate artifacts.
     of_task = {"task": task.name, "environment": task.environment, "horizon": task.horizon}
     params = settings.keyed() | {"rewards": rewards} | of_task
     return Job(CRITIC, task, settings, params, seeds, {}, path, digest)

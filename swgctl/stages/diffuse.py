@@ -1,7 +1,7 @@
 """diffuse: a weight-augmented data set -> one denoiser of z = [action, weight] (SWG, Algorithm 1).
 
 Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses; `raw.*`, the last ones; `weight_range`
-(S, 2), the least and the greatest weight that each member has seen.
+(S, 2), the least and the greatest weight of each member's data.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
         raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
     device = torch.device(job.device)
     learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device)
-    del observations, actions, weights  # the learner may have its own on another device
+    del observations, actions, weights  # the learner may hold copies on another device
     rows = training.train(
         learner,
         name="diffuse",

@@ -19,7 +19,7 @@ from swgctl.tasks import Task
 
 
 def check(task: Task, settings: EvalSettings) -> None:
-    """Raises InputError for a task that no evaluation would end of."""
+    """Refuse a task without a horizon.  Raises InputError."""
     check_horizon(task)
 
 
@@ -27,7 +27,10 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
     check(task, settings)
     if "critic" in inputs:
         if not EVAL.inputs["critic"].when(settings):
-            raise UsageError("--critic ranks candidates, and there are none to rank", "--resample 8 --select critic")
+            raise UsageError(
+                "--critic ranks candidates, and there are none to rank",
+                "swgctl eval --critic REF --resample 8 --select critic",
+            )
         check_ranking(inputs["critic"], inputs["diffuse"], inputs["augment"])
     params = settings.keyed() | {
         "environment": task.environment,
@@ -65,7 +68,7 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
 
 
 def show(artifact: Artifact) -> None:
-    """Every cell, beside what the data holds."""
+    """Print every cell, under the returns of the data."""
     from swgctl.reports.results import print_evaluation
 
     print_evaluation(artifact)

@@ -1,4 +1,4 @@
-"""What a run builds, as a graph: a node for each artifact, which need not exist yet."""
+"""A run as a graph: one node for each artifact, built or to be built."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from swgctl.tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An artifact to be: of a stage, a task and settings, from other nodes by role."""
+    """An artifact, built or not: stage, task, settings, seeds, and its input nodes by role."""
 
     stage: Stage
     task: Task
@@ -21,12 +21,12 @@ class Node:
 
     @cached_property
     def identity(self) -> str:
-        """The same for two nodes that end in the same artifact, however their settings are written."""
-        own = [self.stage.name, self.task.to_json(), self.seeds, self.settings.keyed()]
-        return canonical([*own, {role: node.identity for role, node in self.inputs.items()}])
+        """A text that is equal for two nodes with the same artifact, however their settings are written."""
+        parameters = [self.stage.name, self.task.to_json(), self.seeds, self.settings.keyed()]
+        return canonical([*parameters, {role: node.identity for role, node in self.inputs.items()}])
 
     def walk(self) -> Iterator["Node"]:
-        """Every node that this one is made from, each once and after its own inputs; then itself."""
+        """Every ancestor, each once and after its inputs; then the node itself."""
         seen: set[int] = set()
 
         def visit(node: Node) -> Iterator[Node]:
@@ -40,13 +40,13 @@ class Node:
 
 
 def graph(task: Task, resolved: Resolved, last: str) -> Node:
-    """The node of a stage and all that it takes: a role is filled by the first stage that fits it."""
+    """The node of the stage `last` with its ancestors; the first stage that fits a role fills it."""
     nodes: dict[str, Node] = {}
 
     def node(name: str) -> Node:
         if name not in nodes:
             row, settings = stages()[name], resolved[name]
-            inputs = {role: node(one.stages[0]) for role, one in row.inputs.items() if one.when(settings)}
+            inputs = {role: node(input.stages[0]) for role, input in row.inputs.items() if input.when(settings)}
             nodes[name] = Node(row, task, settings, resolved.seeds, inputs)
         return nodes[name]
 

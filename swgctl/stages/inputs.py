@@ -1,4 +1,4 @@
-"""Which artifacts a stage starts from."""
+"""The artifacts that a stage starts from: named by --from, else found by lineage, shell or uniqueness."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +10,9 @@ from swgctl.store import Artifact, Store
 
 
 def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
-    """The REFs of each role, from texts REF, which is the primary one's, and ROLE=REF.
+    """The REFs of each role, from texts ROLE=REF, or REF for the primary role.
 
-    Raises UsageError for a role that the stage does not have, and for two REFs of a role that takes one.
+    Raises UsageError for an unknown role, and for two REFs of a role that takes one.
     """
     refs: dict[str, list[str]] = {}
     for text in sources:
@@ -26,14 +26,16 @@ def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
             )
         refs.setdefault(role, []).append(ref)
         if len(refs[role]) > 1 and not row.inputs[role].many:
-            raise UsageError(f"{row.name} takes one {role}, and --from names two", f"--from {role}={refs[role][0]}")
+            raise UsageError(
+                f"{row.name} takes one {role}, and --from names two", f"swgctl {row.name} --from {role}={refs[role][0]}"
+            )
     return refs
 
 
 def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple[list[Artifact], str]:
-    """The artifacts of a stage's primary role, and why those.  Never merely the newest.
+    """The artifacts of a stage's primary role, and the reason for the choice, which is never merely the newest.
 
-    Raises InputError when none fits, or several do; then `help` has a line to paste for each.
+    Raises InputError where none fits, or several do; then `help` has a line to paste for each.
     """
     assert row.primary
     if refs:
@@ -44,50 +46,50 @@ def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple
 def complete(
     store: Store, row: Stage, settings: Settings, refs: dict[str, list[str]], primary: list[Artifact]
 ) -> dict[str, Artifact]:
-    """Every role of the stage that its settings call for or that is named, filled: the second of several is ROLE.2.
+    """The artifact of every role that is named or that the settings call for; the second of several is ROLE.2.
 
-    What is not named comes from what the primary input was made from, else as `choose` chooses.
+    A role that is not named is filled from the lineage of the primary input, else as `choose` does.
     """
     inputs: dict[str, Artifact] = {}
     lineage = primary[0].ancestors() if len(row.inputs) > 1 and primary else {}
-    for role, one in row.inputs.items():
+    for role, input in row.inputs.items():
         if role == row.primary:
-            given = primary
+            artifacts = primary
         elif role in refs:
-            given = [_named(store, row, role, ref, None) for ref in refs[role]]
-        elif not one.when(settings):
+            artifacts = [_named(store, row, role, ref, None) for ref in refs[role]]
+        elif not input.when(settings):
             continue
-        elif made := next((lineage[stage] for stage in one.stages if stage in lineage), None):
-            given = [made]
+        elif ancestor := next((lineage[stage] for stage in input.stages if stage in lineage), None):
+            artifacts = [ancestor]
         else:
-            given, _ = _fitting(store, row, role, primary[0].task if primary else None)
-        inputs |= {role if i == 1 else f"{role}.{i}": artifact for i, artifact in enumerate(given, 1)}
+            artifacts, _ = _fitting(store, row, role, primary[0].task if primary else None)
+        inputs |= {role if i == 1 else f"{role}.{i}": artifact for i, artifact in enumerate(artifacts, 1)}
     return inputs
 
 
 def _named(store: Store, row: Stage, role: str, ref: str, task: str | None) -> Artifact:
-    """Raises InputError unless the artifact fits the role, and is of the task where one is asked for."""
+    """The artifact of a REF.  Raises InputError unless it fits the role and, where one is given, the task."""
     artifact, fit = store.resolve(ref), row.inputs[role].stages
     if artifact.stage not in fit:
-        wanted = " or ".join(map(a, fit))
-        needs = f"starts from {wanted}" if role == row.primary else f"takes {wanted} for its role {role}"
-        # one step too early in the chain: the stage in between makes what is needed from it
+        nouns = " or ".join(map(a, fit))
+        needs = f"starts from {nouns}" if role == row.primary else f"takes {nouns} for its role {role}"
+        # One step too early in the chain: the stage in between turns it into one that fits.
         between = next((stage for stage in fit if artifact.stage in _starts(stage)), None)
-        way = f"{between} --from {ref}" if between else f"ls --stage {fit[0]}"
-        raise InputError(f"{row.name} {needs}; {ref} is {a(artifact.stage)}", f"swgctl {way}{store.option}")
+        command = f"{between} --from {ref}" if between else f"ls --stage {fit[0]}"
+        raise InputError(f"{row.name} {needs}; {ref} is {a(artifact.stage)}", f"swgctl {command}{store.option}")
     if task and artifact.task != task:
         raise InputError(f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}{store.option}")
     return artifact
 
 
 def _starts(stage: str) -> tuple[str, ...]:
-    """The stages that a stage starts from."""
+    """The stages whose artifacts fit a stage's primary role."""
     row = stages()[stage]
     return row.inputs[row.primary].stages if row.primary else ()
 
 
 def _fitting(store: Store, row: Stage, role: str, task: str | None) -> tuple[list[Artifact], str]:
-    """What this shell made last, else the only artifact that fits."""
+    """The artifact that this shell made last, else the only one that fits; and which of the two it is."""
     fit = row.inputs[role].stages
     last = store.current(*fit)
     if last and (task is None or last.task == task):
@@ -95,15 +97,15 @@ def _fitting(store: Store, row: Stage, role: str, task: str | None) -> tuple[lis
     fitting = [artifact for stage in fit for artifact in store.artifacts(stage, task)]
     if len(fitting) == 1:
         return fitting, "the only one that fits"
-    of, option = f" of {task}" if task else "", "--from " if role == row.primary else f"--from {role}="
+    of_task, option = f" of {task}" if task else "", "--from " if role == row.primary else f"--from {role}="
     if not fitting:
         first = fit[0] if stages()[fit[0]].primary else f"{fit[0]} {task or 'TASK'}"
-        needs = f"{row.name} needs {' or '.join(map(a, fit))}{of}"
+        needs = f"{row.name} needs {' or '.join(map(a, fit))}{of_task}"
         raise InputError(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
     raise InputError(
-        f"{len(fitting)} {' or '.join(fit)} artifacts{of} fit, and this shell made none of them",
+        f"{len(fitting)} {' or '.join(fit)} artifacts{of_task} fit, and this shell made none of them",
         [
-            f"swgctl {row.name} {option}{one.id}{store.option}   # {one.task}, seeds {ranges(one.seeds)}"
-            for one in fitting
+            f"swgctl {row.name} {option}{artifact.id}{store.option}   # {artifact.task}, seeds {ranges(artifact.seeds)}"
+            for artifact in fitting
         ],
     )

@@ -1,4 +1,4 @@
-"""A job: one run of one stage, all its inputs known; and what it answers."""
+"""A job, which is one run of one stage with all its inputs resolved; and its result."""
 
 import platform
 import time
@@ -21,11 +21,11 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Job(Generic[S]):
-    """One run of one stage, all its inputs known.
+    """One run of one stage, all its inputs resolved.
 
     params  the resolved parameters as they enter the key
     inputs  role -> artifact
-    source  the data file that the task's transitions come from, and its sha256
+    source  the data file of the task, where the stage reads it; `source_sha256` its checksum
     """
 
     stage: Stage[S]
@@ -46,14 +46,14 @@ class Job(Generic[S]):
 
     @property
     def data(self) -> Path:
-        """The file of a job that has one."""
+        """The data file of a job that reads one."""
         assert self.source
         return self.source
 
     def record(self, origin: dict[str, str], chosen: str | None) -> dict:
-        """What artifact.json says beside the files and the metrics.
+        """The fields of artifact.json that are known before the job runs.
 
-        origin  where each setting that is no default comes from; chosen: why this input was taken
+        origin  where each setting other than a default comes from; chosen: why this input was taken
         """
         return {
             "stage": self.stage.name,
@@ -72,23 +72,23 @@ class Job(Generic[S]):
         }
 
     def made(self) -> dict:
-        """Where and with what the artifact was built: recorded, and no part of its key."""
+        """Host, device, mode, precision and versions of the build: recorded, and outside the key."""
         from swgctl.training.execution import effective
 
-        asked = getattr(self.settings, "precision", "fp32")
+        precision = getattr(self.settings, "precision", "fp32")
         return {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": platform.node(),
             "device": self.device,
             "mode": self.mode,
-            "precision": effective(asked, self.device),
+            "precision": effective(precision, self.device),
             "versions": _versions(),
         }
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage answers: the artifact and whether it was "built", "resumed" or "cached"."""
+    """The artifact of a stage, its status ("built", "resumed" or "cached") and the seconds that it took."""
 
     artifact: Artifact
     status: str
@@ -111,7 +111,7 @@ class Result:
 
 
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
-    """The task's data file and its sha256.  Raises InputError when it is no longer the file that was learnt from."""
+    """The task's data file and its sha256.  Raises InputError where that is not the `expected` one."""
     with console.downloads(f"fetching {task.name}") as update:
         path, digest = tasks.locate(task, say, update)
     if expected and digest != expected:
@@ -123,7 +123,7 @@ def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
 
 
 def check_horizon(task: Task) -> None:
-    """Raises InputError for a task that no evaluation would end of."""
+    """Refuse a task without a horizon, whose evaluation might never end.  Raises InputError."""
     if task.horizon is None:
         raise InputError(
             f"{task.environment} never ends an episode by the clock, so an evaluation might not end",

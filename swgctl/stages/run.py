@@ -1,6 +1,7 @@
 """Run a stage, or a chain of them: from a task and settings to artifacts."""
 
 import importlib
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ import yaml
 from swgctl import config, console, tasks
 from swgctl.config import AUGMENT, CRITIC, EVAL, Resolved, Settings, Stage, stage_named, stages
 from swgctl.console import say
-from swgctl.errors import UsageError, nearest
+from swgctl.errors import UsageError, closest, nearest
 from swgctl.seeds import ranges
 from swgctl.stages.graph import Node, graph
 from swgctl.stages.inputs import by_role, choose, complete
@@ -40,38 +41,39 @@ def run_stage(
     force: bool = False,
     wait: bool = True,
 ) -> Result:
-    """Runs one stage, or finds that it has been run.  Plain arguments in, one artifact out.
+    """Run one stage, unless its artifact exists.  Plain arguments in, one artifact out.
 
-    task         of a stage without inputs what it starts from: a task's name or an HDF5 file (critic), a density
-                 (toy); elsewhere the task that the input must be of
+    task         for a stage without inputs, its start: a task's name or an HDF5 file (critic), a density (toy); for
+                 the others, the task that their input must have
     environment  gymnasium id, for a file
     source       REF of the artifact to start from, or ROLE=REF, or several of them; None: the one that this shell made
                  last, else the only one that fits
-    critic       another way to say source="critic=REF"
-    seeds        "0-4" (of a stage without inputs; the others take their input's)
+    critic       short for source="critic=REF"
+    seeds        "0-4", for a stage without inputs; the others take their input's
     recipe, assignments, flags   layers of the configuration: `config.resolve`
     device, mode where and how training runs: `execution.runner`; "auto": CUDA, and captured, where there is one
     force        build again; wait: let another process that builds the same finish first
     Raises SwgError and its subclasses.
     """
     started = time.monotonic()
-    row, place = stage_named(stage), _store(store)
+    row, target = stage_named(stage), _store(store)
     check_owners(assignments, (stage,), stage)
+    check_execution(device, mode)
     sources = [source] if isinstance(source, str) else list(source or ())
     refs = by_role(row, [*sources, *([f"critic={critic}"] if critic else [])])
     primary: list[Artifact] = []
     why = None
     if row.primary:
-        primary, why = choose(place, row, refs.get(row.primary, []), task)
+        primary, why = choose(target, row, refs.get(row.primary, []), task)
         say(f"{stage}: from {', '.join(f'{one.stage} {one.id} ({one.task})' for one in primary)}, {why}")
         problem = Task.from_json(primary[0].meta["task"])
     else:
         problem = task_of(row, task, environment)
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     resolved = config.resolve(problem.name, problem.recipe, recipe=recipe, assignments=assignments, flags=flags)
-    inputs = complete(place, row, resolved[stage], refs, primary)
+    inputs = complete(target, row, resolved[stage], refs, primary)
     job = prepare(row, problem, resolved[stage], primary[0].seeds if primary else resolved.seeds, inputs)
-    return _build(job, resolved, why, place, started, device=device, mode=mode, force=force, wait=wait)
+    return _build(job, resolved, why, target, started, device=device, mode=mode, force=force, wait=wait)
 
 
 def run_all(
@@ -84,17 +86,20 @@ def run_all(
     flags: dict[str, dict],
     store: str | Path | Store | None = None,
     until: str | None = None,
-    **how,
+    device: str = "auto",
+    mode: str = "auto",
+    force: bool = False,
+    wait: bool = True,
 ) -> Result:
-    """A method's stages, each from those before it; the last one's result, its wall_s that of all.
+    """Run a method's stages, each on those before it; returns the last one's result, with the wall_s of all.
 
-    flags  by stage; until: the stage to end with; how: device, mode, force and wait; the other arguments are those of
-           `run_stage`.
+    flags  by stage; until: the stage to end with; the other arguments are those of `run_stage`
     """
-    started, place = time.monotonic(), _store(store)
+    started, target = time.monotonic(), _store(store)
+    check_execution(device, mode)
     problem = tasks.get(task, environment)
     # Everything is checked before the first stage is built.
-    dotted = {f"{stage}.{name}": value for stage, given in flags.items() for name, value in given.items()}
+    dotted = {f"{stage}.{name}": value for stage, settings in flags.items() for name, value in settings.items()}
     resolved = resolve_run(problem, recipe, assignments, dotted | {"seeds": seeds})
     built: dict[Node, Artifact] = {}
     for node in chain(problem, resolved, until).walk():
@@ -103,13 +108,30 @@ def run_all(
         for role, artifact in job.inputs.items():
             if role == node.stage.primary:
                 say(f"{node.stage.name}: from {artifact.stage} {artifact.id} ({artifact.task})")
-        result = _build(job, resolved, "made by the same run" if job.inputs else None, place, begun, **how)
+        why = "made by the same run" if job.inputs else None
+        result = _build(job, resolved, why, target, begun, device=device, mode=mode, force=force, wait=wait)
         built[node] = result.artifact
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
 
 
 def _store(store: str | Path | Store | None) -> Store:
-    return store if isinstance(store, Store) else Store.locate(store and str(store))
+    return store if isinstance(store, Store) else Store.locate(str(store) if store else None)
+
+
+def check_execution(device: str, mode: str) -> None:
+    """Refuse a device or a mode that no machine has, before any data is located.  Raises UsageError.
+
+    A name of the usual form passes without an import of torch: whether this machine has a CUDA device shows when a
+    stage is built.  Any other is for `pick_device` and `pick_mode` to judge.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        from swgctl.training.execution import pick_device
+
+        device = pick_device(device)
+    if mode not in ("auto", "eager", "compiled") and not (mode == "graph" and device.startswith(("auto", "cuda"))):
+        from swgctl.training.execution import pick_mode
+
+        pick_mode(mode, device)
 
 
 def _build(
@@ -119,16 +141,16 @@ def _build(
     store: Store,
     started: float,
     *,
-    device: str = "auto",
-    mode: str = "auto",
-    force: bool = False,
-    wait: bool = True,
+    device: str,
+    mode: str,
+    force: bool,
+    wait: bool,
 ) -> Result:
-    """The artifact of a job, found or built; then `config.yaml` and `log.txt` are written beside its files."""
+    """The artifact of a job, found or built, with `config.yaml` and `log.txt` beside its files."""
     stage = planned.stage.name
 
     def make(directory: Path, work: Path) -> dict:
-        # here, since a cached stage must not cost a torch import
+        # imported here since a cached stage must not cost an import of torch
         from swgctl.training.execution import pick_device, pick_mode
 
         chosen = pick_device(device)
@@ -157,12 +179,16 @@ def module_of(row: Stage) -> ModuleType:
 
 
 def task_of(row: Stage, argument: str | None, environment: str | None = None) -> Task:
-    """The task of a stage that starts from one.  Raises UsageError, InputError."""
-    return getattr(module_of(row), "task_of", tasks.get)(argument, environment)
+    """The task of a stage that starts from one, by its module's rule if it has one.  Raises UsageError, InputError."""
+    if special := getattr(module_of(row), "task_of", None):
+        return special(argument, environment)
+    if argument is None:
+        raise UsageError(f"{row.name} starts from a task", f"swgctl {row.name} TASK")
+    return tasks.get(argument, environment)
 
 
 def prepare(row: Stage, task: Task, settings: Settings, seeds: list[int], inputs: Mapping[str, Artifact]) -> Job:
-    """The job of a stage, by which its key is known; builds nothing."""
+    """The job of a stage, and so its key; builds nothing."""
     return module_of(row).prepare(task, settings, seeds, inputs)
 
 
@@ -173,7 +199,7 @@ def prepare_node(node: Node, built: Mapping[Node, Artifact]) -> Job:
 
 
 def show(artifact: Artifact) -> bool:
-    """Prints the table with which an artifact's stage ends; False where it has none."""
+    """Print the table with which an artifact's stage ends; returns False where the stage has none."""
     row = stages().get(artifact.stage)
     table = row and getattr(module_of(row), "show", None)
     if table:
@@ -185,9 +211,9 @@ def show(artifact: Artifact) -> bool:
 
 
 def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
-    """The last node of the resolved method's chain, or of the stage to end with.
+    """The last node of the resolved method's chain, or the node of the stage `until`.
 
-    Raises UsageError for another stage than the method's, and what a stage's `check` raises.
+    Raises UsageError for a stage outside the method, and whatever the `check` of a stage raises.
     """
     last = graph(task, resolved, stages_of(resolved.of(EVAL).method, until)[-1])
     for node in last.walk():
@@ -197,22 +223,26 @@ def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
 
 
 def stages_of(method: str, until: str | None = None) -> tuple[str, ...]:
-    """The names of a method's stages, up to one of them.  Raises UsageError."""
-    whole = config.methods()[method].stages
-    if until not in (None, *whole):
-        raise UsageError(f"--until '{until}' is no stage of a run{nearest(until, whole)}", f"one of {', '.join(whole)}")
-    return whole[: whole.index(until) + 1] if until else whole
+    """The names of a method's stages, up to the one named.  Raises UsageError."""
+    names = config.methods()[method].stages
+    if until is None:
+        return names
+    if until not in names:
+        raise UsageError(
+            f"--until '{until}': a run has the stages {', '.join(names)}{nearest(until, names)}",
+            f"swgctl run TASK --until {closest(until, names) or names[-1]}",
+        )
+    return names[: names.index(until) + 1]
 
 
 def of_runs() -> tuple[str, ...]:
-    """Every stage that is part of some method's chain, in the table's order."""
+    """The stages that appear in any method's chain, in the table's order."""
     chained = {stage for method in config.methods().values() for stage in method.stages}
     return tuple(stage for stage in stages() if stage in chained)
 
 
 def resolve_run(task: Task, recipe: str | None, assignments: tuple[str, ...], flags: dict) -> Resolved:
-    """The settings of a run.  Raises UsageError for one that cannot be, of whichever stage, and InputError for an
-    endless task."""
+    """The settings of a run, of all its stages.  Raises UsageError for any that is invalid."""
     check_owners(assignments, of_runs(), RUN)
     resolved = config.resolve(task.name, task.recipe, recipe=recipe, assignments=assignments, flags=flags)
     check(resolved)
@@ -220,34 +250,34 @@ def resolve_run(task: Task, recipe: str | None, assignments: tuple[str, ...], fl
 
 
 def owner(assignment: str) -> str:
-    """The stage that a --set is for."""
+    """The stage that a --set addresses, or "seeds"."""
     return assignment.partition("=")[0].partition(".")[0].strip()
 
 
 def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: str) -> None:
-    """Raises UsageError for a --set that is of another stage than a command's own.
+    """Refuse a --set that addresses a stage outside the command.  Raises UsageError.
 
     The seeds are set where a chain starts: the other stages take their input's.
     """
     for text in assignments:
-        whose = owner(text)
-        starts = [stage for stage in allowed if not stages()[stage].primary]
-        if whose == "seeds" and not starts:
+        stage = owner(text)
+        starts = [one for one in allowed if not stages()[one].primary]
+        if stage == "seeds" and not starts:
             raise UsageError(
                 f"--set {text}: {command} takes the seeds of its input", f"swgctl critic TASK --set {text}"
             )
-        if whose in stages() and whose not in allowed:
-            other = RUN if whose in of_runs() else whose
+        if stage in stages() and stage not in allowed:
+            other = RUN if stage in of_runs() else stage
             raise UsageError(
                 f"{command} has no setting {text.partition('=')[0].strip()}", f"swgctl {other} TASK --set {text}"
             )
 
 
 def check(resolved: Resolved) -> None:
-    """Raises UsageError for settings of a run that no stage sees together."""
+    """Check the settings of different stages against each other.  Raises UsageError."""
     loss, weight = resolved.of(CRITIC).loss, resolved.of(AUGMENT).weight
     if loss != config.LOSS[weight]:
         raise UsageError(
             f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
-            f"--set critic.loss={config.LOSS[weight]}",
+            f"swgctl run TASK --set critic.loss={config.LOSS[weight]}",
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swgctl.config import TOY, ToySettings
-from swgctl.errors import UsageError, nearest
+from swgctl.errors import UsageError, closest, nearest
 from swgctl.files import canonical, new_hdf5, save_tensors
 from swgctl.stages.job import Job
 from swgctl.store import Artifact
@@ -19,10 +19,11 @@ NAMES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard"
 
 
 def task_of(density: str | None, environment: str | None = None) -> Task:
-    """A density as what the store files artifacts under; it has no environment.  Raises UsageError."""
+    """A density as a task, without an environment, so that the store can file its artifacts.  Raises UsageError."""
     if density not in NAMES:
         raise UsageError(
-            f"no density is called '{density}'{nearest(str(density), NAMES)}", f"one of {', '.join(NAMES)}, or all"
+            f"no density is called '{density}'{nearest(str(density), NAMES)}",
+            f"swgctl toy {closest(str(density), NAMES) or NAMES[0]}   # one of {', '.join(NAMES)}; or all",
         )
     return Task(density, "", f"toy:{density}", "none", "toy", references=None, horizon=None)
 
@@ -46,8 +47,16 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     raw, labels = density.draw(s.rows, generator(s.seed, "toy/data", 0))
     frame = toys.Frame.of(raw)
     learner = ToyLearner(frame.inside(raw), labels, s, job.seeds, device)
-    how = {"work": work, "device": device, "mode": job.mode, "precision": s.precision}
-    rows = training.train(learner, name="toy", seeds=job.seeds, steps=s.steps, **how)
+    rows = training.train(
+        learner,
+        name="toy",
+        seeds=job.seeds,
+        steps=s.steps,
+        work=work,
+        device=device,
+        mode=job.mode,
+        precision=s.precision,
+    )
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     parameters = learner.denoiser.state_dict()
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
@@ -64,7 +73,7 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
 
 
 def show(artifact: Artifact) -> None:
-    """Each distance beside its floor."""
+    """Print each distance beside its floor."""
     from swgctl.reports.results import print_toy
 
     print_toy(artifact)

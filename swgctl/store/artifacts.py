@@ -2,9 +2,9 @@
 
     swg-store/objects/<stage>/<task>/<key>/   finished artifacts, each made to appear by one rename
               work/<key>/                     checkpoints of unfinished runs
-              tmp/  locks/  current/          directories being written; locks; what each shell made last
+              tmp/  locks/  current/          directories being written; locks; each shell's latest artifacts
 
-An artifact that exists is whole.  Locks save double work; correctness does not rest on them.
+An artifact that exists is whole.  Locks save double work; correctness does not depend on them.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ from swgctl.files import SCHEMA, canonical, parse, reopen, sha256, sync, write_t
 from swgctl.store.disk import children, directories, disk_full, untouched
 from swgctl.store.processes import dead, here, ours, scope
 
-RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so they are no part of the digest
-RECORD = {  # what every artifact.json has, and of which kind
+RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so the digest leaves them out
+RECORD: dict[str, type | tuple[type, ...]] = {  # fields of every artifact.json and their types
     **dict.fromkeys(("stage", "key", "digest"), str),
     **dict.fromkeys(("task", "params", "inputs", "metrics", "files", "made"), dict),
     "seeds": list,
@@ -43,11 +43,11 @@ RECORD = {  # what every artifact.json has, and of which kind
     "source": (dict, NoneType),
 }
 KEY_LENGTH = 16
-NAMED = 8  # artifacts in a message
+NAMED = 8  # most artifacts that a message names
 
 
 def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: dict, source: str | None) -> str:
-    """sha256 of what goes in; `inputs` maps a role to the digest of the artifact that fills it."""
+    """sha256 of everything that determines an artifact; `inputs` maps a role to its artifact's digest."""
     text = canonical(
         {
             "stage": stage,
@@ -62,14 +62,14 @@ def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: 
 
 
 def record_checksum(meta: dict) -> str:
-    """sha256 of an artifact.json but for the place where it is kept."""
+    """sha256 of an artifact.json without the field that holds it."""
     rest = {name: value for name, value in meta.items() if name != "sha256"}
     return hashlib.sha256(canonical(rest).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One directory: what one run of one stage wrote."""
+    """One directory, written by one run of one stage."""
 
     path: Path
 
@@ -91,10 +91,10 @@ class Artifact:
                 f"{self.path} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
                 "pip install --upgrade swgctl",
             )
-        if lost := RECORD.keys() - meta.keys():
-            raise CorruptError(f"{file} is damaged: it has no {', '.join(sorted(lost))}", f"rm -r {self.path}")
+        if missing := RECORD.keys() - meta.keys():
+            raise CorruptError(f"{file} is damaged: it has no {', '.join(sorted(missing))}", f"rm -r {self.path}")
         if wrong := [name for name, kind in RECORD.items() if not isinstance(meta[name], kind)]:
-            raise CorruptError(f"{file} is damaged: {', '.join(wrong)} is of another kind", f"rm -r {self.path}")
+            raise CorruptError(f"{file} is damaged: wrong type of {', '.join(wrong)}", f"rm -r {self.path}")
         return meta
 
     @property
@@ -128,25 +128,25 @@ class Artifact:
     @property
     def store(self) -> "Store":
         if len(self.path.parents) < 4:
-            raise InputError(f"{self.path} is in no store", "name an artifact inside of a store: swgctl ls")
+            raise InputError(f"{self.path} is not in a store", "swgctl ls   # names artifacts of a store")
         return Store(self.path.parents[3])
 
     def file(self, name: str) -> Path:
-        """The path of a file whose bytes have just been compared with the record.  Raises CorruptError."""
+        """The path of a file, its bytes compared with the record.  Raises CorruptError."""
         self.check(name)
         return self.path / name
 
     def check(self, name: str) -> None:
         path, recorded = self.path / name, self.meta["files"][name]["sha256"]
         try:
-            found = sha256(path)
+            actual = sha256(path)
         except OSError as error:
             raise CorruptError(f"{path} cannot be read: {error.strerror}", self._again()) from None
-        if found != recorded:
-            raise CorruptError(f"{path} is damaged: sha256 {found[:12]}, recorded {recorded[:12]}", self._again())
+        if actual != recorded:
+            raise CorruptError(f"{path} is damaged: sha256 {actual[:12]}, recorded {recorded[:12]}", self._again())
 
     def check_all(self) -> None:
-        """Compares every file with the record.  Raises CorruptError."""
+        """Compare every file with the record.  Raises CorruptError."""
         for name in self.meta["files"]:
             self.check(name)
 
@@ -154,7 +154,7 @@ class Artifact:
         return f"rm -r {self.path}   # then run swgctl {self.stage} again"
 
     def parent(self, role: str) -> "Artifact":
-        """The artifact that filled an input, in this store or where it was then.  Raises InputError if it is gone."""
+        """The artifact of an input role, from this store or its recorded path.  Raises InputError if it is gone."""
         record, store = self.meta["inputs"][role], self.store
         for path in (store.place(record["stage"], record["task"], record["key"]), Path(record["path"])):
             if path.is_dir() and Artifact(path).digest == record["digest"]:
@@ -166,21 +166,21 @@ class Artifact:
         )
 
     def ancestors(self) -> dict[str, "Artifact"]:
-        """This artifact and all those that it was made from: the nearest of each stage by the stage's name, another of
-        the same stage by its way from here, such as `diffuse/augment/critic`.
+        """This artifact and everything that it was made from: the nearest of each stage by the stage's name, others of
+        that stage by their path of roles, such as `diffuse/augment/critic`.
 
-        An evaluation whose candidates another critic ranks has that one as `critic`, and the one that its policy
-        descends from by its way.  Raises InputError where one is gone.
+        If another critic ranks an evaluation's candidates, that one is `critic`, and the critic from which its policy
+        descends has its path.  Raises InputError where an artifact is gone.
         """
-        named: dict[str, Artifact] = {}
-        ways: list[tuple[tuple[str, ...], Artifact]] = [((), self)]
-        for way, artifact in ways:  # which grows: breadth first, so that the nearest come first
-            if artifact.digest not in (known.digest for known in named.values()):
-                named.setdefault(artifact.stage, artifact)
-                if named[artifact.stage] is not artifact:
-                    named["/".join(way)] = artifact
-                ways += [((*way, role), artifact.parent(role)) for role in artifact.meta["inputs"]]
-        return named
+        lineage: dict[str, Artifact] = {}
+        queue: list[tuple[tuple[str, ...], Artifact]] = [((), self)]
+        for roles, artifact in queue:  # grows in the loop: breadth first, so that the nearest come first
+            if artifact.digest not in (ancestor.digest for ancestor in lineage.values()):
+                lineage.setdefault(artifact.stage, artifact)
+                if lineage[artifact.stage] is not artifact:
+                    lineage["/".join(roles)] = artifact
+                queue += [((*roles, role), artifact.parent(role)) for role in artifact.meta["inputs"]]
+        return lineage
 
 
 class Store:
@@ -192,8 +192,8 @@ class Store:
     @classmethod
     def locate(cls, option: str | None = None) -> "Store":
         """--store, else $SWGCTL_STORE, else the nearest swg-store/ upwards, else ./swg-store."""
-        if named := option or os.environ.get("SWGCTL_STORE"):
-            return cls(Path(named))
+        if root := option or os.environ.get("SWGCTL_STORE"):
+            return cls(Path(root))
         here = Path.cwd()
         for directory in (here, *here.parents):
             if (directory / "swg-store").is_dir():
@@ -202,18 +202,18 @@ class Store:
 
     @property
     def option(self) -> str:
-        """What a line to paste needs so that it means this store; nothing where it does so anyway."""
+        """The --store option that a pasted command needs for this store; empty where it is the default."""
         return "" if self.root == Store.locate().root else f" --store {shlex.quote(str(self.root))}"
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
     def artifacts(self, stage: str | None = None, task: str | None = None) -> Iterator[Artifact]:
-        """All finished artifacts, of a stage, of a task, oldest first."""
+        """Finished artifacts, oldest first; of one stage or one task where named."""
         for path in self.directories(stage, task):
             yield Artifact(path)
 
     def directories(self, stage: str | None = None, task: str | None = None) -> list[Path]:
-        """Where the artifacts are, oldest first."""
+        """Directories of the artifacts, oldest first."""
         aged = []
         for entry in self._entries(stage, task):
             with contextlib.suppress(FileNotFoundError):  # another process has just removed it
@@ -221,17 +221,18 @@ class Store:
         return [Path(path) for _, path in sorted(aged)]
 
     def _entries(self, stage: str | None = None, task: str | None = None) -> Iterator[os.DirEntry]:
-        for of_stage in directories(self.root / "objects"):
-            if not stage or of_stage.name == stage:
-                for of_task in directories(of_stage.path):
-                    if not task or of_task.name == task:
-                        yield from directories(of_task.path)
+        for stage_entry in directories(self.root / "objects"):
+            if not stage or stage_entry.name == stage:
+                for task_entry in directories(stage_entry.path):
+                    if not task or task_entry.name == task:
+                        yield from directories(task_entry.path)
 
     def place(self, stage: str, task: str, key: str) -> Path:
+        """Directory of a finished artifact."""
         return self.root / "objects" / stage / task / key[:KEY_LENGTH]
 
     def find(self, stage: str, task: str, key: str) -> Artifact | None:
-        """The artifact of a key, its files present at their recorded sizes; None when there is none."""
+        """The artifact of a key, its files present at their recorded sizes; None if it does not exist."""
         path = self.place(stage, task, key)
         if not path.is_dir():
             return None
@@ -242,39 +243,43 @@ class Store:
         return artifact
 
     def resolve(self, ref: str) -> Artifact:
-        """A REF: a directory, a key's first characters, or `-` for one of them on standard input."""
+        """The artifact of a REF: a directory, a key's first characters, or `-` to read either from standard input."""
         if ref == "-":
             ref, *more = _standard_input()
             if more:
-                raise InputError(f"standard input named {1 + len(more)} artifacts, and one is wanted", "head -n 1")
+                raise InputError(f"standard input named {1 + len(more)} artifacts instead of one", "head -n 1")
         if not ref:
             raise InputError("an empty REF names no artifact", f"swgctl ls{self.option}")
         if Path(ref).is_dir():
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
             return artifact
-        found = [entry for entry in self._entries() if entry.name.startswith(ref)] or [
+        matches = [entry for entry in self._entries() if entry.name.startswith(ref)] or [
             entry
             for entry in self._entries()
             if entry.name == ref[:KEY_LENGTH] and Artifact(Path(entry.path)).key.startswith(ref)
         ]
-        if len(found) == 1:
-            return Artifact(Path(found[0].path))
-        if found:
-            names = ", ".join(sorted(entry.name for entry in found)[:NAMED]) + ", ..." * (len(found) > NAMED)
-            raise InputError(f"'{ref}' fits {len(found)} artifacts: {names}", "more of its characters")
+        if len(matches) == 1:
+            return Artifact(Path(matches[0].path))
+        if matches:
+            names = ", ".join(sorted(entry.name for entry in matches)[:NAMED])
+            more_names = ", ..." if len(matches) > NAMED else ""
+            raise InputError(
+                f"'{ref}' fits {len(matches)} artifacts: {names}{more_names}",
+                f"swgctl ls{self.option}   # and give more characters of the key",
+            )
         raise InputError(f"no artifact '{ref}' in {self.root}", f"swgctl ls{self.option}")
 
     def resolve_all(self, refs: Iterable[str]) -> list[Artifact]:
-        """Several REFs, of which `-` is as many as there are lines."""
-        named = (_standard_input() if ref == "-" else [ref] for ref in refs)
-        return [self.resolve(ref) for ref in itertools.chain.from_iterable(named)]
+        """The artifacts of several REFs; `-` reads one from every line of standard input."""
+        lists = (_standard_input() if ref == "-" else [ref] for ref in refs)
+        return [self.resolve(ref) for ref in itertools.chain.from_iterable(lists)]
 
-    # -- what this shell made last ---------------------------------------------------------------------------------
+    # -- this shell's latest artifacts ---------------------------------------------------------------------------------
 
     def current(self, *stages: str) -> Artifact | None:
-        """What one of the stages made last in this shell (SWGCTL_SCOPE, else the parent process)."""
-        # `bash -c 'a && b'` replaces itself by b, which then is what a's parent was.
+        """The latest artifact of these stages in this shell (SWGCTL_SCOPE, else the parent process)."""
+        # `bash -c 'a && b'` replaces itself by b, which so becomes the process that was a's parent.
         for name in dict.fromkeys((scope(), scope(os.getpid()))):
             notes = [note for stage in stages if (note := self.root / "current" / name / stage).is_file()]
             if not notes:
@@ -285,7 +290,7 @@ class Store:
         return None
 
     def remember(self, artifact: Artifact) -> None:
-        """For `current`.  A store that cannot be written still answers from what it holds."""
+        """Note the artifact for `current`.  A read-only store still serves the artifacts that it holds."""
         try:
             write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
         except OSError as error:
@@ -294,7 +299,7 @@ class Store:
     # -- building --------------------------------------------------------------------------------------------------
 
     def work(self, key: str, force: bool = False) -> Path:
-        """Where an unfinished run keeps its checkpoint; a forced one apart, so that it can be resumed as well."""
+        """Directory of an unfinished run's checkpoint; a forced run has its own, so that it can be resumed as well."""
         return self.root / "work" / (key[:KEY_LENGTH] + ("-force" if force else ""))
 
     def build(
@@ -305,15 +310,15 @@ class Store:
         force: bool = False,
         wait: bool = True,
     ) -> tuple[Artifact, str]:
-        """The artifact of `record` and its status: "cached", "built" or "resumed".
+        """Find or make the artifact of `record`; returns it and its status: "cached", "built" or "resumed".
 
-        record  stage, task, key, params, seeds, inputs and whatever else artifact.json is to hold
-        make    (directory, work) -> the rest of artifact.json, `metrics` among it; writes the artifact's files into
-                `directory` and checkpoints into `work`
+        record  stage, task, key, params, seeds, inputs and any further fields of artifact.json
+        make    (directory, work) -> the other fields of artifact.json, including `metrics`; writes the artifact's files
+                into `directory` and checkpoints into `work`
         Raises BusyError when another process builds the same key and `wait` is false.
         """
         stage, task, key = record["stage"], record["task"]["name"], record["key"]
-        scope()  # a bad name must not be found out after the work
+        scope()  # raises for a bad name before the work, not after it
         if not force and (artifact := self.find(stage, task, key)):
             return artifact, "cached"
         with self._lock(key, wait), disk_full(self.root):
@@ -330,7 +335,7 @@ class Store:
                 with signals.deferred():
                     artifact = self._publish(directory, {**record, **rest, "wall_s": wall}, force)
             except Exception as error:
-                # Without locks another process may have finished first, and removed the work that both used.
+                # Without locks, another process may have finished first and removed the work directory that both used.
                 if force or isinstance(error, SwgError) or not (artifact := self.find(stage, task, key)):
                     raise
                 return artifact, "cached"
@@ -350,26 +355,26 @@ class Store:
         meta = {"schema": SCHEMA, **record, "digest": digest, "files": files}
         meta["sha256"] = record_checksum(meta)
         write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        place = self.place(record["stage"], record["task"]["name"], record["key"])
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target = self.place(record["stage"], record["task"]["name"], record["key"])
+        target.parent.mkdir(parents=True, exist_ok=True)
         replaced = directory.with_name(f"{directory.name}.replaced")
-        if force and place.is_dir() and not self._holds(place, digest):
-            os.rename(place, replaced)
+        if force and target.is_dir() and not self._holds(target, digest):
+            os.rename(target, replaced)
         try:
-            os.rename(directory, place)
+            os.rename(directory, target)
         except OSError as error:
             if replaced.is_dir():
-                os.rename(replaced, place)
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else somebody published first, and theirs stays
+                os.rename(replaced, target)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process published first: its result stays
                 raise
         shutil.rmtree(replaced, ignore_errors=True)
-        return Artifact(place)
+        return Artifact(target)
 
     @staticmethod
-    def _holds(place: Path, digest: str) -> bool:
-        """Whether a whole artifact of that digest is there, so that its readers need not be disturbed."""
+    def _holds(directory: Path, digest: str) -> bool:
+        """True if a whole artifact of that digest is in the directory, whose readers then need not be disturbed."""
         try:
-            artifact = Artifact(place)
+            artifact = Artifact(directory)
             artifact.check_all()
         except NewerError:
             raise
@@ -382,22 +387,22 @@ class Store:
         path = self.root / "locks" / f"{key[:KEY_LENGTH]}.lock"
         with disk_full(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+")  # noqa: SIM115 - closed below, which also gives the lock back
+            file = open(path, "a+")  # noqa: SIM115 - closed below, which also releases the lock
         with file:
-            told = False
+            announced = False
             for polls in itertools.count():
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     file.seek(0)
-                    owner = file.read().strip()  # empty for a moment, between its lock and its name
+                    owner = file.read().strip()  # empty for a moment, after locking and before writing its name
                     building = f"{owner or 'another process'} is building {key[:KEY_LENGTH]}"
                     if not wait:
                         raise BusyError(building, "leave out --no-wait") from None
-                    if not told and (owner or polls > 10):
+                    if not announced and (owner or polls > 10):
                         say(f"waiting: {building}")
-                        told = True
+                        announced = True
                     time.sleep(0.1)
                 except OSError:  # a file system without locks: both build, the first to publish wins
                     break
@@ -410,7 +415,7 @@ class Store:
     # -- keeping ---------------------------------------------------------------------------------------------------
 
     def garbage(self) -> list[Path]:
-        """What nobody needs: directories of dead writers, work of finished or day-old runs, scopes of ended shells."""
+        """Disposable directories: of dead writers, of finished or day-old runs, of ended shells."""
         finished = {entry.name for entry in self._entries()}
         drafts = [p for p in children(self.root / "tmp") if dead(p.name, 2) or (untouched(p) and not ours(p.name, 2))]
         work = [p for p in children(self.root / "work") if p.name in finished or untouched(p)]
@@ -418,7 +423,7 @@ class Store:
         return drafts + [p for p in work if not self._busy(p.name[:KEY_LENGTH])] + shells
 
     def _busy(self, key: str) -> bool:
-        """Whether somebody holds the lock of a key."""
+        """True if a process holds the lock of a key."""
         try:
             with open(self.root / "locks" / f"{key}.lock") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -430,7 +435,7 @@ class Store:
 
 
 def _standard_input() -> list[str]:
-    """The REFs on it, one a line.  Raises InputError where there is none."""
+    """The REFs on standard input, one a line.  Raises InputError where there is none."""
     if refs := [line.strip() for line in sys.stdin.read().split("\n") if line.strip()]:
         return refs
     raise InputError("standard input named no artifact", "swgctl ls")

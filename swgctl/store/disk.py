@@ -1,4 +1,4 @@
-"""Directories of a store as they are on the disk, and a disk that is full."""
+"""Disk access of a store: directories, ages, and full disks."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ DAY = 86400.0
 
 
 def directories(path: Path | str) -> list[os.DirEntry]:
-    """The directories in one; none where it is not there."""
+    """The subdirectories of a directory; none if it does not exist."""
     try:
         with os.scandir(path) as entries:
             return [entry for entry in entries if entry.is_dir()]
@@ -28,7 +28,7 @@ def children(directory: Path) -> list[Path]:
 
 
 def untouched(path: Path) -> bool:
-    """Untouched for a day."""
+    """True if a file or directory has not changed for a day."""
     with contextlib.suppress(OSError):
         newest = max((p.stat().st_mtime for p in [path, *path.rglob("*")]), default=0.0)
         return time.time() - newest > DAY
@@ -37,16 +37,19 @@ def untouched(path: Path) -> bool:
 
 @contextlib.contextmanager
 def disk_full(root: Path) -> Iterator[None]:
-    """Whatever a library calls it, a full disk is one clear line."""
+    """Turn a full or read-only disk, whatever a library raises for it, into one SwgError."""
     try:
         yield
     except SwgError:
         raise
-    except Exception as error:  # safetensors and h5py have their own kinds
+    except Exception as error:  # safetensors and h5py raise types of their own
         text = str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or any(s in text for s in ("No space left", "File too large", "quota exceeded")):
             raise SwgError(f"no space left on the disk of {root}; nothing was published", "swgctl gc") from error
-        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise SwgError(f"cannot write to {root}: {error.strerror}", "--store DIR, or SWGCTL_STORE") from error
+        refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+        if isinstance(error, OSError) and error.errno in refused:
+            raise SwgError(
+                f"cannot write to {root}: {error.strerror}", "--store DIR   # or SWGCTL_STORE=DIR"
+            ) from error
         raise

@@ -1,4 +1,4 @@
-"""Which process wrote something in a store that several machines may share: names that say so."""
+"""Names that identify a process in a store that several machines may share."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from swgctl.errors import UsageError
 
 
 def scope(process: int | None = None) -> str:
-    """Which shell this is: $SWGCTL_SCOPE, else the parent process's number and start time."""
+    """Name of this shell: $SWGCTL_SCOPE, else the parent process's number and start time."""
     if name := os.environ.get("SWGCTL_SCOPE"):
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
             raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'", "SWGCTL_SCOPE=mine")
@@ -18,25 +18,25 @@ def scope(process: int | None = None) -> str:
 
 
 def here(process: int | None = None) -> str:
-    """A process (this one) on this machine, as it enters names: several machines may share a store."""
+    """Name of a process (this one) and its machine."""
     return f"{socket.gethostname()}-{process or os.getpid()}"
 
 
 def _start_time(process: int) -> str:
     try:
-        # the 22nd field; the second one may hold spaces but ends with the last ')'
+        # field 22; field 2 may contain spaces and ends with the last ')'
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return "0"
 
 
 def ours(name: str, more: int) -> bool:
-    """Whether a name of `here` and so many words more is of this machine: machines' names may hold dashes, too."""
+    """True if a name, made of `here` and `more` further words, is from this machine, whose name may contain dashes."""
     return name.rsplit("-", more + 1)[0] == socket.gethostname()
 
 
 def dead(name: str, more: int) -> bool:
-    """Whether the process of such a name has ended; False for another machine's."""
+    """True if the process of such a name has ended; False for another machine's."""
     _, number, *_ = [*name.rsplit("-", more + 1), ""]
     if not ours(name, more) or not number.isdigit():
         return False
@@ -44,6 +44,6 @@ def dead(name: str, more: int) -> bool:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it runs, as somebody else
+    except PermissionError:  # it runs under another user
         pass
     return False

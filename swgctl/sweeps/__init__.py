@@ -1,1 +1,1 @@
-"""What a set of runs would build."""
+"""Sets of runs: what they would build, and the recipes that they take."""

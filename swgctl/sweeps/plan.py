@@ -1,10 +1,10 @@
-"""Plans: the runs of a grid, what of them is cached and what would be built."""
+"""Plans: the runs of a grid, which of their stages are cached and which would be built."""
 
 import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ FORMATS = ("table", "commands", "json")
 
 @dataclass(frozen=True)
 class Run:
-    """One chain of stages, as `swgctl run` would be told.  Its paths are absolute: it may run in any directory."""
+    """One chain of stages, as arguments of `swgctl run`.  Paths are absolute: it may run in any directory."""
 
     task: str
     seeds: str | None
@@ -32,7 +32,7 @@ class Run:
     until: str | None
 
     def command(self) -> str:
-        """A line for a shell, of this chain's own settings only: what ends in the same artifact reads the same."""
+        """A line for a shell, with the settings of this chain only: runs with the same artifacts read the same."""
         words = ["swgctl", "run", self.task]
         for option, value in (
             ("--env", self.environment),
@@ -48,9 +48,10 @@ class Run:
 
     @cached_property
     def node(self) -> Node:
-        """What the run ends with.
+        """The node with which the run ends.
 
-        Raises UsageError for a setting that cannot be, of whichever stage, InputError for an endless task."""
+        Raises UsageError for an invalid setting of any stage, InputError for a task without a horizon.
+        """
         task = tasks.get(self.task, self.environment)
         resolved = run.resolve_run(task, self.recipe, self.assignments, {"seeds": self.seeds})
         return run.chain(task, resolved, self.until)
@@ -60,14 +61,23 @@ class Run:
         return [node.stage.name for node in self.node.walk()]
 
     def identity(self, stage: str) -> str:
-        """The same for two runs whose artifacts of a stage are the same, however they are written."""
+        """A text that is equal for two runs with the same artifact of a stage, however they are written."""
         return next(node.identity for node in self.node.walk() if node.stage.name == stage)
 
 
-def expand(names, seed_lists, grid, assignments, recipe, environment, store: Store, until=None) -> list[Run]:
-    """All runs: every task, every --seeds, every point of the grid; those that end in the same artifact come once.
+def expand(
+    names: Iterable[str],
+    seed_lists: Sequence[str],
+    grid: Iterable[str],
+    assignments: tuple[str, ...],
+    recipe: str | None,
+    environment: str | None,
+    store: Store,
+    until: str | None = None,
+) -> list[Run]:
+    """All runs: every task, every --seeds, every point of the grid; one run for each artifact at the end.
 
-    Raises UsageError for a grid that is none, or that varies a setting twice.
+    Raises UsageError for a malformed grid, or one that varies a setting twice.
     """
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
@@ -76,35 +86,39 @@ def expand(names, seed_lists, grid, assignments, recipe, environment, store: Sto
     for text in grid:
         name, equals, values = (part.strip() for part in text.partition("="))
         if not (name and equals and values):
-            raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "--grid diffuse.lr=1e-4,3e-4")
+            raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "swgctl plan TASK --grid diffuse.lr=1e-4,3e-4")
         if name in axes:
-            raise UsageError(f"two --grid of {name}", f"--grid {name}={','.join([*axes[name], values])}")
+            raise UsageError(
+                f"two --grid of {name}", f"swgctl plan TASK --grid {name}={','.join([*axes[name], values])}"
+            )
         axes[name] = [value.strip() for value in _COMMA.split(values)]
     points = itertools.product(*([f"{name}={value}" for value in values] for name, values in axes.items()))
     distinct: dict[str, Run] = {}
-    for task, chosen, point in itertools.product(names, seed_lists or [None], points):
-        one = Run(_absolute(task, environment), chosen, (*assignments, *point), recipe, environment, root, until)
-        distinct.setdefault(one.node.identity, one)
+    seed_axis: Sequence[str | None] = seed_lists or [None]
+    for task, seeds, point in itertools.product(names, seed_axis, points):
+        candidate = Run(_absolute(task, environment), seeds, (*assignments, *point), recipe, environment, root, until)
+        distinct.setdefault(candidate.node.identity, candidate)
     return list(distinct.values())
 
 
-_COMMA = re.compile(r",(?![^\[]*\])")  # one that is not inside a list
+_COMMA = re.compile(r",(?![^\[]*\])")  # a comma outside a list
 
 
 def _absolute(task: str, environment: str | None) -> str:
-    """The name of a task, or the path of a file."""
+    """A task's name, or the absolute path of a file."""
     source, where = tasks.source_of(tasks.get(task, environment))
     return where if source.kind == "file" else task
 
 
 def show(runs: list[Run], store: Store, form: str) -> None:
-    """Prints the runs: as a table on stderr, as lines for a shell, or as JSON, an object a stage.
+    """Print the runs: as a table on stderr, as lines for a shell, or as JSON, an object a stage.
 
-    Raises UsageError for another form.
+    Raises UsageError for an unknown form.
     """
     if form not in FORMATS:
         raise UsageError(
-            f"unknown format '{form}'{nearest(form, FORMATS)}", f"--format {closest(form, FORMATS) or 'commands'}"
+            f"unknown format '{form}'{nearest(form, FORMATS)}",
+            f"swgctl plan TASK --format {closest(form, FORMATS) or 'commands'}",
         )
     if form == "commands":
         for one in runs:
@@ -129,7 +143,7 @@ def show(runs: list[Run], store: Store, form: str) -> None:
 
 
 def _sharing(runs: list[Run]) -> str:
-    """How many artifacts of each stage the runs need, and which to make first where several wait for one."""
+    """A line with the number of artifacts of each stage, and which to make first where several runs share one."""
     counts = {stage: len({one.identity(stage) for one in runs}) for stage in runs[0].stages}
     text = f"{len(runs)} run(s): {', '.join(f'{count} {stage}' for stage, count in counts.items())}"
     shared = [f"--until {stage}" for stage, after in itertools.pairwise(counts) if counts[stage] < counts[after]]
@@ -137,7 +151,7 @@ def _sharing(runs: list[Run]) -> str:
 
 
 def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
-    """(stage, "cached" | "build", why) for each stage, as far as the keys can be known before they are built."""
+    """(stage, "cached" or "build", why) for each stage; a key is known once the inputs before it are cached."""
     built: dict[Node, Artifact] = {}
     for node in last.walk():
         stage = node.stage.name

@@ -1,7 +1,7 @@
-"""Behaviour policies: who acts in the data of a local task, and how they were trained.
+"""Behaviour policies, which act in the data of the local tasks, and their training.
 
 A policy is the actor of a Soft Actor-Critic run (Haarnoja et al., 2018) that was stopped early: one
-safetensors file, which needs NumPy alone to act.  To train some again:
+safetensors file, which needs NumPy alone to act.  To train one again:
 
     python -m swgctl.tasks.behaviour HalfCheetah-v4 --steps 60000 --save 30000 60000 --out DIR
 """
@@ -15,14 +15,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
+import gymnasium
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.tasks import environments
+from swgctl.tasks.spaces import box
 
-LOG_STD = (-20.0, 2.0)  # the bounds that the actor was trained with
+LOG_STD = (-20.0, 2.0)  # bounds of log std in the actor's training
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class BehaviourPolicy:
     """A squashed Gaussian, a = tanh(mean(s) + std(s) * noise), with a ReLU network below both heads.
 
     `tensors` holds `hidden.i.kernel` (in, out) and `hidden.i.bias` (out,) for i = 0, 1, ..., and the heads
-    `mean.*` and `log_std.*`, all float64; `about` says where they come from.
+    `mean.*` and `log_std.*`, all float64; `about` records their training.
     """
 
     tensors: dict[str, np.ndarray]
@@ -63,8 +65,8 @@ class BehaviourPolicy:
     def act(self, observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Actions (n, A), float32 in [-1, 1], for observations (n, O) and normal noise (n, A)."""
         # In float64, rounded to float32 only at the end.  The BLAS kernels of different CPUs add in different
-        # orders, so their results differ in the last bit, and the physics would make another episode of that.
-        # The rounding takes it away: the same versions give the same bytes.
+        # orders, so results differ in the last bit, from which the physics would make another episode.  The
+        # rounding removes the difference: the same versions give the same bytes.
         x, i = observations.astype(np.float64), 0
         while f"hidden.{i}.kernel" in self.tensors:
             x, i = np.maximum(self._affine(f"hidden.{i}", x), 0.0), i + 1
@@ -76,7 +78,7 @@ class BehaviourPolicy:
 
 
 class RandomPolicy:
-    """Uniform actions, whatever is observed."""
+    """Uniform actions, independent of the observation."""
 
     about: ClassVar[dict] = {"algorithm": "uniform actions"}
 
@@ -90,13 +92,13 @@ class RandomPolicy:
 
 
 def counter(*words) -> int:
-    """A seed of 64 bits that depends on the words alone, so on nothing that was drawn before."""
+    """A 64-bit seed that depends on the words alone, not on earlier draws."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big")
 
 
-def recorder(world, streams: int, rows: int) -> dict[str, np.ndarray]:
-    """D4RL's fields with leading axes (streams, rows), empty: float32, and bool where no episode ends yet."""
-    state_shape, action_shape = world.observation_space.shape, world.action_space.shape
+def recorder(world: gymnasium.Env, streams: int, rows: int) -> dict[str, np.ndarray]:
+    """Arrays for D4RL's fields, (streams, rows, ...): float32, uninitialised; the flags bool, all False."""
+    state_shape, action_shape = box(world.observation_space).shape, box(world.action_space).shape
     return {
         "observations": np.empty((streams, rows, *state_shape), np.float32),
         "actions": np.empty((streams, rows, *action_shape), np.float32),
@@ -112,13 +114,13 @@ def lock_step(environment: str, policy, streams: int, rows: int, length: int, *w
 
     An episode ends in a terminal state or, after `length` steps, by the clock; then the stream's next one
     starts.  A stream's last row always ends an episode, by the clock if not otherwise, since another stream
-    follows it in a file.  Noise and initial states depend on `words`, stream and episode, and nothing else.
+    follows it in a file.  Noise and initial states depend on `words`, stream and episode alone.
 
     Returns D4RL's fields with leading axes (streams, rows): observations, actions, rewards and
     next_observations, float32; terminals and timeouts, bool, never both true.
     """
     worlds = [environments.make(environment).unwrapped for _ in range(streams)]
-    state_shape, action_shape = worlds[0].observation_space.shape, worlds[0].action_space.shape
+    state_shape, action_shape = box(worlds[0].observation_space).shape, box(worlds[0].action_space).shape
     generators = [np.random.Generator(np.random.Philox(counter(*words, i))) for i in range(streams)]
     noise = np.stack([policy.draw(generator, (rows, *action_shape)) for generator in generators])
     data = recorder(worlds[0], streams, rows)
@@ -126,10 +128,10 @@ def lock_step(environment: str, policy, streams: int, rows: int, length: int, *w
     reward, terminal, ended = np.empty(streams), np.empty(streams, bool), np.ones(streams, bool)
     age, episode = np.empty(streams, int), np.zeros(streams, int)
     for t in range(rows):
-        for i in np.flatnonzero(ended):
+        for i in map(int, np.flatnonzero(ended)):
             state[i], _ = worlds[i].reset(seed=counter(*words, i, episode[i]))
             age[i], episode[i] = 0, episode[i] + 1
-        # The policy sees what the file will hold, float32: its actions can be computed again from the file.
+        # The policy sees the float32 that the file will hold: its actions can be computed again from the file.
         action = policy.act(state, noise[:, t])
         data["observations"][:, t], data["actions"][:, t] = state, action
         for i, world in enumerate(worlds):
@@ -145,7 +147,7 @@ def lock_step(environment: str, policy, streams: int, rows: int, length: int, *w
 
 
 def measure(policy, environment: str, episodes: int = 20, length: int = 1000) -> np.ndarray:
-    """Returns (episodes,) of the policy with its noise: of the first episode of each of so many streams."""
+    """The returns (episodes,) of a policy with its noise, in the first episode of each of `episodes` streams."""
     data = lock_step(environment, policy, episodes, length, length, "measure")
     ends = data["terminals"] | data["timeouts"]
     first = np.cumsum(ends, axis=1) - ends == 0
@@ -155,7 +157,7 @@ def measure(policy, environment: str, episodes: int = 20, length: int = 1000) ->
 def train(environment: str, steps: int, save: list[int], seed: int, directory: Path) -> None:
     """Train a behaviour policy with SAC, and write the actor after each of the steps in `save`.
 
-    Raises InputError where sbx-rl is not installed.
+    Raises InputError where sbx-rl is missing.
     """
     try:
         import sbx
@@ -188,7 +190,7 @@ def train(environment: str, steps: int, save: list[int], seed: int, directory: P
 
 
 def actor_tensors(model) -> dict[str, np.ndarray]:
-    """The actor of an sbx SAC model, by our names: Flax numbers the layers; the last two are the heads."""
+    """The actor of an sbx SAC model under the names of `BehaviourPolicy`: Flax's last two layers are the heads."""
     layers = model.policy.actor_state.params["params"]
     names = [*(f"hidden.{i}" for i in range(len(layers) - 2)), "mean", "log_std"]
     return {
@@ -206,11 +208,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=int, nargs="+", help="write the actor after so many (default: all)")
     parser.add_argument("--out", type=Path, default=Path(), help="the directory to write to (default: here)")
-    told = parser.parse_args(arguments)
-    save = told.save or [told.steps]
-    if max(save) > told.steps:
-        parser.error(f"--save {max(save)} comes after the last of --steps {told.steps}")
-    train(told.environment, told.steps, save, told.seed, told.out)
+    options = parser.parse_args(arguments)
+    save = options.save or [options.steps]
+    if max(save) > options.steps:
+        parser.error(f"--save {max(save)} comes after the last of --steps {options.steps}")
+    train(options.environment, options.steps, save, options.seed, options.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The folder of downloaded and rolled out data: one writer at a time, and a checksum beside each file."""
+"""The cache folder of downloaded and rolled-out data: one writer at a time, and a checksum beside each file."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
-    """The sha256 of `target`, which `make` has written first where it is not there yet, in one process at a time.
+    """The sha256 of `target`; where it is missing, `make` writes it first, in one process at a time.
 
     Raises CorruptError as `pinned` does, SwgError where the file system refuses.
     """
@@ -28,7 +28,7 @@ def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             with locked(target, say):
-                if not target.exists():  # the process that we waited for may have made it
+                if not target.exists():  # the process that held the lock may have made it
                     make()
         return pinned(target)
     except OSError as error:
@@ -40,7 +40,7 @@ def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
 
 @contextlib.contextmanager
 def locked(target: Path, say: Say) -> Iterator[None]:
-    """One process at a time.  The lock file stays: were it removed, two could each lock one of that name."""
+    """Exclude other processes.  The lock file stays: were it removed, two could each lock a file of that name."""
     with open(target.with_name(target.name + ".lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +56,7 @@ def pin_of(target: Path) -> Path:
 
 
 def pin(target: Path) -> str | None:
-    """The checksum that is kept beside a file; None where there is none, or an empty one."""
+    """The checksum kept beside a file; None where it is missing or empty."""
     try:
         return pin_of(target).read_text(errors="replace").partition(" ")[0].strip() or None
     except FileNotFoundError:
@@ -64,17 +64,17 @@ def pin(target: Path) -> str | None:
 
 
 def pinned(target: Path) -> str:
-    """The file's sha256, which must be the one that is kept beside it from its first use on.
+    """The file's sha256, compared with the one kept beside it, which its first use writes.
 
-    Raises CorruptError where it is another one.
+    Raises CorruptError where they differ.
     """
-    kept, found = pin_of(target), sha256(target)
+    kept, digest = pin_of(target), sha256(target)
     if not kept.exists():
-        write_text(kept, f"{found}  {target.name}\n", durable=False)
-        return found
-    if found != (expected := pin(target)):
+        write_text(kept, f"{digest}  {target.name}\n", durable=False)
+        return digest
+    if digest != (expected := pin(target)):
         raise CorruptError(
-            f"{target}: its sha256 is {found}, but {kept.name} says {expected or 'nothing'}",
-            f"rm '{target}' to get it again, or rm '{kept}' to take the file as it is",
+            f"{target}: its sha256 is {digest}, but {kept.name} says {expected or 'nothing'}",
+            f"rm '{target}'   # to get it again; or, to take the file as it is, rm '{kept}'",
         )
-    return found
+    return digest

@@ -1,4 +1,4 @@
-"""The tasks and their data, for people: what a task is, whether its file is here and whole, and what is in it."""
+"""The commands on tasks and data: describe a task, fetch and verify its file, and survey what is in it."""
 
 import json
 import shlex
@@ -37,16 +37,16 @@ LABELS = {
 
 
 def ls(as_json: bool) -> None:
-    """The known tasks: a table for people on stderr, the names on stdout where that is no terminal."""
-    known = [tasks.get(name) for name in tasks.names()]
+    """List the tasks: a table on stderr, and the names on stdout unless that is a terminal."""
+    named = [tasks.get(name) for name in tasks.names()]
     if as_json:
-        for task in known:
+        for task in named:
             print(json.dumps(describe(task)))
         return
     columns = ["task", "environment", "horizon", "obs/act", "rows", "rewards", "random", "expert", *quoted.ours("swg")]
-    console.table("tasks", [*columns, "recipe"], [_row(task) for task in known])
+    console.table("tasks", [*columns, "recipe"], [_row(task) for task in named])
     if not sys.stdout.isatty():
-        for task in known:
+        for task in named:
             print(task.name)
 
 
@@ -56,26 +56,26 @@ def _row(task: Task) -> list[str]:
         task.name,
         task.environment,
         str(task.horizon),
-        "/".join(map(str, facts.dimensions)),
+        "/".join(map(str, facts.dimensions or ())),
         f"{facts.rows:,}" if facts.rows else "",
         task.rewards,
-        *(f"{reference:,.1f}" for reference in task.references),
+        *(f"{reference:,.1f}" for reference in task.references or ()),
         *(f"{paper[method][0]:.1f}" if method in paper else "" for method in quoted.ours("swg")),
         task.recipe,
     ]
 
 
 def show(name: str, environment: str | None, as_json: bool) -> None:
-    """Everything that is known of a task, as YAML or as one object, on stdout."""
-    found = describe(_without_download(name, environment))
+    """Print the description of a task, as YAML or as one JSON object, on stdout."""
+    description = describe(_without_download(name, environment))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(description))
     else:
-        print(yaml.safe_dump(found, sort_keys=False, width=10_000, allow_unicode=True), end="")
+        print(yaml.safe_dump(description, sort_keys=False, width=10_000, allow_unicode=True), end="")
 
 
 def describe(task: Task) -> dict:
-    """What a task is.  Reads no data: the checksum is the one that is kept beside the file."""
+    """A task's fields, facts and quoted scores.  Reads no data: the checksum is the one kept beside the file."""
     facts, path = registry.facts(task), tasks.at_hand(task)
     papers = {name: quoted.scores(task.name, name) for name in quoted.papers()}
     return {
@@ -93,10 +93,10 @@ def describe(task: Task) -> dict:
         "references": task.references and dict(zip(("random", "expert"), task.references, strict=True)),
         "scores": {
             f"{quoted.paper(name)['ours'][0]}, {quoted.paper(name)['source']}": {
-                method: score if sd is None else f"{score} ± {sd}" for method, (score, sd) in found.items()
+                method: score if sd is None else f"{score} ± {sd}" for method, (score, sd) in scores.items()
             }
-            for name, found in papers.items()
-            if found
+            for name, scores in papers.items()
+            if scores
         },
         "rho": quoted.guidance_scale(task.name),
         "recipe": task.recipe,
@@ -104,7 +104,7 @@ def describe(task: Task) -> dict:
 
 
 def _without_download(name: str, environment: str | None = None) -> Task:
-    """The task of a name.  Raises InputError for a Minari set that is not here: nothing is downloaded for a look."""
+    """The task of a name.  Raises InputError for a Minari set that is elsewhere: a look downloads nothing."""
     if name.startswith("minari:"):
         from swgctl.tasks import minari_folder
 
@@ -125,7 +125,7 @@ def _adapter(environment: str) -> str:
 
 
 def fetch(names: list[str]) -> None:
-    """Brings the files of tasks to this machine, and prints their paths."""
+    """Bring the files of tasks to this machine, and print their paths."""
     for task in [tasks.get(name) for name in names]:  # all names are checked before the first of D4RL's downloads
         with console.downloads(f"fetching {task.name}") as update:
             path, _ = tasks.locate(task, say, update)
@@ -133,16 +133,16 @@ def fetch(names: list[str]) -> None:
 
 
 def verify(names: list[str]) -> None:
-    """Compares files with the checksums that are kept beside them, and prints those that are whole.
+    """Compare files with the checksums kept beside them, and print the paths of those that are whole.
 
     names  of tasks; none: every file of the cache folder that has a checksum
-    Raises CorruptError when one is not whole, after all have been looked at; InputError for a task without a file.
+    Raises CorruptError where any is damaged, after all have been read; InputError for a task without a file.
     """
     if names:
-        found = {name: tasks.at_hand(_without_download(name)) for name in names}
-        if missing := [name for name, path in found.items() if path is None]:
+        files = {name: tasks.at_hand(_without_download(name)) for name in names}
+        if missing := [name for name, path in files.items() if path is None]:
             raise InputError(f"no file of {', '.join(missing)} is here", f"swgctl data fetch {' '.join(missing)}")
-        paths = list(found.values())
+        paths = [path for path in files.values() if path]
     else:
         paths = [kept.with_suffix("") for kept in sorted(cache_folder().rglob("*.sha256"))]
         say(f"{cache_folder()}: {len(paths)} file(s) with a checksum")
@@ -154,7 +154,7 @@ def verify(names: list[str]) -> None:
             if pin_of(path).exists():
                 pinned(path)
             else:
-                say(f"{path}: no checksum is kept of it, so there is nothing to compare with")
+                say(f"{path}: no checksum is kept beside it to compare with")
             whole.append(path)
         except CorruptError as error:
             say(f"damaged: {error}")
@@ -166,9 +166,9 @@ def verify(names: list[str]) -> None:
 
 
 def bring(name: str, file: Path) -> None:
-    """Takes a file that was downloaded by other means as the data of a D4RL task; prints where it lies now.
+    """Adopt a file that was downloaded by other means as the data of a D4RL task; prints its path in the cache.
 
-    Raises InputError where it is not such a file, or where the task has another one already, which stays.
+    Raises InputError where its content is not that task's, or where the task has another file already, which stays.
     """
     from swgctl.tasks import environments, transitions
 
@@ -180,12 +180,13 @@ def bring(name: str, file: Path) -> None:
         )
     data = transitions.read(file, clip_actions=True, horizon=task.horizon)
     facts = registry.facts(task)
-    own = f"swgctl critic {shlex.quote(str(file))} --env"
-    environments.check_dimensions(data, facts.dimensions, task.name, f"{own} ENV_ID   # as a data set of your own")
+    as_file, remark = f"swgctl critic {shlex.quote(str(file))} --env", "   # as a data set of your own"
+    if facts.dimensions:
+        environments.check_dimensions(data, facts.dimensions, task.name, f"{as_file} ENV_ID{remark}")
     if facts.rows and not _agree(len(data), facts.rows):
         raise InputError(
             f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
-            f"{own} {task.environment}   # as a data set of your own",
+            f"{as_file} {task.environment}{remark}",
         )
     target, digest = cache_folder() / where, sha256(file)
     if target.exists():
@@ -201,7 +202,7 @@ def bring(name: str, file: Path) -> None:
 
 
 def export(name: str, environment: str | None, identity: str | None, clip_actions: bool) -> None:
-    """Writes a task's data as a Minari data set, and prints its id."""
+    """Write a task's data as a Minari data set, and print its id."""
     from swgctl.tasks import minari_export, transitions
 
     task = tasks.get(name, environment)
@@ -212,12 +213,12 @@ def export(name: str, environment: str | None, identity: str | None, clip_action
 
 
 def info(name: str, environment: str | None, as_json: bool) -> None:
-    """What is in the file of a task, or in a file; on stdout, as lines for people or as one object."""
-    found = survey(name, environment)
+    """Print the survey of a task's file, or of a file, on stdout: as lines, or as one JSON object."""
+    contents = survey(name, environment)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(contents))
         return
-    for key, value in found.items():
+    for key, value in contents.items():
         key = f"{key} ({LABELS[key]})" if key in LABELS else key
         if isinstance(value, dict):
             print(f"{key}:")
@@ -228,32 +229,30 @@ def info(name: str, environment: str | None, as_json: bool) -> None:
 
 
 def survey(name: str, environment: str | None) -> dict:
-    """What is in a file, and whether that is what D4RL published.
+    """`transitions.survey` of a task's file, or of a file, with scores and a comparison to what D4RL published.
 
-    Raises InputError where the file is not here: nothing is downloaded for a look.
+    Raises InputError where the file is not on this machine: a look downloads nothing.
     """
     from swgctl.tasks import transitions
 
-    path = Path(name)
-    task = None if path.is_file() and environment is None else _without_download(name, environment)
-    if task:
-        path = tasks.at_hand(task)
-        if path is None:
-            raise InputError(
-                f"the data of {task.name} is not on this machine", f"swgctl data fetch {tasks.argument(task)}"
-            )
+    file = Path(name)
+    task = None if file.is_file() and environment is None else _without_download(name, environment)
+    path = tasks.at_hand(task) if task else file
+    if task and path is None:
+        raise InputError(f"the data of {task.name} is not on this machine", f"swgctl data fetch {tasks.argument(task)}")
+    assert path
     facts = registry.facts(task) if task else Facts()
-    found = transitions.survey(path, task and task.horizon)
-    problems = found.pop("problems")
-    result = {"task": task and task.name, "file": str(path), "sha256": sha256(path), **found}
-    if task and task.references and "returns" in found:
-        result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in found["returns"]]
+    contents = transitions.survey(path, task.horizon if task else None)
+    problems = contents.pop("problems")
+    result = {"task": task and task.name, "file": str(path), "sha256": sha256(path), **contents}
+    if task and task.references and "returns" in contents:
+        result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in contents["returns"]]
     if task and tasks.source_of(task)[0].published:
         wrong = []
-        if tuple(found["dimensions"]) != facts.dimensions:
-            wrong.append(f"dimensions {found['dimensions']}, published {facts.dimensions}")
-        if facts.rows and not _agree(found["rows"], facts.rows):
-            wrong.append(f"rows {found['rows']:,}, published {facts.rows:,}")
+        if tuple(contents["dimensions"]) != facts.dimensions:
+            wrong.append(f"dimensions {contents['dimensions']}, published {facts.dimensions}")
+        if facts.rows and not _agree(contents["rows"], facts.rows):
+            wrong.append(f"rows {contents['rows']:,}, published {facts.rows:,}")
         published = f"rows {facts.rows:,}" if facts.rows else "no rows"
         result["published"] = {"rows": facts.rows, "dimensions": facts.dimensions, "agrees": not wrong}
         say(f"{task.name}: " + ("; ".join(wrong) if wrong else f"agrees with what was published ({published})"))
@@ -261,7 +260,7 @@ def survey(name: str, environment: str | None) -> dict:
 
 
 def _agree(rows: int, published: int) -> bool:
-    """D4RL published most numbers of rows as powers of ten."""
+    """Equality within 1 %: D4RL published most numbers of rows rounded to powers of ten."""
     return abs(rows - published) <= 0.01 * published
 
 

@@ -1,7 +1,7 @@
 """D4RL's files: found on this machine or downloaded, resumable, and pinned by checksum.
 
-The server has answered 403 and has swapped the bytes behind a name (D4RL's issues 244, 19 and 76): hence a
-mirror and a folder by setting, and a checksum that is kept beside each file from its first use on.
+The server has answered 403 and has swapped the bytes behind a name (D4RL's issues 244, 19 and 76): hence the
+settings for a mirror and a folder, and a checksum beside each file from its first use on.
 """
 
 import http.client
@@ -28,23 +28,23 @@ Progress = Callable[[int, int | None], None]
 def fetch(relative_path: str, say: Say, progress: Progress | None = None) -> tuple[Path, str]:
     """The file `relative_path` of D4RL's server (`gym_mujoco_v2/hopper_medium-v2.hdf5`) on this machine; its sha256.
 
-    Looked for in the folder $SWGCTL_DATA, by its path or its bare name, and used as it is; then in the cache
-    folder; then downloaded there from $SWGCTL_D4RL_URL or D4RL's own server.  A download that broke off is
-    resumed.  `progress` is told (bytes done, bytes in all or None where the server does not say).
+    A file in the folder $SWGCTL_DATA, by its path or its bare name, is used as it is; else the one in the cache
+    folder, downloaded there from $SWGCTL_D4RL_URL or D4RL's own server.  A download that broke off is resumed.
+    `progress` gets (bytes done, total bytes or None where the server does not say).
 
-    Raises InputError where the file cannot be had, CorruptError where it is not the one that was pinned,
+    Raises InputError where the file is unavailable, CorruptError where it differs from the one that was pinned,
     SwgError where the cache cannot be written.
     """
     if os.environ.get("SWGCTL_DATA"):
-        if found := _in_local_folder(relative_path):
-            return found, sha256(found)
+        if path := _in_local_folder(relative_path):
+            return path, sha256(path)
         say(f"SWGCTL_DATA: {os.environ['SWGCTL_DATA']} does not hold {Path(relative_path).name}")
     target = cache_folder() / relative_path
     return target, cached(target, say, lambda: _download(relative_path, target, say, progress))
 
 
 def find(relative_path: str) -> Path | None:
-    """The file where `fetch` would take it from without a download, unchecked; None where it is not here."""
+    """The file that `fetch` would give without a download, unchecked; None where it would download."""
     fetched = cache_folder() / relative_path
     return _in_local_folder(relative_path) or (fetched if fetched.exists() else None)
 
@@ -57,15 +57,15 @@ def _in_local_folder(relative_path: str) -> Path | None:
 
 def _download(relative_path: str, target: Path, say: Say, progress: Progress | None) -> None:
     url = f"{(os.environ.get('SWGCTL_D4RL_URL') or SERVER).rstrip('/')}/{relative_path}"
-    way_out = f"set SWGCTL_D4RL_URL to a mirror, or SWGCTL_DATA to a folder that holds {target.name}"
+    advice = f"set SWGCTL_D4RL_URL to a mirror, or SWGCTL_DATA to a folder that holds {target.name}"
     part = target.with_name(target.name + ".part")
     origin = part.with_name(part.name + ".json")
     try:
         response, start = _open(url, *_resumable(url, part, origin))
     except urllib.error.HTTPError as error:
-        raise InputError(f"{url}: HTTP {error.code} {error.reason}", way_out) from None
+        raise InputError(f"{url}: HTTP {error.code} {error.reason}", advice) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise InputError(f"{url}: {getattr(error, 'reason', error)}", way_out) from None
+        raise InputError(f"{url}: {getattr(error, 'reason', error)}", advice) from None
 
     with response:
         if start:
@@ -76,16 +76,16 @@ def _download(relative_path: str, target: Path, say: Say, progress: Progress | N
         origin.write_text(json.dumps({"url": url, "validator": _validator(response.headers)}))
         broken = _receive(response, part, start, progress) or _cut_off(part)
     if broken:
-        raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {way_out}")
-    if not h5py.is_hdf5(part):  # a server may answer 200 with a page of its own
+        raise InputError(f"{url}: {broken}", f"run the same command again: it resumes; or {advice}")
+    if not h5py.is_hdf5(part):  # a server may answer 200 with a web page
         part.unlink()
-        raise InputError(f"{url}: what was sent is not an HDF5 file", way_out)
+        raise InputError(f"{url}: what was sent is not an HDF5 file", advice)
     os.replace(part, target)
     origin.unlink()
 
 
 def _receive(response: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None) -> str | None:
-    """Writes the body to `part` from byte `start` on.  Returns how it fell short, or None if it is whole."""
+    """Write the body to `part` from byte `start` on.  Returns how it fell short, or None if it is whole."""
     whole = response.headers.get("Content-Range", "").rpartition("/")[2] if start else ""
     length = response.headers.get("Content-Length", "")
     total = int(whole) if whole.isdecimal() else start + int(length) if length.isdecimal() else None
@@ -111,7 +111,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, progres
 
 
 def _resumable(url: str, part: Path, origin: Path) -> tuple[int, str | None]:
-    """How many bytes of `url` are here already, and what names the version of the file that they are of."""
+    """The number of bytes of `url` that are here already, and the validator of the version that they belong to."""
     try:
         record = json.loads(origin.read_text())
         if record["url"] == url:
@@ -124,7 +124,7 @@ def _resumable(url: str, part: Path, origin: Path) -> tuple[int, str | None]:
 def _open(url: str, start: int, validator: str | None) -> tuple[http.client.HTTPResponse, int]:
     """The response and the byte that it begins with: `start`, or 0 where the server sends the whole file.
 
-    It does so where it knows no ranges, and where If-Range tells it that its file is another one by now.
+    That happens where it does not support ranges, and where by If-Range its file has changed since.
     """
     headers = {"User-Agent": "swgctl"}
     if start:
@@ -146,7 +146,7 @@ def _open(url: str, start: int, validator: str | None) -> tuple[http.client.HTTP
 
 
 def _cut_off(part: Path) -> str | None:
-    """How an HDF5 file falls short of what it says of itself, as where a server does not say how long it is."""
+    """How an HDF5 file is shorter than its header says, for servers that send no length; None where it is whole."""
     try:
         with h5py.File(part):
             return None

@@ -1,7 +1,7 @@
 """Copies of one environment, stepped side by side: in this process, or in several where that is faster.
 
-Each copy has its own seed and nothing in common with the others, so that an episode is the same to the last bit
-whichever process plays it.
+Each copy has its own seed and shares nothing with the others, so an episode is the same to the last bit whichever
+process plays it.
 """
 
 import contextlib
@@ -25,12 +25,15 @@ from swgctl import runtime
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
 from swgctl.tasks import environments
+from swgctl.tasks.spaces import box
+
+Shape = tuple[int, int, tuple[str, ...]]  # A, O and the names of the measures
 
 WAKE = 15e-6  # seconds that each worker adds to a step: a message to it and one back
 START = 1.0  # seconds until workers have imported a simulator and can begin
-GRACE = 2.0  # seconds that they have to end by themselves
+GRACE = 2.0  # seconds that workers have to exit before they are killed
 
-# What a worker runs: an interpreter of its own, since a fork is not safe where PyTorch or CUDA have begun threads.
+# The program of a worker: a new interpreter, since a fork is not safe once PyTorch or CUDA have started threads.
 WORKER = "import sys; sys.path[:] = sys.argv[3:]; from swgctl.tasks import fleet; fleet.work(*map(int, sys.argv[1:3]))"
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
@@ -39,20 +42,20 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 def launch(
     environment: str, seeds: list[int], steps: int, measures: tuple[str, ...] = ()
 ) -> Iterator["Copies | Workers"]:
-    """A copy for each seed, reset by it, to play one episode of at most so many steps.
+    """A copy for each seed, reset with it, to play one episode of at most `steps` steps.
 
-    measures  the names of numbers in a step's info that are kept as well
+    measures  names of numbers in a step's info that are kept as well
 
-    $SWGCTL_WORKERS says in how many processes; where it does not, as many as `fastest` says, of what `cores` allows.
-    Raises UsageError where that is no number, and what `environments.make` raises; SwgError where an environment fails
-    or a process dies, then and in every step.
+    The number of processes is $SWGCTL_WORKERS, else that of `fastest` within `cores`.
+    Raises UsageError where that setting is malformed, and what `environments.make` raises; SwgError where an
+    environment fails or a process dies, now and in every step.
     """
-    with environments.named(environment), contextlib.closing(environments.make(environment)) as one:
-        sizes = [math.prod(space.shape) for space in (one.action_space, one.observation_space)]
-        shape = (*sizes, measures)
-        most = min(_asked() or cores(), len(seeds))
-        processes = most if _asked() or most == 1 else fastest(len(seeds), steps, step_seconds(one), most)
-    copies = None
+    with environments.named(environment), contextlib.closing(environments.make(environment)) as world:
+        shape = (math.prod(box(world.action_space).shape), math.prod(box(world.observation_space).shape), measures)
+        most = min(_workers_setting() or cores(), len(seeds))
+        chosen = _workers_setting() or most == 1
+        processes = most if chosen else fastest(len(seeds), steps, step_seconds(world), most)
+    copies: Copies | Workers | None = None
     if processes > 1:
         try:
             copies = Workers(environment, seeds, shape, processes)
@@ -66,17 +69,17 @@ def launch(
 class Copies:
     """N copies, which this process steps one after another.
 
-    actions       (N, A) in [-1, 1]: what the next step takes
-    observations  (N, O) float32, rewards (N,) float64, ended (N,) bool: what the last one gave, or the reset
-    measured      {name: (N,) float64}, the greatest value of the episode so far, of a step's info; 0 where it has none
-    An episode that has ended is stepped no further, and what its last step gave stays.
+    actions       (N, A) in [-1, 1]: input of the next step
+    observations  (N, O) float32, rewards (N,) float64, ended (N,) bool: output of the last step, or of the reset
+    measured      {name: (N,) float64}: the largest value so far in a step's info; 0 where it has none
+    An episode that has ended is stepped no further, and its last output stays.
     """
 
     processes = 1
 
     def __init__(self, environment: str, seeds: list[int], rows: np.ndarray):
-        """rows (N,), of `_row`, hold the arrays.  Raises SwgError where a copy cannot be made or reset."""
-        self.environment, self._running = environment, range(len(seeds))
+        """`rows` (N,) of dtype `_row` hold the arrays.  Raises SwgError where a copy cannot be made or reset."""
+        self.environment, self._running = environment, list(range(len(seeds)))
         self.actions, self.observations, self.rewards, self.ended, self.measured = _columns(rows)
         with environments.named(environment):
             self._worlds = [environments.make(environment) for _ in seeds]
@@ -84,8 +87,8 @@ class Copies:
                 self.observations[i], _ = self._worlds[i].reset(seed=seed)
 
     def step(self) -> None:
-        """Raises SwgError where an environment fails."""
-        space = self._worlds[0].action_space
+        """Step every copy whose episode goes on.  Raises SwgError where an environment fails."""
+        space = box(self._worlds[0].action_space)
         actions = environments.rescale(self.actions, space.low, space.high)
         with environments.named(self.environment):
             for i in self._running:
@@ -97,21 +100,21 @@ class Copies:
 
     def close(self) -> None:
         for world in self._worlds:
-            with contextlib.suppress(Exception):  # nothing more is wanted of it
+            with contextlib.suppress(Exception):  # its episodes are over
                 world.close()
 
 
 class Workers:
     """`Copies` in W processes, the w-th of which has every W-th copy from w on, since neighbours tend to end together.
 
-    They share the arrays; a step is one message to each and one back.  A worker ends when its connection does, so that
-    none outlives this process, however that ends.
+    The processes share the arrays; a step is one message to each and one back.  A worker exits when its connection
+    closes, so that none outlives this process, however that ends.
     """
 
-    def __init__(self, environment: str, seeds: list[int], shape: tuple, processes: int):
-        """shape: A, O and the measures.  Raises SwgError where a worker cannot be started, _Unmade where it makes
-        none."""
-        self.processes, self._workers = processes, []
+    def __init__(self, environment: str, seeds: list[int], shape: "Shape", processes: int):
+        """Start the workers.  Raises SwgError where that fails, _Unmade where one cannot make the environment."""
+        self.processes = processes
+        self._workers: list[_Worker] = []
         row = _row(*shape)
         memory = os.memfd_create("swgctl")
         try:
@@ -131,7 +134,7 @@ class Workers:
             os.close(memory)
 
     def step(self) -> None:
-        """Raises SwgError where an environment fails or a worker has died."""
+        """Step every copy whose episode goes on.  Raises SwgError where an environment fails or a worker has died."""
         for worker in self._workers:
             worker.send()
         for worker in self._workers:
@@ -151,12 +154,12 @@ class _Unmade(SwgError):
 
 
 class _Worker:
-    """This process' end of one that runs `work`."""
+    """A process that runs `work`, and this end of the connection to it."""
 
     def __init__(self, memory: int):
         self.connection, theirs = Pipe()
-        # A terminal and most schedulers signal all processes of a job.  It is this one that answers: workers are born
-        # with those signals blocked.  What an environment prints goes to stderr, as stdout belongs to paths.
+        # A terminal and most schedulers signal all processes of a job.  This one alone responds: workers are born with
+        # those signals blocked.  What an environment prints goes to stderr, as stdout belongs to paths.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         try:
             self.process = subprocess.Popen(
@@ -177,12 +180,12 @@ class _Worker:
             self.connection.send_bytes(message)
 
     def answer(self) -> list[str] | None:
-        """None, or the message and the help of what failed there."""
+        """None, or the message and the help of an error in the worker."""
         with self._alive():
             return json.loads(self.connection.recv_bytes() or b"null")
 
     def exit_code(self, until: float) -> int:
-        """It is killed if it has none by then."""
+        """The worker's exit code, after killing it if it runs past `until` (`time.monotonic`)."""
         try:
             return self.process.wait(max(0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -203,13 +206,13 @@ class _Worker:
 
 
 def work(connection: int, memory: int) -> None:
-    """What a worker does, until there is nobody at the other end of its connection."""
+    """The main loop of a worker, which ends when the parent closes the connection."""
     runtime.prepare()
     with Connection(connection) as parent, contextlib.suppress(EOFError, ConnectionError):
         environment, seeds, shape, first, processes = json.loads(parent.recv_bytes())
         rows = np.ndarray(len(seeds), _row(*shape), mmap.mmap(memory, 0))[first::processes]
         try:
-            # Whatever an environment says when it is made was said by the parent's.
+            # Whatever an environment prints when it is made, the parent's has printed already.
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
                 copies = Copies(environment, seeds[first::processes], rows)
             with contextlib.closing(copies):
@@ -224,24 +227,26 @@ def work(connection: int, memory: int) -> None:
 
 
 def _row(actions: int, observations: int, measures: Sequence[str] = ()) -> np.dtype:
-    """What is kept of one copy: action, observation, reward, whether its episode has ended, and its measures."""
-    shape = [("action", "f4", (actions,)), ("observation", "f4", (observations,)), ("reward", "f8"), ("ended", "?")]
-    return np.dtype([*shape, *((f"measure {name}", "f8") for name in measures)], align=True)
+    """The record of one copy: action, observation, reward, whether its episode has ended, and its measures."""
+    fields: list[tuple] = [("action", "f4", (actions,)), ("observation", "f4", (observations,))]
+    fields += [("reward", "f8"), ("ended", "?"), *((f"measure {name}", "f8") for name in measures)]
+    return np.dtype(fields, align=True)
 
 
-def _columns(rows: np.ndarray):
-    """The arrays of `Copies`, as parts of its rows."""
-    measured = {name.removeprefix("measure "): rows[name] for name in rows.dtype.names[4:]}
+def _columns(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The arrays of `Copies`, as views of its rows."""
+    names = rows.dtype.names or ()
+    measured = {name.removeprefix("measure "): rows[name] for name in names[4:]}
     return rows["action"], rows["observation"], rows["reward"], rows["ended"], measured
 
 
-# ---- how many processes
+# -- the number of processes -------------------------------------------------------------------------------------------
 
 
 def fastest(copies: int, steps: int, seconds: float, most: int) -> int:
-    """The number of processes, up to `most`, in which so many steps of so many copies take the least time.
+    """The number of processes, up to `most`, in which `steps` steps of all copies take the least time.
 
-    seconds  of one step of one copy.  In W processes a step of all takes copies seconds / W + W WAKE.
+    seconds  that one step of one copy takes.  In W processes a step of all takes copies seconds / W + W WAKE.
     """
 
     def total(processes: int) -> float:
@@ -253,29 +258,30 @@ def fastest(copies: int, steps: int, seconds: float, most: int) -> int:
 
 
 def cores() -> int:
-    """How many this process may use.  $OMP_NUM_THREADS counts, since that is how people share a machine."""
+    """The number of cores that this process may use, capped by $OMP_NUM_THREADS, by which people share a machine."""
     if sys.platform != "linux":
-        return 1  # memory is shared in a way of Linux'
+        return 1  # `Workers` share memory by memfd, which Linux alone has
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    here = len(os.sched_getaffinity(0))
-    return min(here, int(threads)) if threads.isdecimal() and int(threads) else here
+    available = len(os.sched_getaffinity(0))
+    return min(available, int(threads)) if threads.isdecimal() and int(threads) else available
 
 
-def _asked() -> int | None:
+def _workers_setting() -> int | None:
     text = os.environ.get("SWGCTL_WORKERS")
     if text and not (text.isdecimal() and int(text)):
-        raise UsageError(f"SWGCTL_WORKERS '{text}' is no number of processes", f"SWGCTL_WORKERS={cores()}")
+        raise UsageError(f"SWGCTL_WORKERS must be a number of processes, not '{text}'", f"SWGCTL_WORKERS={cores()}")
     return int(text) if text else None
 
 
 def step_seconds(world: gymnasium.Env) -> float:
-    """What a step of it takes: the median of the first ten of an episode, actions in the middle of their bounds."""
+    """Seconds of one step: the median of the first ten of an episode, with actions in the middle of their bounds."""
     world.reset(seed=0)
-    space, taken = world.action_space, []
-    while len(taken) < 10:
+    space = box(world.action_space)
+    durations: list[float] = []
+    while len(durations) < 10:
         before = time.perf_counter()
         _, _, terminated, truncated, _ = world.step((space.low + space.high) / 2)
-        taken.append(time.perf_counter() - before)
+        durations.append(time.perf_counter() - before)
         if terminated or truncated:
             break
-    return statistics.median(taken)
+    return statistics.median(durations)

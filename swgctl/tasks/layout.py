@@ -1,6 +1,6 @@
-"""D4RL's flat layout: the arrays of a data set, what each holds and in which units, and the one writer of them.
+"""D4RL's flat layout: the arrays of a data set, the content and units of each, and their one writer.
 
-The texts are part of the bytes by which a file is known, so that those of a kind of file stay as they are.
+The texts are part of a file's bytes, and so of its checksum: for each kind of file they stay as they are.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ import numpy as np
 
 from swgctl.errors import SwgError
 
-SCHEMA = "swgctl.transitions/1"  # of the files that are written here
+SCHEMA = "swgctl.transitions/1"  # of files in this layout
 
-# Every array that is read, and how many dimensions it has.
+# Every array that is read, and its number of dimensions.
 REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
 OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1}
 FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
 
-Fields = Mapping[str, tuple[str, str]]  # of each array what it holds, and its units
+Fields = Mapping[str, tuple[str, str]]  # array -> its content, its units
 
 ROLLED_OUT: Fields = {
     "observations": ("state before the action", "m, rad, m/s, rad/s"),
@@ -55,14 +55,14 @@ AUGMENTED: Fields = {
 
 
 class Writer:
-    """Writes arrays into an open file, whole or a part after another.  Equal arrays give equal bytes."""
+    """A writer of arrays into an open file, whole or part by part.  Equal arrays give equal bytes."""
 
     def __init__(self, file: h5py.File, fields: Fields):
         self.file, self.fields = file, fields
         self.written: list[tuple[str, slice, bytes]] = []
 
     def put(self, name: str, values: np.ndarray, start: int = 0, total: int | None = None) -> None:
-        """Rows `start` and following of an array that will have `total` rows; None: these are all."""
+        """Write rows `start` and following of an array of `total` rows in the end; None: these are all."""
         rows, first = slice(start, start + len(values)), name not in self.file
         if first:
             shape = (len(values) if total is None else total, *values.shape[1:])
@@ -72,10 +72,10 @@ class Writer:
         array[rows] = values
         if first:
             array.attrs["long_name"], array.attrs["units"] = self.fields[name]
-        self.written.append((name, rows, hashlib.sha256(np.ascontiguousarray(values)).digest()))
+        self.written.append((name, rows, hashlib.sha256(np.ascontiguousarray(values).data).digest()))
 
     def check(self, path: Path) -> None:
-        """Raises SwgError where a file, closed by now, reads back as other data than was written."""
+        """Read a closed file back.  Raises SwgError where its data differs from what was written."""
         with h5py.File(path) as file:
-            if any(hashlib.sha256(file[name][rows]).digest() != digest for name, rows, digest in self.written):
+            if any(hashlib.sha256(file[name][rows].data).digest() != digest for name, rows, digest in self.written):
                 raise SwgError(f"{path}: reads back as other data than was written", "check the disk")

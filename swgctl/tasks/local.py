@@ -1,7 +1,7 @@
 """Local tasks: data sets that are rolled out on first use, in seconds, by the policies in `policies/` or a walker.
 
-Nothing is downloaded, and equal versions write equal bytes: every draw is seeded by what it is for, and the
-file, which appears under its name by one rename, holds no time stamp.
+Nothing is downloaded, and equal versions write equal bytes: every draw is seeded by its purpose, and the file,
+which appears under its name by one rename, holds no time stamp.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from swgctl.errors import UsageError, nearest
+from swgctl.errors import UsageError, closest, nearest
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import layout, registry
 from swgctl.tasks.behaviour import BehaviourPolicy, RandomPolicy, lock_step
@@ -25,15 +25,15 @@ from swgctl.tasks.waypoints import walk
 
 POLICIES = Path(__file__).parent / "policies"
 RECORDED = POLICIES / "checksums.json"
-RANDOM, WAYPOINTS = "random", "waypoints"  # who acts without a file
+RANDOM, WAYPOINTS = "random", "waypoints"  # policies without a file
 
 
 @dataclass(frozen=True)
 class LocalTask:
-    """What a data set is rolled out from.
+    """The recipe of a data set: an environment, and the policies that act in it.
 
-    `policies` are (name, rows): the rows of one policy come from `streams` environments in equal parts.  The
-    name is `random`, `waypoints` (of a maze), or that of a file policies/<environment>-<name>.safetensors.
+    `policies` are (name, rows): the rows of one policy come from `streams` environments in equal parts.  A name
+    is `random`, `waypoints` (of a maze), or that of a file policies/<environment>-<name>.safetensors.
     """
 
     environment: str
@@ -47,12 +47,12 @@ FIELDS = layout.ROLLED_OUT
 
 
 def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path, str]:
-    """The data file of the local task `name` in `directory`, rolled out where it is not there yet; its sha256.
+    """The data file of the local task `name` in `directory`, rolled out where it is missing; its sha256.
 
     The file's name carries a hash of its recipe, so that a file of another recipe is never taken for it.
-    `say` gets one line before a roll-out, and one after it where the bytes are not the recorded ones: that is
-    no error, since a data set is known by its own checksum.  Raises UsageError for an unknown name, CorruptError
-    where the file is not the one that was written, SwgError where it cannot be.
+    `say` gets one line before a roll-out, and one after it where the bytes differ from the recorded ones: a
+    remark, not an error, since a data set is identified by its own checksum.  Raises UsageError for an unknown
+    name, CorruptError where the file has changed since it was written, SwgError where it cannot be written.
     """
     path, task = path_of(name, directory), of(name)
 
@@ -67,19 +67,22 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path,
 
 
 def of(name: str) -> LocalTask:
-    """What the local task of that name is rolled out from.  Raises UsageError for an unknown name."""
-    told = {known: registry.facts(registry.named(known)).rollout for known in registry.names()}
-    told = {known: rollout for known, rollout in told.items() if rollout}
-    if name not in told:
-        raise UsageError(f"no local task '{name}'{nearest(name, told)}", f"one of: {', '.join(told)}")
-    task, rollout = registry.named(name), told[name]
+    """The recipe of the local task of that name.  Raises UsageError for an unknown name."""
+    local = {task.name: (task, facts.rollout) for task, facts in registry.table().values() if facts.rollout}
+    if name not in local:
+        raise UsageError(
+            f"no local task '{name}'{nearest(name, local)}",
+            f"swgctl data fetch {closest(name, local) or next(iter(local))}   # one of {', '.join(local)}",
+        )
+    task, rollout = local[name]
+    assert task.horizon
     return LocalTask(
         task.environment, tuple(rollout["policies"].items()), task.horizon, rollout["streams"], rollout.get("seed", 0)
     )
 
 
 def path_of(name: str, directory: Path) -> Path:
-    """Where `build` puts the file.  Raises UsageError for an unknown name."""
+    """The path where `build` puts the file.  Raises UsageError for an unknown name."""
     return directory / f"{name}-{recipe_hash(of(name))[:8]}.hdf5"
 
 
@@ -113,7 +116,7 @@ def roll_out(task: LocalTask, path: Path) -> Path:
 
 
 def write(path: Path, data: dict[str, np.ndarray], attributes: dict, names: list[str]) -> None:
-    """Write D4RL's flat HDF5, and read it back.  Raises SwgError where that gives other data."""
+    """Write D4RL's flat HDF5, and read it back.  Raises SwgError where the two differ."""
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         file.attrs.update(attributes)
         writer = layout.Writer(file, FIELDS)
@@ -133,25 +136,25 @@ def policy_file(task: LocalTask, name: str) -> Path:
 
 
 def recipe_hash(task: LocalTask) -> str:
-    """sha256 of all that decides the data, installed versions aside: schema, recipe, the policies' bytes."""
+    """SHA-256 of all that determines the data but the installed versions: schema, recipe, the policies' bytes."""
     files = [policy_file(task, name) for name, _ in task.policies if name not in (RANDOM, WAYPOINTS)]
     policies = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return hashlib.sha256(canonical([SCHEMA, asdict(task), policies]).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """What the bytes of a roll-out depend on, beside its recipe."""
+    """The libraries and the platform, on which the bytes of a roll-out depend beside its recipe."""
     libraries = {name: version(name) for name in ("mujoco", "numpy", "h5py", "gymnasium")}
     return libraries | {"platform": f"{platform.system()}-{platform.machine()}"}
 
 
-def compare(recorded: str | None, found: str, theirs: dict[str, str], installed: dict[str, str]) -> str | None:
-    """What to say of a file whose sha256 is not the recorded one; None where it is, or where none was recorded."""
-    if recorded in (None, found):
+def compare(recorded: str | None, digest: str, theirs: dict[str, str], installed: dict[str, str]) -> str | None:
+    """A remark on a file whose sha256 differs from the recorded one; None where it agrees or none was recorded."""
+    if recorded in (None, digest):
         return None
     other = {name: text for name, text in theirs.items() if text != installed.get(name)}
     if not other:
-        line = f"the file's sha256 is {found}, but {recorded} was recorded with the same versions"
+        line = f"the file's sha256 is {digest}, but {recorded} was recorded with the same versions"
         return f"{line} (another processor or C library may round differently)"
     listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in other.items())
-    return f"the file's sha256 is {found}; the recorded one belongs to other versions ({listed})"
+    return f"the file's sha256 is {digest}; the recorded one belongs to other versions ({listed})"

@@ -1,7 +1,7 @@
-"""Minari's data sets as tasks, each in the environment that it was recorded in.
+"""Minari's data sets as tasks, each evaluated in the environment that it was recorded in.
 
-All data has one reader (`transitions`), so that a set is converted once to D4RL's layout, episode by episode; equal
-sets give equal bytes.  Minari: Younis et al., 2024, https://minari.farama.org.
+All data has one reader (`transitions`), so a set is converted once to D4RL's layout, episode by episode; equal sets
+give equal bytes.  Minari: Younis et al., 2024, https://minari.farama.org.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from swgctl.tasks.layout import SCHEMA
 from swgctl.tasks.minari_env import bounds, boxes, check_actions, environment_of, without_environment
 from swgctl.tasks.task import Task, family_of
 
-CHUNK = 1 << 15  # rows that are written at once
+CHUNK = 1 << 15  # rows written at once
 
 
 def task_of(id: str, say: Say, environment: str | None = None) -> Task:
-    """The task of a Minari id; the set is downloaded first where it is not on this machine.
+    """The task of a Minari id; the set is downloaded first where it is missing.
 
-    environment  for a set that does not say which one it was recorded in, and for no other
+    environment  only for a set that does not name the one it was recorded in
     References are the set's own scores of a random and of an expert policy, where it has both.
-    Raises UsageError for a malformed id or another environment than the set's, InputError where the set cannot be had
-    or has none.
+    Raises UsageError for a malformed id or another environment than the set's, InputError where the set is unavailable
+    or has no environment.
     """
     dataset = minari_folder.load(id, say)
     name, source, recorded = name_of(id), f"minari:{id}", environment_of(dataset)
@@ -49,16 +49,16 @@ def task_of(id: str, say: Say, environment: str | None = None) -> Task:
 
 
 def name_of(id: str) -> str:
-    """Of the task of a Minari id; also a directory's name."""
+    """The name of a Minari id's task, which is also a directory's name."""
     return f"minari-{id.replace('/', '-')}"
 
 
 def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
-    """The set in D4RL's layout, in `directory`, converted where it is not there yet; its sha256.
+    """The set in D4RL's layout, in `directory`, converted where it is missing; its sha256.
 
-    The file's name carries a hash of the set's files' sizes and times: a set that has changed is converted anew.
-    Raises InputError where the set cannot be had or its spaces are no Boxes, CorruptError where it is damaged or the
-    converted file is not the one that was written, SwgError where that cannot be written.
+    The file's name carries a hash of the sizes and times of the set's files: a set that has changed is converted anew.
+    Raises InputError where the set is unavailable or a space is not a Box, CorruptError where the set is damaged or the
+    converted file has changed since it was written, SwgError where that cannot be written.
     """
     dataset = minari_folder.load(id, say)
     path = _path(dataset, directory)
@@ -74,7 +74,7 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
 
 
 def find(id: str, directory: Path) -> Path | None:
-    """The file where `build` would neither download nor convert anything, unchecked; else None."""
+    """The file that `build` would give, unchecked; None where it would first download or convert the set."""
     dataset = minari_folder.local(id)
     path = None if dataset is None else _path(dataset, directory)
     return path if path and path.is_file() else None
@@ -85,7 +85,7 @@ def _references(dataset) -> tuple[float, float] | None:
     return None if None in (least, most) or least == most else (float(least), float(most))
 
 
-# ---- conversion
+# -- conversion --------------------------------------------------------------------------------------------------------
 
 
 def _path(dataset, directory: Path) -> Path:
@@ -97,7 +97,7 @@ def _path(dataset, directory: Path) -> Path:
 
 
 def _write(draft: Path, dataset) -> None:
-    """The set in D4RL's layout.  Raises CorruptError for a damaged set, SwgError where other data is read back."""
+    """Write the set in D4RL's layout.  Raises CorruptError for a damaged set, SwgError where it reads back changed."""
     total, row = dataset.total_steps, 0
     with h5py.File(draft, "w", libver=("earliest", "v110")) as file:
         file.attrs.update(
@@ -111,15 +111,16 @@ def _write(draft: Path, dataset) -> None:
             for name, values in columns.items():
                 writer.put(name, values, rows.start, total)
     if row != total or not total:
+        at_least = " or more" if row > total else ""
         raise CorruptError(
-            f"minari:{dataset.id}: its episodes have {row:,} steps{' or more' * (row > total)}, not {total:,}",
+            f"minari:{dataset.id}: its episodes have {row:,} steps{at_least}, not {total:,}",
             f"minari download --force {dataset.id}",
         )
     writer.check(draft)
 
 
 def _chunks(dataset) -> Iterator[dict[str, np.ndarray]]:
-    """The fields of about CHUNK rows of whole episodes, since there may be many short ones."""
+    """The fields of whole episodes, about CHUNK rows at a time: there may be many short ones."""
     episodes, rows = [], 0
     for episode in itertools.chain(_episodes(dataset), [None]):
         if episode:
@@ -131,9 +132,9 @@ def _chunks(dataset) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _episodes(dataset) -> Iterator[dict[str, np.ndarray]]:
-    """The fields of each episode of n steps, (n, ...).  Its last row is a timeout where Minari says nothing of it.
+    """The fields of each episode of n steps, (n, ...).  Its last row is a timeout unless Minari says terminal.
 
-    Raises InputError for spaces that are no Boxes, CorruptError for episodes that are not whole.
+    Raises InputError for a space that is not a Box, CorruptError for a damaged episode.
     """
     who = f"minari:{dataset.id}"
     parts, (middle, half) = boxes(dataset.observation_space, who), bounds(dataset.action_space, who)

@@ -1,4 +1,4 @@
-"""Any task's transitions as a Minari data set, which `minari_data` reads back as they were."""
+"""Export of any task's transitions as a Minari data set, which `minari_data` reads back as they were."""
 
 import contextlib
 import os
@@ -8,25 +8,27 @@ from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.files import sync
 from swgctl.tasks import environments, minari_folder
 from swgctl.tasks.cache import Say
 from swgctl.tasks.minari_env import bounds
+from swgctl.tasks.spaces import box, spec_of
 from swgctl.tasks.task import Task
 from swgctl.tasks.transitions import Transitions
 
 
 def export(task: Task, transitions: Transitions, id: str | None, say: Say) -> str:
-    """Writes a task's transitions as a new Minari data set; returns its id, swgctl/<task>-v0 where none is given.
+    """Write a task's transitions as a new Minari data set; returns its id, swgctl/<task>-v0 where none is given.
 
-    `minari_data` reads every row back as it was, with two exceptions of which `say` is told: rows whose next
-    observation is unknown are left out, since Minari needs it, and an episode is cut where what follows a row is not
-    the next one.  Actions are written in the environment's units: where its bounds are not about zero, those within
-    1e-9 of the middle are rounded.  The set appears by one rename.
+    `minari_data` reads every row back as it was, with two exceptions, which `say` reports: rows whose next observation
+    is unknown are left out, since Minari needs it, and an episode is cut where a row's next observation is not the
+    observation of the row that follows.  Actions are written in the environment's units: where its bounds are not
+    symmetric about zero, those within 1e-9 of the middle are rounded.  The set appears by one rename.
 
-    Raises InputError where the id is taken or nothing would be left, UsageError where it is malformed, SwgError where
+    Raises InputError where the id is taken or no row would be left, UsageError where it is malformed, SwgError where
     the set cannot be written.
     """
     version = minari_folder.library().__version__
@@ -84,7 +86,7 @@ def export(task: Task, transitions: Transitions, id: str | None, say: Say) -> st
 
 
 def _taken(id: str, folder: Path) -> InputError:
-    return InputError(f"{folder} exists: the id {id} is taken", f"minari delete {id}   (or --id with another one)")
+    return InputError(f"{folder} exists: the id {id} is taken", f"minari delete {id}   # or another --id")
 
 
 def _make_namespace(namespace: str) -> None:
@@ -95,8 +97,8 @@ def _make_namespace(namespace: str) -> None:
             create_namespace(namespace)
 
 
-def _spaces(task: Task, transitions: Transitions, say: Say):
-    """The observation and the action space of the task's environment, and what makes it again or None."""
+def _spaces(task: Task, transitions: Transitions, say: Say) -> tuple[spaces.Box, spaces.Box, EnvSpec | None]:
+    """The observation and the action space of the task's environment, and its specification if it can be written."""
     try:
         env = environments.make(task.environment)
     except (UsageError, InputError) as error:
@@ -105,16 +107,17 @@ def _spaces(task: Task, transitions: Transitions, say: Say):
         return spaces.Box(-np.inf, np.inf, (width,)), spaces.Box(-1, 1, (depth,)), None
     environments.check(env, transitions)
     env.close()
+    observations, actions, spec = box(env.observation_space), box(env.action_space), spec_of(env)
     try:
-        env.spec.to_json()
+        spec.to_json()
     except (TypeError, ValueError) as error:
-        say(f"{task.name}: the set will name no environment, since {env.spec.id} cannot be written down: {error}")
-        return env.observation_space, env.action_space, None
-    return env.observation_space, env.action_space, env.spec
+        say(f"{task.name}: the set will name no environment, since {spec.id} cannot be written down: {error}")
+        return observations, actions, None
+    return observations, actions, spec
 
 
 def _to_units(actions: np.ndarray, space: spaces.Box) -> np.ndarray:
-    """Actions (N, A) from [-1, 1] to the environment's bounds, in its type if that loses nothing, else in float64."""
+    """Actions (N, A) from [-1, 1] to the environment's bounds, in its dtype if that is exact, else in float64."""
     middle, half = bounds(space, "the environment")
     exact = middle + actions * half
     short = exact.astype(space.dtype)
@@ -122,7 +125,7 @@ def _to_units(actions: np.ndarray, space: spaces.Box) -> np.ndarray:
 
 
 def _runs(transitions: Transitions, say: Say) -> np.ndarray:
-    """First and one past the last row of each stretch whose observations follow each other and whose last is known."""
+    """First and one past the last row of each run of rows that follow each other and whose last state is known."""
     data, who = transitions, transitions.source
     ends = data.terminals | data.timeouts
     ends[-1] = True
@@ -133,13 +136,13 @@ def _runs(transitions: Transitions, say: Say) -> np.ndarray:
     runs = np.stack([np.append(0, stops[:-1]), stops - ~data.known_next[stops - 1]], axis=1)
     runs = runs[runs[:, 1] > runs[:, 0]]
     if not len(runs):
-        raise InputError(f"{who}: of no row is the next observation known", "a data set with next_observations")
+        raise InputError(f"{who}: no row has a known next observation", "a data set with next_observations")
     if gaps.any():
         say(f"{who}: {gaps.sum():,} episode(s) cut where the observations of two rows do not follow each other")
     if dropped := len(data) - int(np.diff(runs).sum()):
-        say(f"{who}: {dropped:,} of {len(data):,} rows left out: what was observed after them is not known")
+        say(f"{who}: {dropped:,} of {len(data):,} rows left out: their next observation is unknown")
     last = runs[:, 1] - 1
     made_up = data.terminals[last] & (data.next_observations[last] == data.observations[last]).all(axis=1)
     if made_up.any():
-        say(f"{who}: {made_up.sum():,} terminal observation(s) not known: the one before stands in")
+        say(f"{who}: {made_up.sum():,} terminal observation(s) unknown: the one before stands in")
     return runs

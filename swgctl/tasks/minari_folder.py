@@ -1,6 +1,6 @@
 """The data sets in Minari's folder on this machine, and Minari's own downloads into it.
 
-A dead remote is answered in seconds, nothing is written to standard output, and every refusal has its line to type.
+A dead remote is reported in seconds, nothing is written to standard output, and every error has its line to type.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ import gymnasium
 from swgctl.errors import InputError, SwgError, UsageError, nearest
 from swgctl.tasks.cache import Say, cache_folder, locked
 
-REMOTE = "hf://farama-minari"  # Minari's own
-# Where the remotes of each kind are, and what says otherwise.
+REMOTE = "hf://farama-minari"  # Minari's default
+# The host of each kind of remote, and the environment variable that overrides it.
 HOSTS = {
     "hf": ("HF_ENDPOINT", "https://huggingface.co"),
     "gcp": ("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"),
@@ -29,7 +29,7 @@ PATIENCE = 10  # seconds until a remote must have answered
 
 
 def library():
-    """The package minari.  Raises InputError where it is not installed."""
+    """The package minari.  Raises InputError where it is missing."""
     try:
         import minari
     except ImportError as error:
@@ -47,12 +47,12 @@ def root() -> Path:
     except OSError as error:
         raise InputError(
             f"{error.filename}: Minari's folder cannot be used: {error.strerror}",
-            "set MINARI_DATASETS_PATH to a folder that can",
+            "set MINARI_DATASETS_PATH to a folder that can be written to",
         ) from None
 
 
 def folder(id: str) -> Path:
-    """Of a data set, there or not.  Raises UsageError for a malformed id."""
+    """The folder of a data set, whether or not it has been downloaded.  Raises UsageError for a malformed id."""
     library()
     from minari.dataset.minari_dataset import parse_dataset_id
 
@@ -60,18 +60,18 @@ def folder(id: str) -> Path:
         parse_dataset_id(id)
     except (ValueError, TypeError):  # TypeError: it has no version
         raise UsageError(
-            f"'{id}' is no id of a Minari data set, such as D4RL/pen/human-v2{_like(id)}",
-            "minari list local   (or: minari list remote)",
+            f"'{id}' is not an id of a Minari data set, such as D4RL/pen/human-v2{_like(id)}",
+            "minari list local   # or: minari list remote",
         ) from None
     return root() / id
 
 
 def local(id: str):
-    """The data set of an id; None where it is not on this machine, or not yet all of it.
+    """The data set of an id; None where it is missing or incomplete.
 
-    Raises UsageError for a malformed id, InputError for a set that this Minari cannot load.
+    Raises UsageError for a malformed id, InputError for a set that this version of Minari cannot load.
     """
-    place = folder(id)
+    path = folder(id)
     try:
         return library().load_dataset(id)
     except FileNotFoundError:
@@ -82,23 +82,23 @@ def local(id: str):
         if "No data found" in str(error):  # a download that broke off
             return None
         raise InputError(
-            f"minari:{id} cannot be loaded from {place}: {error or type(error).__name__}",
-            f"pip install --upgrade minari   (or: minari download --force {id})",
+            f"minari:{id} cannot be loaded from {path}: {error or type(error).__name__}",
+            f"pip install --upgrade minari   # or: minari download --force {id}",
         ) from None
 
 
 def load(id: str, say: Say):
-    """The data set of an id, downloaded first where it is not on this machine, by one process at a time.
+    """The data set of an id, downloaded first where it is missing, by one process at a time.
 
-    Raises UsageError for a malformed id or remote, InputError where the set cannot be had.
+    Raises UsageError for a malformed id or remote, InputError where the set is unavailable.
     """
-    if (found := local(id)) is not None:
-        return found
+    if (dataset := local(id)) is not None:
+        return dataset
     target = cache_folder() / "minari" / id.replace("/", "-")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target, say):
-            return _download(id, say) if (found := local(id)) is None else found
+            return _download(id, say) if (dataset := local(id)) is None else dataset
     except OSError as error:
         help = "set SWGCTL_CACHE to a folder that can be written to"
         raise SwgError(f"{target} cannot be locked: {error.strerror}", help) from None
@@ -108,7 +108,7 @@ def _download(id: str, say: Say):
     remote = os.environ.get("MINARI_REMOTE") or REMOTE
     kind, _, name = remote.partition("://")
     if kind not in HOSTS or not name:
-        raise UsageError(f"MINARI_REMOTE: '{remote}' is no remote of Minari", f"export MINARI_REMOTE={REMOTE}")
+        raise UsageError(f"MINARI_REMOTE: '{remote}' is not a remote of Minari", f"export MINARI_REMOTE={REMOTE}")
     setting, host = HOSTS[kind]
     host = os.environ.get(setting) or host
     say(f"minari:{id} is not in {root()}: downloading it from {remote} at {host}")
@@ -121,36 +121,37 @@ def _download(id: str, say: Say):
         raise
     except ImportError as error:
         raise _extra(id, error) from None
-    except Exception as error:  # each remote raises what its own library does
+    except Exception as error:  # the exceptions differ from remote to remote
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"minari:{id}{_like(id)} cannot be had from {remote} at {host}: {str(error) or type(error).__name__}",
-            f"minari download {id}   (MINARI_REMOTE: another remote; MINARI_DATASETS_PATH: a folder that has the set)",
+            f"minari:{id}{_like(id)} cannot be downloaded from {remote} at {host}: {reason}",
+            f"minari download {id}   # MINARI_REMOTE: another remote; MINARI_DATASETS_PATH: a folder that has the set",
         ) from None
-    if (found := local(id)) is None:
-        raise InputError(f"minari:{id}: what {remote} sent is not whole", f"minari download --force {id}")
-    return found
+    if (dataset := local(id)) is None:
+        raise InputError(f"minari:{id}: what {remote} sent is incomplete", f"minari download --force {id}")
+    return dataset
 
 
 def _knock(host: str) -> None:
-    """Raises OSError unless something answers there: the remotes' libraries go on for half a minute, or for ever."""
+    """Check that a host answers: the remotes' libraries retry for half a minute, or for ever.  Raises OSError."""
     try:
         urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=PATIENCE).close()
     except urllib.error.HTTPError:
         pass  # an answer
     except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # the libraries bring certificates of their own
+        if not isinstance(error.reason, ssl.SSLError):  # the libraries bring their own certificates
             raise OSError(str(error.reason)) from None
     except http.client.HTTPException as error:
         raise OSError(f"no HTTP server: {error}") from None
 
 
 def _extra(id: str, error: ImportError) -> InputError:
-    """Minari's messages end in the line to type."""
+    """An error for a missing package; Minari's messages end in the line that installs it."""
     line = re.search("`(pip install .*?)`", str(error))
     return InputError(f"minari:{id}: {str(error).partition('. ')[0]}", line[1] if line else "pip install 'minari[all]'")
 
 
 def _like(id: str) -> str:
     here = root()
-    found = {file.parents[1].relative_to(here).as_posix() for file in here.rglob("data/metadata.json")}
-    return nearest(id, found - {id})  # of which a part may be here
+    ids = {file.parents[1].relative_to(here).as_posix() for file in here.rglob("data/metadata.json")}
+    return nearest(id, ids - {id})  # the set itself may be here in part

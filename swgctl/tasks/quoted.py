@@ -1,4 +1,4 @@
-"""What the papers print of the tasks: the files of papers/, in which every number is as printed."""
+"""The numbers that papers print for the tasks, read from the files of papers/, where each is as printed."""
 
 from functools import cache
 from pathlib import Path
@@ -11,17 +11,17 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a fift
 
 @cache
 def paper(name: str) -> dict:
-    """The tables of a paper: swg or aepo.  `scores` has a section for each family, `tasks` beside `methods`."""
+    """The tables of a paper: swg or aepo.  `scores` has a section for each family, with `tasks` and `methods`."""
     return yaml.load((PAPERS / f"{name}.yaml").read_text(), LOADER)
 
 
 def papers() -> list[str]:
-    """Those with tables here, SWG before the others."""
+    """The names of the papers with tables here, SWG's first."""
     return sorted((path.stem for path in PAPERS.glob("*.yaml")), reverse=True)
 
 
 def home(task: str, name: str | None = None) -> tuple[str, str] | None:
-    """The paper that has the task, and its family there: of all papers the first, or of that one; None for none."""
+    """The first paper that has the task, or the paper `name` if it does, and the task's family there; else None."""
     for paper_name in [name] if name else papers():
         for family, section in paper(paper_name)["scores"].items():
             if task in section["tasks"]:
@@ -30,42 +30,46 @@ def home(task: str, name: str | None = None) -> tuple[str, str] | None:
 
 
 def position(task: str) -> tuple:
-    """To sort by: the papers' tasks in their order, then the others by name."""
-    place = home(task)
-    if place is None:
+    """A key to sort tasks by: the papers' tasks in their order, then the others by name."""
+    where = home(task)
+    if where is None:
         return len(papers()), 0, 0, task
-    tables = paper(place[0])["scores"]
-    return papers().index(place[0]), list(tables).index(place[1]), tables[place[1]]["tasks"].index(task), task
+    name, family = where
+    tables = paper(name)["scores"]
+    return papers().index(name), list(tables).index(family), tables[family]["tasks"].index(task), task
 
 
 def scores(task: str, name: str = "swg") -> dict[str, tuple[float, float | None]]:
-    """Of each method that the paper compares on the task, its own first: its normalised score and, of its own, the
-    standard deviation over seeds.  Empty where the paper has no such task."""
-    place = home(task, name)
-    if place is None:
+    """{method: (normalised score, standard deviation over seeds or None)} on the task, the paper's own methods first.
+
+    Papers print the deviation of their own methods only.  Empty where the paper does not have the task.
+    """
+    where = home(task, name)
+    if where is None:
         return {}
-    tables, (_, family) = paper(name), place
-    section, spread = tables["scores"][family], tables.get("deviations", {}).get(family, {})
+    tables, (_, family) = paper(name), where
+    section, deviations = tables["scores"][family], tables.get("deviations", {}).get(family, {})
     i = section["tasks"].index(task)
-    found = {method: section["methods"][method][i] for method in methods(name, family)}
-    return {m: (score, spread[m][i] if m in spread else None) for m, score in found.items() if score is not None}
+    printed = {method: section["methods"][method][i] for method in methods(name, family)}
+    spread = {method: values[i] for method, values in deviations.items()}
+    return {method: (score, spread.get(method)) for method, score in printed.items() if score is not None}
 
 
 def methods(name: str, family: str) -> list[str]:
-    """Those that a paper compares on a family, its own first."""
+    """The methods that a paper compares on a family, its own first."""
     ours, listed = paper(name)["ours"], paper(name)["scores"][family]["methods"]
     return [*(m for m in ours if m in listed), *(m for m in listed if m not in ours)]
 
 
 def ours(name: str) -> list[str]:
-    """The paper's own methods: of SWG's the one without resampling, then the one with it."""
+    """The paper's own methods; SWG's: without resampling, then with it."""
     return paper(name)["ours"]
 
 
 def guidance_scale(task: str) -> float | None:
     """SWG's rho for the task (Tables 6 to 9)."""
-    place = home(task, "swg")
-    if place is None:
+    where = home(task, "swg")
+    if where is None:
         return None
-    tables, (_, family) = paper("swg"), place
+    tables, (_, family) = paper("swg"), where
     return tables["rho"][family][tables["scores"][family]["tasks"].index(task)]

@@ -16,10 +16,10 @@ FAMILIES = Path(__file__).parent / "families"
 
 @dataclass(frozen=True)
 class Family:
-    """Tasks that another package brings, by an entry point of the group swgctl.tasks.
+    """Tasks of another package, brought by an entry point of the group swgctl.tasks.
 
-    tables   YAML files of the form of those in families/
-    recipes  YAML files of recipes, each known by its name without the suffix
+    tables   YAML files like those in families/
+    recipes  YAML files of recipes, each named by its file without the suffix
     sources  kinds of data sources that the tasks need (`sources.Source`)
     """
 
@@ -30,7 +30,7 @@ class Family:
 
 @cache
 def plugged() -> list[Family]:
-    """The families that plugins bring."""
+    """The families of plugins."""
     families = []
     for name, family in plugins.load(plugins.TASKS).items():
         if isinstance(family, Family):
@@ -41,30 +41,31 @@ def plugged() -> list[Family]:
 
 
 @cache
-def _known() -> dict[str, tuple[Task, Facts]]:
-    files = [*sorted(FAMILIES.glob("*.yaml")), *(table for family in plugged() for table in family.tables)]
-    tables = [yaml.safe_load(file.read_text())["tasks"] for file in files]
-    known = {}
-    for name, row in ((name, row) for table in tables for name, row in table.items()):
-        told = {field.name: row.pop(field.name) for field in fields(Facts) if field.name in row}
-        dimensions = told.get("dimensions")
-        facts = Facts(**told | {"dimensions": dimensions and tuple(dimensions)})
-        known[name] = Task.from_json({"name": name} | row), facts
-    return known
+def table() -> dict[str, tuple[Task, Facts]]:
+    """Every task by name with its facts, family by family."""
+    files = [*sorted(FAMILIES.glob("*.yaml")), *(file for family in plugged() for file in family.tables)]
+    families = [yaml.safe_load(file.read_text())["tasks"] for file in files]
+    rows = {}
+    for name, row in ((name, row) for family in families for name, row in family.items()):
+        extra = {field.name: row.pop(field.name) for field in fields(Facts) if field.name in row}
+        dimensions = extra.get("dimensions")
+        facts = Facts(**extra | {"dimensions": dimensions and tuple(dimensions)})
+        rows[name] = Task.from_json({"name": name} | row), facts
+    return rows
 
 
 def facts(task: Task) -> Facts:
-    """What is known of a task; nothing of one that is made of a user's data."""
-    known, facts = _known().get(task.name, (None, Facts()))
-    return facts if known == task else Facts()
+    """The facts of a task; empty for one that is made of a user's data."""
+    registered, facts = table().get(task.name, (None, Facts()))
+    return facts if registered == task else Facts()
 
 
 def names() -> list[str]:
-    """Every known task, family by family."""
-    return list(_known())
+    """The names of all tasks, family by family."""
+    return list(table())
 
 
 def named(name: str) -> Task | None:
     """The task of a name; None where no family has it."""
-    task, _ = _known().get(name, (None, None))
+    task, _ = table().get(name, (None, None))
     return task

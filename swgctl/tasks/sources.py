@@ -1,4 +1,4 @@
-"""Where data comes from: a row for each kind of source, `KIND:WHERE` in `Task.source`."""
+"""The table of data sources: a row for each kind, `KIND:WHERE` in `Task.source`."""
 
 import re
 import shlex
@@ -19,12 +19,12 @@ Progress = Callable[[int, int | None], None]
 class Source:
     """A kind of source.
 
-    locate     from WHERE to the file on this machine and its sha256; it is downloaded or made first where it has to be.
-               `say` is told what is done, `progress` the (bytes done, bytes in all or None) of a download
-    find       the file that `locate` would give, unchecked; None where it would first download or make it
-    task_of    from WHERE and --env to the task, of a kind that the command line names: KIND:WHERE
-    argument   how a command line names a task of it; None: by the task's name
-    published  its files have published numbers of rows, which a file can be compared with
+    locate     WHERE -> the file on this machine and its sha256; it is downloaded or made first where it is missing.
+               `say` gets a line for each step, `progress` the (bytes done, total bytes or None) of a download
+    find       WHERE -> the file that `locate` would give, unchecked; None where it would first download or make it
+    task_of    (WHERE, --env) -> the task, for a kind that a command line names as KIND:WHERE
+    argument   the words that name its tasks on a command line; None: the task's name
+    published  its tasks have published numbers of rows, to which a file can be compared
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Source:
 
 
 def _with_environment(task: Task) -> str:
-    """The data, quoted for a shell, and --env where it does not say by itself where policies are evaluated."""
+    """The data, quoted for a shell, with --env unless the data itself names the environment."""
     kind, _, where = task.source.partition(":")
     named = shlex.quote(where) if kind == "file" else task.source
     return named if named == task.environment else f"{named} --env {task.environment}"
@@ -110,7 +110,7 @@ def _find_file(where: str) -> Path | None:
 def file_task(where: str, environment: str | None) -> Task:
     """A task for a user's own data.  It has no references: a score on it must not pass for one of D4RL's.
 
-    Raises UsageError for an environment that is not known, or not named.
+    Raises UsageError for an environment that is unknown or missing.
     """
     path = Path(where)
     if environment is None:
@@ -140,5 +140,5 @@ SHIPPED = {
 
 
 def sources() -> dict[str, Source]:
-    """Every kind of source, those of plugins after the shipped ones."""
+    """Every kind of source by name, plugins' after the shipped ones."""
     return SHIPPED | {source.kind: source for family in registry.plugged() for source in family.sources}

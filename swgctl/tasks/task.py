@@ -7,7 +7,7 @@ from typing import Literal
 
 from swgctl.errors import CorruptError
 
-# The reward transform and the recipe of an environment that no task names, by how its id begins.
+# The reward transform and the recipe for a user's own data, by how its environment's id begins.
 FAMILY_OF = {
     "HalfCheetah": ("return_range", "locomotion"),
     "Hopper": ("return_range", "locomotion"),
@@ -25,18 +25,18 @@ FAMILY_OF = {
 class Task:
     """A named problem.
 
-    name         of the task; also a directory's name in the store
-    environment  gymnasium id of what its policies are evaluated in, or minari:<id> for what that set recorded
-    source       where the data is: d4rl:<path on the server>, local:<name>, file:<absolute path>, minari:<id>; or, of
-                 the toys, which have no environment, toy:<density>
-    rewards      the transform that the critic sees: none, return_range or minus_one (`Transitions`)
-    recipe       the family whose hyper-parameters it takes
+    name         also a directory's name in the store
+    environment  gymnasium id for evaluation, or minari:<id> for the environment of that set
+    source       the data: d4rl:<path on the server>, local:<name>, file:<absolute path>, minari:<id>; for the toys,
+                 which have no environment, toy:<density>
+    rewards      transform of the critic's rewards: none, return_range or minus_one (`Transitions`)
+    recipe       family of its hyper-parameters
     references   mean returns of a random and of an expert policy, for normalised scores; or None
     horizon      steps after which the environment ends an episode; None where it never does
-    score        what scores are: "return", normalised by the references; or "success", the share of episodes in which
+    score        unit of scores: "return", normalised by the references; or "success", the share of episodes in which
                  a step's info["success"] was true
 
-    A field that is added later has a default, at which it is in no record: an old artifact stays what it is.
+    A field that is added later has a default, at which records leave it out: keys of old artifacts stand.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Task:
 
     @classmethod
     def from_json(cls, record: dict) -> "Task":
-        """Raises CorruptError where the record has other fields than this version's."""
+        """Read a record.  Raises CorruptError where its fields are not this version's."""
         try:
             task = cls(**record)
         except TypeError as error:
@@ -71,12 +71,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a task beside what a run of it needs.
+    """Facts about a task beyond those that a run needs.
 
-    rows        of its data, as published (D4RL's in round numbers mostly); None where they are not
+    rows        published number of rows, D4RL's mostly rounded; None where unpublished
     dimensions  of an observation and of an action
-    terminal    what ends an episode in a state of value 0
-    rollout     of a local task: who acts, for how many rows (`local.LocalTask`)
+    terminal    the event that ends an episode in a state of value 0
+    rollout     recipe of a local task: which policies act, for how many rows (`local.LocalTask`)
     """
 
     rows: int | None = None
@@ -86,17 +86,16 @@ class Facts:
 
 
 def family_of(environment: str) -> tuple[str, str]:
-    """The reward transform and the recipe for data of an environment that no task names."""
+    """The reward transform and the recipe for a user's own data from an environment."""
     name = re.split("[:/]", environment)[-1]
-    return next((found for start, found in FAMILY_OF.items() if name.startswith(start)), ("none", "default"))
+    return next((pair for start, pair in FAMILY_OF.items() if name.startswith(start)), ("none", "default"))
 
 
 def normalized_score(task: Task, returns):
-    """100 (R - random) / (expert - random) of a return or an array of them; None if there are no references.
+    """100 (R - random) / (expert - random) of a return or an array of them; None without references.
 
-    D4RL's score, in which a random policy has 0 and an expert 100.  It is affine: apply it to returns and to
-    means, never to a standard deviation or the width of an interval, where the offset must go:
-    100 sd / (expert - random).
+    D4RL's score: a random policy has 0, an expert 100.  It is affine: apply it to returns and to means, never to
+    a standard deviation or the width of an interval, which scale without the offset: 100 sd / (expert - random).
     """
     if task.references is None:
         return None
@@ -105,7 +104,7 @@ def normalized_score(task: Task, returns):
 
 
 def score(task: Task, episode: Mapping[str, float]) -> float | None:
-    """The score of an episode by its `return` or `success`; None where the task has no references to compare with."""
+    """The score of an episode by its `return` or `success`; None where a return has no references."""
     if task.score == "success":
         return 100 * episode["success"]
     return normalized_score(task, episode["return"])

@@ -4,33 +4,34 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from swgctl.errors import CorruptError, InputError, UsageError, nearest
+from swgctl.errors import CorruptError, InputError, UsageError, closest, nearest
 from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED
 
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
-ROUNDING = 1e-6
-BLOCK = 65_536  # rows that are read at once, about
+ROUNDING = 1e-6  # by which |a| may exceed 1
+BLOCK = 65_536  # rows read at once, about
 
 
 @dataclass
 class Transitions:
-    """N transitions in the order in which they were collected, O observation and A action dimensions.
+    """N transitions in the order in which they were collected, with O observation and A action dimensions.
 
     observations       (N, O) float32, in the environment's units
     actions            (N, A) float32, in [-1, 1]
-    rewards            (N,)   float32, as they were collected
-    next_observations  (N, O) float32; made up, as a copy of the row's own, where neither the file nor the row
-                              that follows holds it
+    rewards            (N,)   float32, as collected
+    next_observations  (N, O) float32; a copy of the row's observation where neither the file nor the row that
+                              follows holds the next one
     terminals          (N,)   bool: the episode ended in a state of value 0
     timeouts           (N,)   bool: the episode was cut, and its last state has a value
     known_next         (N,)   bool: rows that a critic learns from; the denoiser takes every row.  A terminal
-                              row counts as known: the critic's target does not look at what follows it.
+                              row counts as known: the critic's target ignores the state that follows it.
     source             the file, for messages
-    table              (N, 2 O + A + 2) float32, where these arrays are parts of one: see `packed`
+    table              (N, 2 O + A + 2) float32, where these arrays are views of one: see `packed`
     """
 
     observations: np.ndarray
@@ -54,11 +55,11 @@ class Transitions:
         return np.stack([np.append(0, stops[:-1]), stops], axis=1)
 
     def episode_returns(self) -> np.ndarray:
-        """Sum of rewards of each episode, (E,) float64."""
+        """Sum of the rewards of each episode, (E,) float64."""
         return np.add.reduceat(self.rewards, self.episodes()[:, 0], dtype=np.float64)
 
     def transformed_rewards(self, rule: str) -> np.ndarray:
-        """What the critic learns from, (N,) float32.
+        """The rewards that the critic learns from, (N,) float32.
 
         none          r
         minus_one     r - 1 (AntMaze: every step before the goal costs one)
@@ -66,7 +67,7 @@ class Transitions:
                       1000 is from IQL's code and the official one, and without it the advantages would be so
                       small that sigmoid(A) is flat.
 
-        Raises InputError where the returns have no range.
+        Raises InputError where all returns are equal, UsageError for an unknown rule.
         """
         if rule == "none":
             return self.rewards
@@ -74,22 +75,26 @@ class Transitions:
             return self.rewards - np.float32(1)
         if rule != "return_range":
             rules = ("none", "minus_one", "return_range")
-            raise UsageError(f"no reward transform is called '{rule}'{nearest(rule, rules)}", " | ".join(rules))
+            name = closest(rule, rules) or "none"
+            raise UsageError(
+                f"no reward transform is called '{rule}'{nearest(rule, rules)}",
+                f"swgctl critic TASK --set critic.rewards={name}   # one of {', '.join(rules)}",
+            )
         returns = self.episode_returns()
         span = returns.max() - returns.min()
         if not span > 0:
             raise InputError(
                 f"{self.source}: rewards cannot be scaled by the range of returns: "
                 f"{len(returns)} episode(s), all of return {returns[0]:g}",
-                "add episodes of another return",
+                "swgctl critic TASK --set critic.rewards=none   # or add episodes with another return",
             )
         return self.rewards * np.float32(1000 / span)
 
     def packed(self, rule: str) -> np.ndarray:
         """All that a critic learns from, (N, 2 O + A + 2) float32, a row for each transition.
 
-        Its columns are the observation, the action, the transformed reward, 1 where terminal, and the next observation.
-        Of data that was read it is the memory that the observations are in, and no copy: call it once.
+        The columns are the observation, the action, the transformed reward, 1 where terminal, and the next observation.
+        For data from a file this is `table` itself, which holds the observations, rather than a copy: call it once.
         """
         rewards, terminals = self.transformed_rewards(rule)[:, None], self.terminals[:, None]
         if self.table is None:
@@ -104,12 +109,12 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     """Every row of a D4RL HDF5 file, checked.
 
     `known_next` follows d4rl.qlearning_dataset, which however drops every timeout and the last row even where
-    they are terminal or the file says what followed:
+    they are terminal or the file holds the next observation:
 
-    * A file without `next_observations` gets them from the row that follows, so that they are not known at a
-      timeout or in the last row.  None is ever taken across the end of an episode.
-    * A file with them may say where they hold, in `infos/next_observation_valid`.  One that does not is read
-      as d4rl does: not known at a timeout.
+    * A file without `next_observations` gets them from the row that follows, so that they are unknown at a
+      timeout and in the last row.  None is ever taken across the end of an episode.
+    * A file with them may say where they are valid, in `infos/next_observation_valid`.  Without that they are
+      unknown at a timeout, as in d4rl.
 
     A file without `timeouts` has one after every `horizon` steps of an episode, or none if `horizon` is None.
     Actions outside [-1, 1] are refused, or clipped if `clip_actions`.
@@ -120,7 +125,7 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     helps = [LAYOUT] if problems else []
     if holes := list(_not_finite(arrays)):
         problems += holes
-        helps.append("leave these rows out, or mend what wrote them")
+        helps.append("leave these rows out, or repair the program that wrote them")
     if "actions" in arrays and not clip_actions and (outside := _outside(arrays["actions"])):
         problems.append(outside)
         helps.append("add --clip-actions")
@@ -128,92 +133,94 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
         raise InputError(f"{path}: {'; '.join(problems)}", "; ".join(helps))
     data = _assemble(arrays, table, horizon, str(path))
     if not data.known_next.any():
-        raise InputError(f"{path}: no row says what followed, so a critic has nothing to learn from", LAYOUT)
+        raise InputError(f"{path}: no row has a known next observation, so a critic has nothing to learn from", LAYOUT)
     return data
 
 
 def survey(path: Path | str, horizon: int | None = None) -> dict:
-    """What a file holds, also one that `read` refuses: `problems` says why, and what needs sound arrays is left out.
+    """The contents of a file, even of one that `read` refuses: `problems` says why, and some fields are left out.
 
-    rows, dimensions (O, A), not_finite {field: values}, ranges {field: (least, greatest)}, problems; and episodes,
-    lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a critic does not use).
-    Raises InputError where there is no file, CorruptError if bytes are damaged.
+    rows, dimensions (O, A), not_finite {field: values}, ranges {field: (least, greatest)}, problems; and, of sound
+    arrays, episodes, lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a
+    critic does not learn from).  Raises InputError for a missing file, CorruptError if bytes are damaged.
     """
     arrays, table, problems = _load(Path(path))
-    found = {
-        "rows": max((len(array) for array in arrays.values()), default=0),
-        "dimensions": tuple(arrays[name].shape[1] for name in ("observations", "actions") if name in arrays),
-        "not_finite": {},
-        "ranges": {},
-    }
+    not_finite: dict[str, int] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for name, array in arrays.items():
         if array.dtype.kind == "f":
             finite = np.isfinite(array)
-            found["not_finite"][name] = int((~finite).sum())
+            not_finite[name] = int((~finite).sum())
             sound = array if finite.all() else array[finite]
-            found["ranges"] |= {name: (float(sound.min()), float(sound.max()))} if sound.size else {}
+            ranges |= {name: (float(sound.min()), float(sound.max()))} if sound.size else {}
     problems += _not_finite(arrays)
     whole = not problems
     if "actions" in arrays and (outside := _outside(arrays["actions"])):
         problems.append(outside)
-    found["problems"] = problems
+    contents: dict[str, Any] = {
+        "rows": max((len(array) for array in arrays.values()), default=0),
+        "dimensions": tuple(arrays[name].shape[1] for name in ("observations", "actions") if name in arrays),
+        "not_finite": not_finite,
+        "ranges": ranges,
+        "problems": problems,
+    }
     if whole:
         data = _assemble(arrays, table, horizon, str(path))
         lengths, returns = np.diff(data.episodes())[:, 0], data.episode_returns()
-        found["episodes"] = len(returns)
+        contents["episodes"] = len(returns)
         for name, values in (("lengths", lengths), ("returns", returns)):
-            found[name] = tuple(float(x) for x in (values.min(), values.mean(), values.max()))
-        found["terminals"], found["timeouts"] = int(data.terminals.sum()), int(data.timeouts.sum())
-        found["unknown_next"] = int((~data.known_next).sum())
-    return found
+            contents[name] = tuple(float(x) for x in (values.min(), values.mean(), values.max()))
+        contents["terminals"], contents["timeouts"] = int(data.terminals.sum()), int(data.timeouts.sum())
+        contents["unknown_next"] = int((~data.known_next).sum())
+    return contents
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """The arrays of a file, the table that those of two dimensions are in, and all that is wrong with its layout."""
+    """The arrays of a file, the table that holds the two-dimensional ones, and every problem of the layout."""
     if not path.is_file():
         raise InputError(f"{path}: no such file", "check the path")
     try:
         with h5py.File(path) as file:
-            found, problems = _suitable(file)
-            arrays, table = _arrays(found)
+            datasets, problems = _suitable(file)
+            arrays, table = _arrays(datasets)
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror}", f"chmod u+r {shlex.quote(str(path))}") from None
-    except (OSError, RuntimeError, KeyError) as error:  # which one depends on where in the file the damage is
+    except (OSError, RuntimeError, KeyError) as error:  # the type depends on the place of the damage
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
     return arrays, table, problems + list(_misfits(arrays))
 
 
 def _suitable(file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
-    """What is of the right rank and type in a file, and what is wrong with the rest."""
-    found, problems = {}, []
+    """The datasets of the right rank and type, and the problems of the others."""
+    datasets, problems = {}, []
     for name, rank in (REQUIRED | OPTIONAL).items():
         item = file.get(name)
         if item is None:
             if name in REQUIRED:
                 problems.append(f"{name} is missing{nearest(name, set(file) - REQUIRED.keys())}")
             continue
-        shape, dtype = getattr(item, "shape", None), getattr(item, "dtype", None)
+        shape = getattr(item, "shape", None)  # None: a group
         column = rank == 1 and shape is not None and len(shape) == 2 and shape[1] == 1
         if shape is None or (len(shape) != rank and not column):
             problems.append(f"{name} has shape {shape}, not {'(rows,)' if rank == 1 else '(rows, dimensions)'}")
-        elif dtype.kind not in "fiub":
-            problems.append(f"{name} holds {dtype}, not numbers")
+        elif item.dtype.kind not in "fiub":
+            problems.append(f"{name} holds {item.dtype}, not numbers")
         elif 0 in shape:
             problems.append(f"{name} is empty: shape {shape}")
         else:
-            found[name] = item
-    return found, problems
+            datasets[name] = item
+    return datasets, problems
 
 
-def _arrays(found: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """As float32 and bool; those of two dimensions as columns of one table, laid out as `Transitions.packed` says."""
-    widths = {name: item.shape[1] for name, item in found.items() if (REQUIRED | OPTIONAL)[name] == 2}
+def _arrays(datasets: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arrays, float32 and bool; the two-dimensional ones are views of the table, in the order of `packed`."""
+    widths = {name: item.shape[1] for name, item in datasets.items() if (REQUIRED | OPTIONAL)[name] == 2}
     o, a = widths.get("observations", 0), widths.get("actions", 0)
     starts = {"observations": 0, "actions": o, "next_observations": o + a + 2}
-    rows = max((len(item) for item in found.values()), default=0)
+    rows = max((len(item) for item in datasets.values()), default=0)
     table = np.empty((rows, o + a + 2 + widths.get("next_observations", o)), np.float32)
     arrays = {}
-    for name, item in found.items():
+    for name, item in datasets.items():
         if name in FLAGS:
             arrays[name] = item[()].reshape(-1)
         elif name not in widths:
@@ -221,7 +228,7 @@ def _arrays(found: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.n
         else:
             arrays[name] = table[: len(item), starts[name] : starts[name] + widths[name]]
             chunk = item.chunks[0] if item.chunks else 1
-            step = -(-BLOCK // chunk) * chunk  # a chunk that is compressed is read as a whole
+            step = -(-BLOCK // chunk) * chunk  # whole chunks: a compressed one is read as a whole
             for start in range(0, len(item), step):
                 # Converting while reading keeps one float32 copy in memory, never a float64 one beside it.
                 arrays[name][start : start + step] = item.astype(np.float32)[start : start + step]
@@ -237,7 +244,7 @@ def _not_finite(arrays: dict[str, np.ndarray]) -> Iterator[str]:
 
 
 def _misfits(arrays: dict[str, np.ndarray]) -> Iterator[str]:
-    """Arrays that do not fit each other."""
+    """Problems of arrays that do not fit each other."""
     if len({len(array) for array in arrays.values()}) > 1:
         yield "rows differ: " + ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
     if {"observations", "next_observations"} <= arrays.keys():
@@ -259,22 +266,22 @@ def _assemble(arrays: dict[str, np.ndarray], table: np.ndarray, horizon: int | N
     timeouts = arrays["timeouts"].astype(bool) if "timeouts" in arrays else _clock(terminals, horizon)
     if "next_observations" in arrays:
         next_observations = arrays["next_observations"]
-        known = arrays.get("infos/next_observation_valid", ~timeouts).astype(bool)
+        known_next = arrays.get("infos/next_observation_valid", ~timeouts).astype(bool)
     else:
-        known = ~(terminals | timeouts)
-        known[-1] = False
+        known_next = ~(terminals | timeouts)
+        known_next[-1] = False
         next_observations = table[:, -observations.shape[1] :]
-        for start in range(0, len(known) - 1, BLOCK):  # at once, NumPy would make a copy of a table's overlapping parts
+        for start in range(0, len(known_next) - 1, BLOCK):  # in blocks, since NumPy copies overlapping parts
             next_observations[start:-1][:BLOCK] = observations[start + 1 :][:BLOCK]
-        next_observations[~known] = observations[~known]
-    known |= terminals
+        next_observations[~known_next] = observations[~known_next]
+    known_next |= terminals
     return Transitions(
-        observations, actions, arrays["rewards"], next_observations, terminals, timeouts, known, source, table
+        observations, actions, arrays["rewards"], next_observations, terminals, timeouts, known_next, source, table
     )
 
 
 def _clock(terminals: np.ndarray, horizon: int | None) -> np.ndarray:
-    """Timeouts of a file that has none: every `horizon` steps since the last terminal or timeout."""
+    """Timeouts for a file without them: every `horizon` steps since the last terminal or timeout."""
     if horizon is None:
         return np.zeros_like(terminals)
     rows = np.arange(len(terminals))

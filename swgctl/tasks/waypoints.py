@@ -1,7 +1,7 @@
 """The walker of the Maze2D data: from cell to cell along the shortest way, by a proportional-derivative controller.
 
-As D4RL made its Maze2D data (Fu et al., 2020, section 5.1): whenever the point has arrived, or has not for a whole
-episode, it is sent to another free cell, from where it is.
+As in D4RL's Maze2D data (Fu et al., 2020, section 5.1): once the particle has arrived, or an episode has passed without
+arrival, it is sent to another free cell from its current position.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ import numpy as np
 from swgctl.tasks import environments
 from swgctl.tasks.behaviour import counter, recorder
 
-GAIN, DAMPING = 10.0, 1.0  # of the way that is left, of the velocity
+GAIN, DAMPING = 10.0, 1.0  # of the distance to the waypoint, of the velocity
 NEAR = 0.1  # a waypoint is reached within this distance, by a step shorter than it
 JITTER = 0.2  # waypoints on the way lie up to this far below a cell's coordinates, where D4RL's cells have their middle
 
@@ -19,7 +19,7 @@ Cell = tuple[int, int]
 
 
 def way(free: np.ndarray, start: Cell, target: Cell) -> list[Cell]:
-    """The cells of a shortest way through `free` (rows, columns): those after `start`, and `target` in any case."""
+    """The cells of a shortest way through `free` (rows, columns), without `start`; [target] where both are one cell."""
     before: dict[Cell, Cell | None] = {target: None}
     frontier = deque([target])
     while frontier and start not in before:
@@ -28,31 +28,31 @@ def way(free: np.ndarray, start: Cell, target: Cell) -> list[Cell]:
             if free[cell] and cell not in before:
                 before[cell] = (row, column)
                 frontier.append(cell)
-    cells, cell = [], before[start]
-    while cell is not None:
-        cells.append(cell)
-        cell = before[cell]
+    cells, step = [], before[start]
+    while step is not None:
+        cells.append(step)
+        step = before[step]
     return cells or [target]
 
 
 class Walker:
-    """One walk after another through the maze `free`, (rows, columns) bool, in its cells' coordinates."""
+    """One walk after another through the maze `free`, (rows, columns) bool, in the coordinates of its cells."""
 
     def __init__(self, free: np.ndarray, generator: np.random.Generator):
         self.free, self.generator = free, generator
-        self.cells = [tuple(map(int, cell)) for cell in np.argwhere(free)]
+        self.cells: list[Cell] = [(int(i), int(j)) for i, j in np.argwhere(free)]
         self.waypoints: list[np.ndarray] = []
 
     def send(self, location: np.ndarray) -> None:
-        """To a cell drawn uniformly, by waypoints from the cell that is nearest to `location` (2,)."""
+        """Set waypoints to a cell drawn uniformly, from the cell nearest to `location` (2,)."""
         nearest = min(self.cells, key=lambda cell: np.square(location - cell).sum())
         target = self.cells[self.generator.integers(len(self.cells))]
-        cells = np.array(way(self.free, nearest, target), float)
+        cells = np.array(way(self.free, nearest, target), np.float64)
         cells[:-1] -= JITTER * self.generator.uniform(size=(len(cells) - 1, 2))
         self.waypoints, self.last = list(cells), location
 
     def act(self, location: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The action (2,), float32 in [-1, 1], at a location and velocity (2,); and whether the walk has arrived."""
+        """The action (2,), float32 in [-1, 1], at a location (2,) and velocity (2,); and whether the walk has ended."""
         slow = np.linalg.norm(location - self.last) < NEAR
         reached = bool(slow and np.linalg.norm(location - self.waypoints[0]) < NEAR)
         arrived = reached and len(self.waypoints) == 1
@@ -64,16 +64,16 @@ class Walker:
 
 
 def walk(environment: str, streams: int, rows: int, length: int, *words) -> dict[str, np.ndarray]:
-    """Walk through `streams` mazes, and record `rows` rows of each.
+    """Walk through `streams` mazes, and record `rows` rows of each, in the arrays of `behaviour.lock_step`.
 
     An episode ends by the clock when the walker has arrived, or after `length` steps; the next one goes on from there.
-    Everything that is drawn depends on `words` and the stream, and on nothing else.  Returns what
-    `behaviour.lock_step` does.
+    Every draw depends on `words` and the stream alone.
     """
     world = environments.make(environment).unwrapped
+    free: np.ndarray = world.get_wrapper_attr("free")  # of a maze, such as `adapters.maze2d.Maze2D`
     data = recorder(world, streams, rows)
     for i in range(streams):
-        walker = Walker(world.free, np.random.Generator(np.random.Philox(counter(*words, i))))
+        walker = Walker(free, np.random.Generator(np.random.Philox(counter(*words, i))))
         state, _ = world.reset(seed=counter(*words, i, 0))
         age = 0
         for t in range(rows):

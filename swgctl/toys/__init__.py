@@ -1,4 +1,4 @@
-"""The toy experiments of section 6.1 and appendix B.1: 2-D densities, an energy on each, and how near samples come."""
+"""The toy experiments of section 6.1 and appendix B.1: 2-D densities, an energy on each, distances of samples."""
 
 from swgctl.toys.densities import DENSITIES, Density, EnergyWeights
 from swgctl.toys.experiment import Frame, compare, draw_all

@@ -13,12 +13,13 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class Density:
-    """draw(n, generator) -> points (n, 2) and labels (n,).
+    """A density and its labels, as functions.
 
-    label(points (n, 2)) -> labels (n,): what a point's label is, or the likeliest where the noise hides it
-    modes  the centres (m, 2) of a mixture whose m components are equally likely, in the order of their labels
-    tilted(n, beta, generator) -> points (n, 2) of the target; None: labels are at most 1, so that draws can be rejected
-    hidden(points, betas (B,)) -> E[exp(beta label) | a] (B, n); None: the label can be told from the point
+    draw(n, generator) -> points (n, 2) and labels (n,)
+    label(points (n, 2)) -> labels (n,), the likeliest ones where noise hides them
+    modes  centres (m, 2) of a mixture of m equally likely components, in the order of their labels
+    tilted(n, beta, generator) -> points (n, 2) of the target; None: labels are at most 1, so rejection sampling works
+    hidden(points, betas (B,)) -> E[exp(beta label) | a] (B, n); None: the point determines its label
     """
 
     draw: Callable[[int, Generator], tuple[Tensor, Tensor]]
@@ -28,7 +29,7 @@ class Density:
     hidden: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def target(self, n: int, beta: float, generator: Generator) -> Tensor:
-        """n independent points (n, 2) of q(a) exp(beta label)."""
+        """Draw n independent points (n, 2) of q(a) exp(beta label)."""
         if self.tilted:
             return self.tilted(n, beta, generator)
 
@@ -36,24 +37,23 @@ class Density:
             points, labels = self.draw(count, generator)
             return points, beta * (labels - 1)
 
-        return _kept(n, propose, generator)
+        return _accepted(n, propose, generator)
 
     def weights(self, points: Tensor, betas: list[float]) -> Tensor:
-        """E[exp(beta label) | a] at points (n, 2), for each beta, up to a factor: (B, n)."""
-        betas = torch.tensor(betas, dtype=torch.float64)
+        """E[exp(beta label) | a] at points (n, 2) for each beta, up to a factor: (B, n)."""
+        scales = torch.tensor(betas, dtype=torch.float64)
         if self.hidden:
-            return self.hidden(points, betas)
-        return torch.softmax(betas.unsqueeze(1) * self.label(points), 1)
+            return self.hidden(points, scales)
+        return torch.softmax(scales.unsqueeze(1) * self.label(points), 1)
 
 
-def _kept(n: int, propose: Callable[[int], tuple[Tensor, Tensor]], generator: Generator) -> Tensor:
-    """n of what propose(count) -> (values, log probabilities of being kept) proposes: rejection sampling."""
-    found, have = [], 0
-    while have < n:
+def _accepted(n: int, propose: Callable[[int], tuple[Tensor, Tensor]], generator: Generator) -> Tensor:
+    """Rejection sampling: n values from propose(count) -> (values, log probabilities of acceptance)."""
+    accepted: list[Tensor] = []
+    while sum(map(len, accepted)) < n:
         values, log_p = propose(32 * n)
-        found.append(values[_uniform(len(values), generator).log() < log_p])
-        have += len(found[-1])
-    return torch.cat(found)[:n]
+        accepted.append(values[_uniform(len(values), generator).log() < log_p])
+    return torch.cat(accepted)[:n]
 
 
 def _uniform(n: int, generator: Generator) -> Tensor:
@@ -101,17 +101,17 @@ def _label_spirals(points: Tensor) -> Tensor:
 
 
 def _hidden_spirals(points: Tensor, betas: Tensor) -> Tensor:
-    """Over the turns that a point may have come from: midpoints, each as likely as it is large, on either arm."""
+    """Expectation over the turns that may have produced a point: midpoints, with probability ~ turn, on either arm."""
     turn = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * 3 * math.pi
     arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], -1) / 3
     weights = torch.exp(betas * (1 - turn / 10).clamp(0, 1).unsqueeze(1))  # (turns, B)
-    found = []
+    expectations = []
     for some in points.split(2048):
-        # a coordinate of an arm has a uniform jitter of 1/6 and normal noise of 0.1: a difference of normal integrals
+        # uniform jitter of 1/6 plus normal noise of 0.1 on a coordinate: a difference of two normal cdfs
         apart = torch.stack([some, -some]).unsqueeze(2) - arm
         near = (torch.special.ndtr(apart / 0.1) - torch.special.ndtr((apart - 1 / 6) / 0.1)).prod(-1).sum(0) * turn
-        found.append(near @ weights / near.sum(1, keepdim=True).clamp(min=1e-300))  # 0 where no turn leads
-    return torch.cat(found).T
+        expectations.append(near @ weights / near.sum(1, keepdim=True).clamp(min=1e-300))  # 0 out of every turn's reach
+    return torch.cat(expectations).T
 
 
 # -- Swiss roll: the label grows with the distance from the middle, and may exceed 1 -----------------------------------
@@ -128,7 +128,7 @@ def _label_roll(points: Tensor) -> Tensor:
 
 
 def _tilted_roll(n: int, beta: float, generator: Generator) -> Tensor:
-    """In closed form: N(m, s^2) times exp(c |a|^2) is N(m / t, s^2 / t) with mass exp(c |m|^2 / t), t = 1 - 2 c s^2."""
+    """Closed form: N(m, s^2) times exp(c |a|^2) is N(m / t, s^2 / t) with mass exp(c |m|^2 / t), t = 1 - 2 c s^2."""
     c, s = beta / 9, 1 / 5
     t = 1 - 2 * c * s**2
 
@@ -136,7 +136,7 @@ def _tilted_roll(n: int, beta: float, generator: Generator) -> Tensor:
         turn = 1.5 * math.pi * (1 + 2 * _uniform(count, generator))
         return turn, c / t * (turn.square() - (4.5 * math.pi) ** 2) / 25
 
-    turn = _kept(n, propose, generator)
+    turn = _accepted(n, propose, generator)
     return _polar(turn, turn) / 5 / t + s / math.sqrt(t) * _normal(n, generator)
 
 
@@ -203,16 +203,16 @@ DENSITIES = {
 
 
 class EnergyWeights:
-    """w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max], on the labels' device.
+    """Weights w(label, beta), float32 (...), for a data set's labels (N,) and beta in [0, beta_max], on their device.
 
-    raw   exp(-beta (most - label)), `most` being 1 or the greatest label of the data: in (0, 1]
-    unit  the same divided by its mean over the data
+    raw   exp(-beta (most - label)) in (0, 1], with `most` the greater of 1 and the data's greatest label
+    unit  raw divided by its mean over the data
 
-    grad log w is free of scale.  But the noise that w is learnt through is not: at beta = 20 a raw weight is nearly
+    grad log w is free of scale, but the noise that hides w in training is not: at beta = 20 a raw weight is nearly
     always nearly 0.
     """
 
-    KNOTS = 400  # logarithms of means are interpolated between so many beta
+    KNOTS = 400  # values of beta between which the logarithm of the mean is interpolated
 
     def __init__(self, labels: Tensor, beta_max: float, scale: str):
         self.most, self.beta_max = max(1.0, labels.max().item()), beta_max
@@ -231,16 +231,16 @@ class EnergyWeights:
         return torch.exp(beta * (label - self.most) - self._at(self.log_scale, beta)).float()
 
     def mean(self, beta: float) -> float:
-        """Of the weights over the data."""
+        """Mean weight over the data."""
         return self._at(self.log_mean - self.log_scale, self.log_mean.new_tensor(beta)).exp().item()
 
     def top(self, beta: float) -> float:
-        """The weight that 95 % of the target q w lies at or below."""
-        tilted = torch.softmax(beta * self.values + self.shares, 0).cumsum(0)  # over the labels, least first
+        """The 95 % quantile of the weight under the target q w."""
+        tilted = torch.softmax(beta * self.values + self.shares, 0).cumsum(0)  # over the labels, ascending
         greatest = self.values[torch.searchsorted(tilted, 0.95).clamp(max=len(self.values) - 1)]
         return self(greatest, greatest.new_tensor(beta)).item()
 
     def _at(self, table: Tensor, beta: Tensor) -> Tensor:
-        place = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
-        left = place.long()
-        return torch.lerp(table[left], table[left + 1], place - left)
+        knot = (beta.double() / self.beta_max * self.KNOTS).clamp(0, self.KNOTS - 1e-6)
+        left = knot.long()
+        return torch.lerp(table[left], table[left + 1], knot - left)

@@ -1,4 +1,4 @@
-"""How far samples of the plane are from each other."""
+"""Distances between samples in the plane."""
 
 from functools import cached_property
 
@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 
 class Cloud:
-    """Points of the plane (n, 2), with what distances from them to others need, computed once."""
+    """Points of the plane (n, 2), with the quantities that their distances share, each computed once."""
 
     def __init__(self, points: Tensor, onto: Tensor):
         """onto (2, D): the directions of `sliced_wasserstein`."""
@@ -15,12 +15,12 @@ class Cloud:
 
     @cached_property
     def projections(self) -> Tensor:
-        """Along each direction, in order (D, n)."""
+        """Sorted projections onto each direction, (D, n)."""
         return (self.points @ self.onto).T.sort(1).values
 
     @cached_property
     def spread(self) -> float:
-        """The mean distance of two of the points, each with itself as well."""
+        """Mean distance over all ordered pairs of points, each with itself included."""
         return 2 * torch.pdist(self.points).sum().item() / len(self.points) ** 2
 
 
@@ -31,10 +31,10 @@ def directions(generator: Generator, count: int = 256) -> Tensor:
 
 
 def sliced_wasserstein(x: Cloud, y: Cloud) -> float:
-    """Mean over the directions of the 1-Wasserstein distance of the projections; as many points in both."""
+    """Mean over the directions of the 1-Wasserstein distance of the projections; both clouds of the same size."""
     return (x.projections - y.projections).abs().mean().item()
 
 
 def energy_distance(x: Cloud, y: Cloud) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of both empirical laws: never below 0; of one law's draws 2 E|X - X'| / n."""
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of the empirical laws: >= 0; its mean for equal laws is 2 E|X - X'| / n."""
     return 2 * torch.cdist(x.points, y.points).mean().item() - x.spread - y.spread

@@ -1,4 +1,4 @@
-"""Samples of a trained toy, beside what they should be: guidance, none, exact reweighting, and the ground truth."""
+"""Samples of a trained toy against the ground truth: guided, unguided, and exactly reweighted."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from swgctl.randomness import generator
 from swgctl.toys.densities import Density
 from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
 
-TRUTHS = 5  # independent draws of the ground truth: one to compare with for each, and the pairs between them
+TRUTHS = 5  # independent draws of the ground truth: references for the samples and, in pairs, for the floor
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where [-1, 1]^2 lies in a density's units: one range for both coordinates, as in the published code."""
+    """Affine map between [-1, 1]^2 and a density's units: one range for both coordinates, as in the published code."""
 
     low: float
     high: float
@@ -35,11 +35,11 @@ class Frame:
 
 
 def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, seeds: list[int], device) -> dict:
-    """For each beta: guided, unguided, reweighted (S, n, 2), guided_weight (S, n) and truth (TRUTHS, n, 2)."""
+    """Draw, for each beta: guided, unguided, reweighted (S, n, 2), guided_weight (S, n) and truth (TRUTHS, n, 2)."""
     schedule = getattr(Schedule, s.schedule)(s.K)
-    found = {}
+    samples: dict[float, dict[str, Tensor]] = {}
     for beta in s.beta:
-        # Weights lie between 0 and what the target has, not what the data has: where labels have a tail, the greatest
+        # The weight's upper bound is the target's, not the data's: where labels have a tail, the data's greatest
         # weight is a thousand times the target's, and was hardly ever trained.
         low = torch.tensor([-1, -1, 0.0], device=device)
         high = torch.tensor([1, 1, weigh.top(beta)], device=device)
@@ -63,26 +63,26 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
         unguided = walk("unguided", None)
         sources = [generator(i, f"toy/truth/{beta:g}", s.seed) for i in range(TRUTHS)]
         truths = [density.target(s.samples, beta, source) for source in sources]
-        found[beta] = {
+        samples[beta] = {
             "guided": frame.outside(guided[..., :2]),
             "guided_weight": guided[..., 2],
             "unguided": frame.outside(unguided[..., :2]),
             "truth": torch.stack(truths),
         }
-    # What is unguided follows the density itself, whatever beta is: all of it together is what is drawn from again.
+    # Unguided samples follow the density itself for every beta, so all of them together are the pool to resample.
     for i, seed in enumerate(seeds):
-        pool = torch.cat([arrays["unguided"][i] for arrays in found.values()])
-        for (beta, arrays), weights in zip(found.items(), density.weights(pool, list(found)), strict=True):
+        pool = torch.cat([arrays["unguided"][i] for arrays in samples.values()])
+        for (beta, arrays), weights in zip(samples.items(), density.weights(pool, list(samples)), strict=True):
             source = generator(seed, f"toy/reweighted/{beta:g}", s.seed)
             picks = torch.multinomial(weights, s.samples, replacement=True, generator=source)
             arrays.setdefault("reweighted", torch.empty_like(arrays["unguided"]))[i] = pool[picks]
-    return found
+    return samples
 
 
 def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:
-    """How far each kind of sample is from the ground truth, for each beta; means over the seeds and the truths.
+    """Distances of each kind of sample from the ground truth, for each beta; means over the seeds and the truths.
 
-    floor is the same distance between independent ground truths; ratio the sliced Wasserstein distance over its floor.
+    floor is the same distance between independent ground truths, ratio the sliced Wasserstein distance over its floor.
     """
     cells = []
     onto = directions(generator(s.seed, "toy/directions", 0))
@@ -106,9 +106,9 @@ def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:
             if density.modes is not None:
                 labels = density.label(density.modes)
                 target = torch.softmax(beta * labels, 0)
-                modes = torch.nn.functional.pad(density.modes, (0, 1))  # `shares` looks at the action alone
-                found = [shares(x, modes) for x in arrays[method]]
-                cell["total_variation"] = sum(total_variation(p, target) for p in found) / len(found)
+                modes = torch.nn.functional.pad(density.modes, (0, 1))  # `shares` reads the action alone
+                by_seed = [shares(x, modes) for x in arrays[method]]
+                cell["total_variation"] = sum(total_variation(p, target) for p in by_seed) / len(by_seed)
                 cell["total_variation_floor"] = sampling_floor(target, s.samples)
             cells.append(cell)
     return cells

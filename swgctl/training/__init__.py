@@ -1,4 +1,4 @@
-"""The training loop, how its steps run, and the optimiser."""
+"""The training loop, the execution of its steps, and the optimiser."""
 
 from swgctl.training.loop import Learner, Streams, draws, summary, to_lines, train
 

@@ -1,4 +1,4 @@
-"""How steps run on a device: operation by operation, compiled or captured, and with how exact matrix products."""
+"""Execution of training steps on a device: eager, captured or compiled, and the precision of matrix products."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ MODES = ("eager", "graph", "compiled")
 Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
-# The names of `torch.set_float32_matmul_precision`.  They allow coarser factors and ask for none; on CUDA "medium" is
-# TF32 as well.
+# Names of `torch.set_float32_matmul_precision`, which permits coarser factors without enforcing them; on CUDA "medium"
+# is TF32 as well.
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
 @contextlib.contextmanager
 def products(precision: str) -> Iterator[None]:
-    """While inside, the factors of matrix products are rounded to `precision`; what is stored and summed is fp32."""
+    """Round the factors of matrix products to `precision` inside the block; storage and sums stay fp32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:
@@ -32,28 +32,28 @@ def products(precision: str) -> Iterator[None]:
 
 @cache
 def effective(precision: str, device: str) -> str:
-    """What factors are rounded to in truth, fp32, tf32 or bf16, as a product shows.
+    """The precision to which factors are really rounded, fp32, tf32 or bf16, measured with a matrix product.
 
-    A processor's flags do not tell: with AVX-512 BF16 but no AMX, oneDNN multiplies in fp32 all the same.  Times the
-    identity a factor comes back as it was rounded.  1 + 2^-20 is a number of fp32 alone, which has 23 bits behind the
-    point; 1 + 2^-9 is one of tf32 as well, which has 10, and becomes 1 in bf16, which has 7.
+    A processor's flags do not settle it: with AVX-512 BF16 but no AMX, oneDNN still multiplies in fp32.  A product with
+    the identity returns each factor as it was rounded.  1 + 2^-20 is exact in fp32 alone, which has 23 fraction bits;
+    1 + 2^-9 also in tf32, which has 10, and rounds to 1 in bf16, which has 7.
     """
     identity = torch.eye(512, device=device)
 
-    def kept(bits: int) -> bool:
+    def survives(bits: int) -> bool:
         factors = torch.full_like(identity, 1 + 2**-bits)
         with products(precision):
             return torch.equal(factors @ identity, factors)
 
-    return "fp32" if kept(20) else "tf32" if kept(9) else "bf16"
+    return "fp32" if survives(20) else "tf32" if survives(9) else "bf16"
 
 
 def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:
-    """A step as it runs in a mode.  Each mode gives the same bytes every time, and not those of another mode.
+    """The step as `mode` runs it.  Every mode reproduces its own bytes; two modes differ in rounding.
 
     eager     operation by operation
-    graph     CUDA only: captured once, replayed for every step, so that the host launches one thing and not hundreds
-    compiled  by torch.compile, which fuses what lies between the matrix products; on CUDA captured as well
+    graph     CUDA only: captured once and replayed, so that the host launches one graph a step, not hundreds of kernels
+    compiled  torch.compile, which fuses the operations between matrix products; on CUDA captured as well
     """
     if mode == "compiled":
         step = _compiled(step)
@@ -61,8 +61,8 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
 
 
 def _compiled(step: Step) -> Step:
-    """By torch.compile, at the first call.  Raises CompileError then, as where there is no compiler."""
-    # Each learner is compiled by itself.  By default only eight of a process would be, and no word about the ninth.
+    """The step under torch.compile; its first call compiles, and raises CompileError where there is no compiler."""
+    # Each learner compiles a step of its own; from the ninth in a process on, the default limit skips this silently.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
     fast = torch.compile(step, dynamic=False)
 
@@ -70,18 +70,20 @@ def _compiled(step: Step) -> Step:
         try:
             return fast(drawn)
         except torch._dynamo.exc.TorchDynamoException as error:
-            told = str(error).partition("\nSet TORCHDYNAMO")[0].strip()
-            raise CompileError(f"torch.compile failed: {told}", "--mode eager, or install a C++ compiler") from error
+            reason = str(error).partition("\nSet TORCHDYNAMO")[0].strip()
+            raise CompileError(
+                f"torch.compile failed: {reason}", "--mode eager   # or install a C++ compiler"
+            ) from error
 
     return run
 
 
 class Replay:
-    """A step that is recorded at its first call, and from then on replayed with what was drawn for each call.
+    """A step that is recorded at its first call and replayed from then on, each time with newly drawn inputs.
 
-    step     reads its argument's tensors and changes the state in place; nothing else of it may depend on the call
-    state    the tensors that it changes, by name; they are put back after the trials that a recording needs
-    capture  calls a function of no arguments as often as it needs, and returns what replays it
+    step     reads the tensors of its argument and changes the state in place; nothing else may depend on the call
+    state    the tensors that the step changes, by name; restored after the trial runs of a recording
+    capture  calls a function of no arguments as often as it needs, and returns its replay
     """
 
     def __init__(self, step: Step, state: Callable[[], dict[str, Tensor]], capture: Capture):
@@ -91,7 +93,7 @@ class Replay:
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The step's answer, in tensors that the next call writes over."""
+        """Run the step; the next call overwrites the tensors that this one returns."""
         if self.replay is None:
             self.slots = {name: value.clone() for name, value in drawn.items()}
             before = {name: value.clone() for name, value in self.state().items()}
@@ -108,11 +110,11 @@ class Replay:
 
 
 def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """What replays the work of `function` on a CUDA device, whose tensors all stay where they are.
+    """Record the work of `function` on a CUDA device and return its replay; all of its tensors must stay in place.
 
-    It is run three times before, on a stream of its own, for what happens at first calls only.
+    Three runs on a side stream come first, for work that happens at first calls only.
     """
-    with torch.cuda.device(device):  # streams and graphs are of the current one
+    with torch.cuda.device(device):  # streams and graphs belong to the current device
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -120,13 +122,13 @@ def capture(function: Callable[[], None], device: torch.device) -> Callable[[], 
                 function()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):  # its own choice would be of whichever device was captured on first
+        with torch.cuda.graph(graph, stream=side):  # the default stream is that of the first device captured
             function()
     return graph.replay
 
 
 def pick_device(name: str) -> str:
-    """ "auto" -> "cuda" where there is one.  Raises UsageError for a device that is not here, or of another kind."""
+    """ "auto" -> "cuda" if available, else "cpu".  Raises UsageError for an absent or an unsupported device."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -138,11 +140,11 @@ def pick_device(name: str) -> str:
 
 
 def pick_mode(name: str, device: str) -> str:
-    """ "auto" -> "graph" on CUDA, else "eager".  Raises UsageError for a mode that the device does not have."""
+    """ "auto" -> "graph" on CUDA, else "eager".  Raises UsageError for a mode that the device lacks."""
     if name == "auto":
         return "graph" if device.startswith("cuda") else "eager"
     if name not in MODES:
-        raise UsageError(f"unknown mode '{name}'{nearest(name, MODES)}", f"one of auto, {', '.join(MODES)}")
+        raise UsageError(f"unknown mode '{name}'{nearest(name, MODES)}", f"--mode auto   # or {', '.join(MODES)}")
     if name == "graph" and not device.startswith("cuda"):
-        raise UsageError(f"mode graph is CUDA's, and this runs on {device}", "--mode eager, or --mode compiled")
+        raise UsageError(f"mode graph needs CUDA, and this runs on {device}", "--mode eager   # or --mode compiled")
     return name

@@ -29,18 +29,18 @@ Streams = Callable[[str], list[torch.Generator]]
 
 
 class Learner(Protocol):
-    """What the loop trains.  Every tensor that it learns has the seeds as its leading axis."""
+    """The loop's view of a training problem.  Every learnt tensor has the seeds as its leading axis."""
 
-    chunk: int  # steps whose randomness is drawn at once; part of what a run means, so of the stage's revision
+    chunk: int  # steps whose randomness is drawn at once; results depend on it, so it belongs to the stage's revision
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
-        """All randomness of `chunk` steps, (chunk, S, ...), from one generator a member for each named stream."""
+        """Draw all randomness of `chunk` steps, (chunk, S, ...); `streams(name)` has one generator a member."""
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step on one slice of `draw`; losses and statistics (S,)."""
+        """Take one step on one slice of `draw`; returns losses and statistics (S,)."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a later step reads, by name: live tensors, into which a checkpoint is copied."""
+        """Live tensors by name: all that a later step reads, and the target of a checkpoint's restoration."""
 
 
 def train(
@@ -55,13 +55,13 @@ def train(
     precision: str = "fp32",
     checkpoint_every: float | None = None,
 ) -> list[dict]:
-    """Trains to `steps`, from work/checkpoint.safetensors where there is one; returns the rows of metrics.jsonl.
+    """Train to `steps`, resuming from work/checkpoint.safetensors if it exists; returns the rows of metrics.jsonl.
 
-    A run that was killed and started again is bit-identical, on one machine, to one that was not.
-    mode, precision   how a step runs: `execution.runner`, `execution.products`
+    On one machine, a run that was killed and started again is bit-identical to an uninterrupted one.
+    mode, precision   see `execution.runner` and `execution.products`
     checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, else 30
-    Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is no longer finite, CorruptError
-    when the checkpoint cannot be read, InputError when it was begun on another kind of device or in another mode.
+    Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is not finite, CorruptError when
+    the checkpoint cannot be read, InputError when it was begun on another kind of device or in another mode.
     """
     runtime.prepare()
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
@@ -95,7 +95,7 @@ def train(
 
 
 def draws(learner: Learner, name: str, seeds: list[int], device: torch.device, start: int = 0) -> Iterator[dict]:
-    """What each step is given, from step `start` on: slices of the learner's draws, a chunk at a time."""
+    """The input of each step from `start` on: slices of the learner's draws, a chunk at a time."""
     for done in itertools.count(start):
         chunk, i = divmod(done, learner.chunk)
         if i == 0 or done == start:
@@ -104,10 +104,11 @@ def draws(learner: Learner, name: str, seeds: list[int], device: torch.device, s
 
 
 class _Meter:
-    """The rows of metrics.jsonl, and the sums over the steps since the last one."""
+    """The rows of metrics.jsonl, and sums over the steps since the last row."""
 
     def __init__(self, name: str, seeds: list[int]):
-        self.name, self.seeds, self.rows = name, seeds, []
+        self.name, self.seeds = name, seeds
+        self.rows: list[dict] = []
         self.sums: dict[str, Tensor] = {}
         self.counted, self.since = 0, time.monotonic()
         self.note = ""
@@ -120,7 +121,7 @@ class _Meter:
         self.counted += 1
 
     def means(self, step: int) -> dict[str, list[float]]:
-        """Since the last row, a list over the seeds for each name.  Where the host waits for the device."""
+        """Means since the last row, a list over the seeds for each name.  Here the host waits for the device."""
         row = {key: (total / self.counted).tolist() for key, total in self.sums.items()} if self.counted else {}
         for key, values in row.items():
             broken = [str(seed) for seed, value in zip(self.seeds, values, strict=True) if not math.isfinite(value)]
@@ -142,7 +143,8 @@ def _checkpoint_every() -> float:
         return float(text)
     except ValueError:
         raise UsageError(
-            f"SWGCTL_CHECKPOINT_EVERY '{text}' is no number of seconds", f"SWGCTL_CHECKPOINT_EVERY={CHECKPOINT_EVERY:g}"
+            f"SWGCTL_CHECKPOINT_EVERY must be a number of seconds, not '{text}'",
+            f"SWGCTL_CHECKPOINT_EVERY={CHECKPOINT_EVERY:g}",
         ) from None
 
 
@@ -151,25 +153,25 @@ def to_lines(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> dict:
-    """What `--json` says of a training: steps, steps/s over the whole run, the last losses (mean over the seeds)."""
+    """Summary of a training for `--json`: steps, steps/s over the whole run, the last losses (means over the seeds)."""
     last = rows[-1]
     means = {key: sum(values) / len(values) for key, values in last.items() if isinstance(values, list)}
     return {"steps": last["step"], "steps_per_s": round(last["step"] / max(last["train_s"], 1e-3), 2), **means}
 
 
-def _generators(name: str, seeds: list[int], chunk: int, device, stream: str) -> list[torch.Generator]:
+def _generators(name: str, seeds: list[int], chunk: int, device: torch.device, stream: str) -> list[torch.Generator]:
     return [generator(seed, f"{name}/{stream}", chunk, device) for seed in seeds]
 
 
 def _diverged(name: str, what: str, step: int, whose: str = "") -> SwgError:
     return SwgError(
         f"{name}: {what} is not finite at step {step:,}{whose}",
-        f"a lower learning rate, such as --set {name}.lr=1e-4, or data of another scale",
+        f"--set {name}.lr=1e-4   # a lower learning rate; or rescale the data",
     )
 
 
 def _require_finite_state(learner: Learner, name: str, step: int) -> None:
-    """The last update may break what the losses before it did not show."""
+    """Raise SwgError if the last update broke the state, which the losses before it could not show."""
     for key, value in learner.state().items():
         if not value.isfinite().all():
             raise _diverged(name, key, step)
@@ -187,19 +189,19 @@ def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> 
 
 
 def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
-    """Copies a checkpoint into the learner and the meter; returns the step."""
+    """Copy a checkpoint into the learner and the meter; returns its step."""
 
     def layout(tensors: dict[str, Tensor]) -> dict:
         return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
     try:
-        found, meta = read_tensors(path)
+        saved, meta = read_tensors(path)
         live = learner.state()
-        if meta.pop("sha256") != _checksum(found, meta):
-            raise ValueError("its contents are not what was written")
-        if layout(found) != layout(live):
+        if meta.pop("sha256") != _checksum(saved, meta):
+            raise ValueError("its contents do not match their checksum")
+        if layout(saved) != layout(live):
             raise ValueError("it holds other tensors than this version trains")
-    except FileNotFoundError:  # another process, where locks do nothing, has finished meanwhile
+    except FileNotFoundError:  # on a file system without locks, another process has just finished
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
@@ -207,14 +209,14 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
             f"rm -r {path.parent}   # then start again",
         ) from None
     for what, now in how.items():
-        then = meta.get(what, "eager")  # checkpoints did not always say their mode
-        if then != now:  # another generator's draws, or other roundings: each half would be of a run of its own
+        then = meta.get(what, "eager")  # old checkpoints do not record their mode
+        if then != now:  # other draws or other rounding: the halves would belong to two different runs
             raise InputError(
                 f"the unfinished {meter.name} in {path.parent} was begun with --{what} {then}, not {now}",
                 f"--{what} {then}   # or, to start over: rm -r {path.parent}",
             )
     for key, value in live.items():
-        value.copy_(found[key])
+        value.copy_(saved[key])
     meter.rows, meter.counted = meta["rows"], meta["counted"]
     device = next(iter(live.values())).device
     meter.sums = {key: torch.tensor(total, device=device) for key, total in meta["sums"].items()}

@@ -1,4 +1,4 @@
-"""PyTorch's Adam, with its state as named tensors from the start, so that a checkpoint needs no pickle."""
+"""Adam with its state as named tensors from the start, so that checkpoints need no pickle; running averages."""
 
 import math
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ class Adam(torch.optim.Adam):
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, decay: str = "none", steps: int = 0):
         parameters = list(parameters)
-        # A tensor where it changes, which a captured step reads anew each time.
+        # A changing rate is a tensor, which a captured step reads anew each time.
         self.rate = torch.full((), lr, device=parameters[0].device) if decay == "cosine" else lr
         self.peak, self.steps = lr, steps
         super().__init__(parameters, lr=self.rate, fused=True)
-        own = self.param_groups[0]
-        own["capturable"] = own["params"][0].is_cuda  # its count of steps is on the device, so a graph may hold it
+        group = self.param_groups[0]
+        group["capturable"] = group["params"][0].is_cuda  # keeps the step count on the device, for CUDA graphs
         for p in parameters:
             self.state[p] = {
                 "step": torch.zeros((), device=p.device),
@@ -31,11 +31,11 @@ class Adam(torch.optim.Adam):
 
     @property
     def done(self) -> Tensor:
-        """The number of steps so far, ()."""
+        """Number of steps taken, ()."""
         return self.state[self.param_groups[0]["params"][0]]["step"]
 
     def descend(self, loss: Tensor) -> None:
-        """One step down the gradient of a scalar."""
+        """Take one step down the gradient of a scalar."""
         if isinstance(self.rate, Tensor):
             share = self.done / self.steps
             self.rate.copy_(self.peak * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
@@ -44,7 +44,7 @@ class Adam(torch.optim.Adam):
         self.step()
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The live state, by name."""
+        """Live state by name."""
         return {
             f"{prefix}.{i}.{name}": tensor
             for i, p in enumerate(self.param_groups[0]["params"])

@@ -77,7 +77,7 @@ def test_a_step_has_its_share_of_the_draws():
 @pytest.mark.parametrize("what", ["critic", "diffuse"])
 def test_training_draws_a_chunk_for_so_many_steps(what, monkeypatch):
     """Once in all where steps are timed, and once each time where draws are."""
-    trained = type(cases.learner(what, cases.SETTINGS[what](batch=2), [0], CPU, rows=50))
+    trained = type(cases.learner(cases.SETTINGS[what](batch=2), [0], CPU, rows=50))
     drawn, draw = [], trained.draw
     monkeypatch.setattr(trained, "draw", lambda *args: drawn.append(draw(*args)) or drawn[-1])
     case = cases.training_case(what, cases.SETTINGS[what](batch=2), 2, "eager", "fp32", CPU, rows=50)
@@ -224,7 +224,7 @@ def test_a_row_for_each_size_and_guidance(monkeypatch):
 
 
 def test_bad_input():
-    swgctl("bench", "critics").refused(2, "nothing called 'critics'", "did you mean 'critic'")
+    swgctl("bench", "critics").refused(2, "no table 'critics' to measure", "did you mean 'critic'")
     swgctl("bench", "sample", "--seeds", "0").refused(2, "--seeds")
     swgctl("bench", "sample", "--device", "tpu").refused(2, "no device 'tpu'")
     swgctl("bench", "sample", "--device", "meta").refused(2, "no device 'meta'")
@@ -258,7 +258,7 @@ def plain_diffusion(learner, dropout: float) -> PlainDiffusion:
 
 def test_the_critic_learns_what_a_plain_implementation_learns():
     """Twenty steps on the same rows from the same parameters: two ways to one critic."""
-    learner = cases.learner("critic", CriticSettings(), [0], CPU, rows=1000)
+    learner = cases.learner(CriticSettings(), [0], CPU, rows=1000)
     plain = plain_critic(1000)
     plain.take(learner)
     for drawn in islice(draws(learner, "critic", [0], CPU), 20):
@@ -273,7 +273,7 @@ def test_the_critic_learns_what_a_plain_implementation_learns():
 
 def test_the_denoiser_learns_what_a_plain_implementation_learns():
     """The average of twenty steps, without dropout."""
-    learner = cases.learner("diffuse", DiffuseSettings(dropout=0, batch=64), [0], CPU, rows=1000)
+    learner = cases.learner(DiffuseSettings(dropout=0, batch=64), [0], CPU, rows=1000)
     plain = plain_diffusion(learner, dropout=0)
     plain.take(learner)
     for drawn in islice(draws(learner, "diffuse", [0], CPU), 20):
@@ -297,7 +297,7 @@ def test_training_is_faster_than_a_plain_implementation(what, seeds, ratio):
     if what == "critic":
         plain, count = plain_critic(cases.ROWS), 40  # the draws of whole chunks are timed apart
     else:
-        plain, count = plain_diffusion(cases.learner("diffuse", settings, [0], CPU), settings.dropout), 4
+        plain, count = plain_diffusion(cases.learner(settings, [0], CPU), settings.dropout), 4
 
     def theirs(n):
         for _ in range(n):

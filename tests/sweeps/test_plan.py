@@ -93,7 +93,7 @@ def test_a_setting_is_varied_once():
     grid = ["--grid", "diffuse.lr=1e-4,2e-4", "--grid", "diffuse.lr = 3e-4"]
     answer = swgctl("plan", "demo", *grid)
     answer.refused(2, "two --grid of diffuse.lr")
-    assert answer.helps == ["--grid diffuse.lr=1e-4,2e-4,3e-4"]
+    assert answer.helps == ["swgctl plan TASK --grid diffuse.lr=1e-4,2e-4,3e-4"]
 
 
 def test_the_commands_run(chain, tmp_path):
@@ -222,7 +222,7 @@ def test_a_grid_over_lists(chain):
 )
 def test_a_plan_that_cannot_be(chain, more, words):
     plan(chain, *more).refused(2, *words)
-    swgctl("plan").refused(2, "tasks")
+    swgctl("plan").refused(2, "TASK")
     swgctl("plan", "demoo").refused(2, "did you mean 'demo'")
 
 
@@ -238,9 +238,9 @@ def test_a_format_that_is_none_has_the_nearest_to_paste(chain):
     for told, meant in (("jsn", "json"), ("tabel", "table"), ("command", "commands"), ("x", "commands")):
         answer = plan(chain, "--format", told)
         answer.refused(2, f"'{told}'")
-        assert answer.helps == [f"--format {meant}"]
+        assert answer.helps == [f"swgctl plan TASK --format {meant}"]
     assert plan(chain, "--format", "json").lines == plan(chain, "--json").lines
-    assert "table, json, or commands" in " ".join(swgctl("plan", "--help").out.split())
+    assert "[table|commands|json]" in swgctl("plan", "--help").out
 
 
 # -- sound recipes -----------------------------------------------------------------------------------------------------

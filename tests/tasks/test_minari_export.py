@@ -56,7 +56,7 @@ def test_there_and_back_every_known_row_is_the_same(convert, export, said):
     data = some()
     id = export(data)
     assert id == "swgctl/pen-d-v0"
-    assert said == ["the data set: 1 of 40 rows left out: what was observed after them is not known"]
+    assert said == ["the data set: 1 of 40 rows left out: their next observation is unknown"]
     back = minari_data.task_of(id, said.append)
     assert (back.references, back.horizon) == (TASK.references, 200)
     found = transitions.read(convert(id))
@@ -134,12 +134,12 @@ def test_terminal_observations_that_were_made_up_are_told(export, said):
     data = some()
     data.next_observations[9] = data.observations[9]
     export(data)
-    assert "the data set: 1 terminal observation(s) not known: the one before stands in" in said
+    assert "the data set: 1 terminal observation(s) unknown: the one before stands in" in said
 
 
 def test_nothing_known_is_nothing_to_write(export, folder):
     before, never = contents(folder), np.zeros(4, bool)
-    with pytest.raises(InputError, match="of no row is the next observation known"):
+    with pytest.raises(InputError, match="no row has a known next observation"):
         export(some(4, known_next=never, terminals=never, timeouts=~never))
     assert contents(folder) == before
 
@@ -156,7 +156,7 @@ def test_an_id_that_exists_is_not_written_over(export, folder):
 
 
 def test_a_malformed_id_is_not_written(export):
-    with pytest.raises(UsageError, match="is no id of a Minari data set"):
+    with pytest.raises(UsageError, match="is not an id of a Minari data set"):
         export(some(), "mine")
 
 

@@ -66,7 +66,7 @@ def refusing(monkeypatch):
 @pytest.mark.parametrize("id", ["", "test/pendulum", "../etc/passwd-v0", "test/pend ulum-v0", "hf://x/pendulum-v0"])
 def test_a_malformed_id_is_refused(id):
     error = refused(id)
-    assert (error.code, "is no id of a Minari data set" in str(error)) == (2, True)
+    assert (error.code, "is not an id of a Minari data set" in str(error)) == (2, True)
     assert ("(did you mean 'test/pendulum-v0'?)" in str(error)) == ("pend" in id)
 
 
@@ -109,7 +109,7 @@ def test_a_download_that_broke_off_is_resumed(download, folder, said, missing):
     assert download.forced == [True]
     path.unlink()
     download.then = lambda id: None
-    assert "is not whole" in str(refused(PENDULUM))
+    assert "is incomplete" in str(refused(PENDULUM))
 
 
 def test_a_signal_stops_a_download(download):
@@ -138,7 +138,7 @@ def test_a_dead_remote_is_answered_at_once(monkeypatch, remote, said):
     error = refused(say=said.append)
     assert time.monotonic() - started < 5
     assert error.code == 3
-    assert "test/pendulum-v1 (did you mean 'test/pendulum-v0'?) cannot be had" in str(error)
+    assert "test/pendulum-v1 (did you mean 'test/pendulum-v0'?) cannot be downloaded" in str(error)
     assert f"{remote} at http://127.0.0.1:9: " in str(error)
     assert "Connection refused" in str(error)
     assert error.help.startswith("minari download test/pendulum-v1 ")

@@ -81,7 +81,7 @@ def test_the_file_says_which_next_observations_hold(write):
 def test_a_file_that_never_says_what_followed_is_refused(write):
     nowhere = np.zeros(N, bool)
     never = write(next_observations=np.zeros((N, 2)), infos_next_observation_valid=nowhere, terminals=nowhere)
-    assert "no row says what followed" in str(refusal(never))
+    assert "no row has a known next observation" in str(refusal(never))
 
 
 def test_the_horizon_stands_in_for_missing_timeouts(write):
@@ -299,7 +299,7 @@ def test_data_and_environment_must_agree(write):
         environments.check(pendulum, read(write()))
     with pytest.raises(InputError, match=r"actions have 4 dimensions, those of Pendulum-v1 1"):
         environments.check(pendulum, read(write(observations=np.zeros((N, 3)), actions=np.zeros((N, 4)))))
-    with pytest.raises(InputError, match=r"CartPole-v1: Discrete\(2\) is no vector"):
+    with pytest.raises(InputError, match=r"CartPole-v1: Discrete\(2\) is not a space of vectors"):
         environments.check(environments.make("CartPole-v1"), read(write(observations=np.zeros((N, 4)))))
 
 

@@ -160,7 +160,7 @@ def test_what_runs_is_what_the_processor_has(device):
 def test_the_mode_is_the_devices():
     assert [pick_mode("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["eager", "graph", "graph"]
     assert pick_mode("compiled", "cpu") == "compiled"
-    for name, message in (("graph", "CUDA's"), ("compile", "did you mean 'compiled'")):
+    for name, message in (("graph", "needs CUDA"), ("compile", "did you mean 'compiled'")):
         with pytest.raises(UsageError, match=message):
             pick_mode(name, "cpu")
 

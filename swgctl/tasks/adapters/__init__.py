@@ -1,15 +1,15 @@
 """D4RL's environments on today's gymnasium and MuJoCo, as ids `swgctl/...`; importing this only registers them.
 
-What they have to be was read from D4RL (Fu et al., 2020; github.com/Farama-Foundation/D4RL), and each module
-says where it still differs.  Every action is in [-1, 1], every observation a float64 vector, and all that is
-random comes from the seed of `reset`.  Making Kitchen or Adroit imports gymnasium-robotics.
+They follow the code of D4RL (Fu et al., 2020; github.com/Farama-Foundation/D4RL), and each module lists the
+differences that remain.  Every action is in [-1, 1], every observation a float64 vector, and all randomness
+comes from the seed of `reset`.  Making Kitchen or Adroit imports gymnasium-robotics.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gymnasium
-from farama_notifications import notifications
+from farama_notifications import notifications  # type: ignore[import-untyped]  # the package has no stubs
 
 for _id, _entry, _steps, _settings in (
     ("AntMazeUMaze-v2", "antmaze:AntMaze", 700, {"maze": "UMaze"}),
@@ -44,7 +44,7 @@ for _id, _entry, _steps, _settings in (
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Imports gymnasium-robotics without its word on stderr that its Adroit rewards changed: they are not used."""
+    """Silence gymnasium-robotics' notice, on import, that its Adroit rewards changed: they are not used here."""
     said = notifications.pop("gymnasium_robotics", {})
     try:
         yield
@@ -53,11 +53,11 @@ def quietly() -> Iterator[None]:
 
 
 def old_contacts(model) -> None:
-    """Makes the bodies of a compiled model touch as they did in MuJoCo 2, which D4RL ran on.
+    """Restore the contacts of MuJoCo 2, on which D4RL ran, in a compiled model.
 
     Contacts began at the larger of two geoms' margins; from 3.5 on they begin at the sum, and an ant stands 1 cm
-    higher.  Halves are right where margins are equal, which they are but for the hammer's board and the Franka's
-    links, of margin 0.  And convex shapes met by libccd at one point, not by its successor at several.
+    higher.  Halving is exact where margins are equal, which they are except for the hammer's board and the
+    Franka's links, of margin 0.  Convex shapes met at one point, found by libccd; its successor gives several.
     """
     import mujoco
 

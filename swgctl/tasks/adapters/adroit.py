@@ -1,10 +1,13 @@
 """Adroit: a hand turns a pen, opens a door, drives a nail or moves a ball.  D4RL's `hand_manipulation_suite`, v1.
 
 Models, observations and resets are gymnasium-robotics', and the same as D4RL's.  Rewards and ends are computed
-here: gymnasium-robotics 1.4.2 pays the palm for being far from door, hammer and ball, and never ends Pen.  What
-differs from D4RL is how today's MuJoCo lets capsules and boxes touch boxes.
+here: gymnasium-robotics 1.4.2 rewards the palm for being far from door, hammer and ball, and never ends Pen.  The
+remaining difference to D4RL is how capsules and boxes touch boxes in today's MuJoCo.
 """
 
+from typing import Any
+
+import mujoco
 import numpy as np
 from numpy.linalg import norm
 
@@ -15,19 +18,26 @@ with quietly():
 
 
 class Hand:
-    """What the four share.  Action (A,): targets of the position actuators, -1 and 1 being the ends of their ranges.
+    """The common part of the four.  Action (A,): targets of the position actuators, from -1 to 1 over their ranges.
 
-    Points are where they were before the last of a step's five substeps, joints where they are after it; for the
-    observations that is so, too, here and in D4RL.
+    Positions of points are those before the last of a step's five substeps, joints those after it; the observations
+    mix them in the same way, here and in D4RL.
     """
 
-    def __init__(self, render_mode: str | None = None):
-        super().__init__(render_mode=render_mode)
+    model: mujoco.MjModel
+    data: mujoco.MjData
+
+    def __init__(self, **settings: Any):
+        # the settings of gymnasium-robotics' environment, such as render_mode
+        super().__init__(**settings)
         old_contacts(self.model)
 
     def step(self, action):
         observation, _, _, _, info = super().step(action)
         return observation, float(self.reward()), self.ended(), False, info
+
+    def reward(self) -> float:
+        raise NotImplementedError
 
     def ended(self) -> bool:
         return False
@@ -42,7 +52,7 @@ class Hand:
 
 
 class Pen(Hand, adroit_hand.AdroitHandPenEnv):
-    """Hold the pen and turn it as the green one; the end is to drop it.  Observation (45,), action (24,)."""
+    """Hold the pen and turn it like the green one; dropping it ends the episode.  Observation (45,), action (24,)."""
 
     def reward(self) -> float:
         away = norm(self.body("Object") - self.site("eps_ball"))
@@ -54,7 +64,7 @@ class Pen(Hand, adroit_hand.AdroitHandPenEnv):
         return bool(self.body("Object")[2] < 0.075)
 
     def axis(self, pen: str) -> np.ndarray:
-        """Where it points: a unit vector (3,)."""
+        """The direction of a pen, a unit vector (3,)."""
         along = self.site(f"{pen}_top") - self.site(f"{pen}_bottom")
         return along / norm(along)
 
@@ -87,4 +97,4 @@ class Relocate(Hand, adroit_hand.AdroitHandRelocateEnv):
         ball, palm, target = self.body("Object"), self.site("S_grasp"), self.site("target")
         left = norm(ball - target)
         lifted = 1 - 0.5 * norm(palm - target) - 0.5 * left if ball[2] > 0.04 else 0
-        return lifted - 0.1 * norm(palm - ball) + 10 * (left < 0.1) + 20 * (left < 0.05)
+        return float(lifted - 0.1 * norm(palm - ball) + 10 * (left < 0.1) + 20 * (left < 0.05))

@@ -1,9 +1,7 @@
-"""AntMaze: an ant walks through a maze to a goal that it is not shown.  D4RL's `locomotion`, ids antmaze-*-v2.
+"""AntMaze: an ant walks through a maze to a goal that it cannot observe.  D4RL's `locomotion`, ids antmaze-*-v2.
 
-The compiled model and every step are those of D4RL's files, up to rounding, from MuJoCo 2.2 to today's.
+The compiled model and every step equal those of D4RL's files, up to rounding, from MuJoCo 2.2 to today's.
 """
-
-from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -13,7 +11,7 @@ from gymnasium.spaces import Box
 from swgctl.tasks.adapters import old_contacts
 
 CELL = 4.0  # metres; the cell in row i and column j lies at x = j CELL, y = i CELL, seen from R, the reset
-TORQUE = 30.0  # N m, of action 1
+TORQUE = 30.0  # N m, for an action of 1
 REACHED = 0.5  # metres from the goal
 MAZES = {
     "UMaze": (
@@ -53,12 +51,12 @@ def cells(maze: tuple[str, ...], kind: str) -> np.ndarray:
 
 
 def centre(maze: tuple[str, ...], cell: np.ndarray) -> np.ndarray:
-    """Where the centre of a cell is: x, y (m)."""
+    """Position x, y (m) of the centre of a cell."""
     return CELL * (cell - cells(maze, "R")[0])[::-1]
 
 
 def specification(ant: str, maze: tuple[str, ...]) -> mujoco.MjSpec:
-    """gymnasium's ant, which is the XML file `ant`, with D4RL's changes, among walls 2 m high."""
+    """gymnasium's ant, from the XML file `ant`, with D4RL's changes, among walls 2 m high."""
     spec = mujoco.MjSpec.from_file(ant)
     spec.option.timestep = 0.02
     for motor in spec.actuators:
@@ -78,17 +76,18 @@ def specification(ant: str, maze: tuple[str, ...]) -> mujoco.MjSpec:
 
 
 class AntMaze(MujocoEnv):
-    """Reward 1 and the end within 0.5 m of the goal, else 0.
+    """Reward 1 and the end of the episode within 0.5 m of the goal, else 0.
 
-    Observation (29,): of the torso the position x, y, z (m) and orientation w, x, y, z, 8 joint angles (rad);
-    then their velocities, 3 linear (m/s), 3 angular and 8 of the joints (rad/s).  Action (8,): torques in 30 N m.
+    Observation (29,): the torso's position x, y, z (m) and orientation w, x, y, z, 8 joint angles (rad); then
+    their velocities, 3 linear (m/s), 3 angular and 8 of the joints (rad/s).  Action (8,): torques in 30 N m.
     `info` has the `goal` (2,) and `success`.
 
     The goal is drawn at every reset, as in D4RL's v2.  Its v0 draws it once per environment, which is the same
     where an environment plays one episode, as in `swgctl eval`.
     """
 
-    metadata: ClassVar[dict] = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 10}
+    # gymnasium declares it without ClassVar
+    metadata: dict = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(self, maze: str, render_mode: str | None = None):
         self.maze = MAZES[maze]
@@ -114,7 +113,7 @@ class AntMaze(MujocoEnv):
         moved = self.np_random.uniform(0, CELL / 4, 2) + self.np_random.uniform(0, CELL / 8, 2)
         self.goal = centre(self.maze, cells(self.maze, "G")[0]) + moved
         qpos = self.init_qpos + self.np_random.uniform(-0.1, 0.1, self.model.nq)
-        # D4RL's MuJoCo normalised the orientation where it stood, today's leaves that to the first step.
+        # D4RL's MuJoCo normalised the orientation in qpos at once, today's only in the first step.
         qpos[3:7] /= np.linalg.norm(qpos[3:7])
         self.set_state(qpos, self.init_qvel + 0.1 * self.np_random.standard_normal(self.model.nv))
         return self.state_vector()

@@ -7,9 +7,9 @@ from swgctl.tasks.adapters import old_contacts
 
 
 class Hopper(HopperEnv):
-    """gymnasium's, with the foot's contacts as they were: from MuJoCo 3.5 on they begin at 2 mm, not at 1 mm.
+    """gymnasium's Hopper-v4 with the foot's former contacts, from 1 mm on: MuJoCo 3.5 lets them begin at 2 mm.
 
-    HalfCheetah-v4 and Walker2d-v4 have no margins, and need no such thing.
+    HalfCheetah-v4 and Walker2d-v4 have no margins, and so the contacts of before.
     """
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:

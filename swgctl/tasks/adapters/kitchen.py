@@ -1,8 +1,8 @@
-"""Kitchen: a Franka arm has four things to do, in any order.  D4RL's `kitchen`, ids kitchen-*-v0.
+"""Kitchen: a Franka arm completes four tasks, in any order.  D4RL's `kitchen`, ids kitchen-*-v0.
 
 The model and the arm's controller are gymnasium-robotics'.  Its KitchenEnv is not used: its noise on the objects
-is 1/200 of D4RL's and shifted by one entry, and its reward does not see the noise.  What differs from D4RL is
-how today's MuJoCo lets boxes touch, and that the noise of velocities that nobody reads is not drawn.
+is 1/200 of D4RL's and shifted by one entry, and its reward ignores the noise.  The remaining differences to D4RL
+are how boxes touch in today's MuJoCo, and that noise on velocities, which nothing reads, is not drawn.
 """
 
 from functools import cache
@@ -16,10 +16,10 @@ from swgctl.tasks.adapters import old_contacts, quietly
 with quietly():
     from gymnasium_robotics.envs.franka_kitchen.franka_env import FrankaRobot
 
-NOISE = 0.1  # of the amplitudes; those of the arm, 0.1, are gymnasium-robotics'
+NOISE = 0.1  # share of the amplitudes; the arm's amplitudes, 0.1, are gymnasium-robotics'
 AMPLITUDES = np.repeat([0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1])  # of the objects (21,)
 DONE = 0.3  # distance to the goal
-# Which entries of the position (30,) an element is, and where they have to go.
+# The entries of the position (30,) of each element, and their goal.
 ELEMENTS = {
     "bottom burner": (slice(11, 13), (-0.88, -0.01)),
     "light switch": (slice(17, 19), (-0.69, -0.05)),
@@ -43,18 +43,18 @@ START = np.array(
 
 @cache
 def _model(path: str) -> mujoco.MjModel:
-    """One for all kitchens of a process: it takes 55 MB and 0.2 s, and no episode changes it."""
+    """The model, one for all kitchens of a process: it takes 55 MB and 0.2 s, and no episode changes it."""
     model = mujoco.MjModel.from_xml_path(path)
     old_contacts(model)
     return model
 
 
 class Kitchen(FrankaRobot):
-    """Reward: how many of the `elements` have come within 0.3 of their goals for the first time.  All done is the end.
+    """Reward: the number of `elements` that come within 0.3 of their goals for the first time.  All done ends it.
 
     Observation (60,): joints of the arm (9; rad, m) and of the objects (21; rad, m, the kettle's orientation last),
-    both with noise, by which the reward goes; then the goals (30,), 0 where there is none.  Action (9,): velocities
-    of the joints, in 2 rad/s, which the controller adds to the noisy reading.  `info` has what is `left`.
+    both with the noise that the reward sees too; then the goals (30,), 0 where there is none.  Action (9,): joint
+    velocities, in 2 rad/s, which the controller adds to the noisy reading.  `info` has the elements `left`.
     """
 
     def __init__(self, elements: tuple[str, ...], render_mode: str | None = None):
@@ -63,11 +63,11 @@ class Kitchen(FrankaRobot):
         self.action_space = Box(-1, 1, (9,), np.float32)
         self.observation_space = Box(-np.inf, np.inf, (60,), np.float64)
         self.init_qpos, self.init_qvel = START.copy(), np.zeros(self.model.nv)
-        # D4RL's MuJoCo normalised the kettle's orientation where it stood, today's leaves that to the first step.
+        # D4RL's MuJoCo normalised the kettle's orientation in qpos at once, today's only in the first step.
         self.init_qpos[26:] /= np.linalg.norm(self.init_qpos[26:])
         self.elements = self.left = frozenset(elements)
         self.goal = np.zeros(30)
-        for entries, goal in map(ELEMENTS.get, elements):
+        for entries, goal in (ELEMENTS[element] for element in elements):
             self.goal[entries] = goal
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:

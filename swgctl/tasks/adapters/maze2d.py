@@ -1,9 +1,7 @@
 """Maze2D: a particle is pushed through a maze to a goal and kept there.  D4RL's `pointmaze`, ids maze2d-*-v1.
 
-The compiled model and every step are those of D4RL's code, up to rounding, from MuJoCo 2.2 to today's.
+The compiled model and every step equal those of D4RL's code, up to rounding, from MuJoCo 2.2 to today's.
 """
-
-from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -14,7 +12,7 @@ from swgctl.tasks.adapters import old_contacts
 from swgctl.tasks.adapters.antmaze import MAZES as ANT_MAZES
 from swgctl.tasks.adapters.antmaze import cells
 
-SPEED = 5.0  # m/s along each axis, the most with which a step begins
+SPEED = 5.0  # m/s along each axis, at most, at the start of a step
 REACHED = 0.5  # metres from the goal
 MAZES = ANT_MAZES | {
     "UMaze": (
@@ -25,8 +23,8 @@ MAZES = ANT_MAZES | {
         "#####",
     ),
 }
-# Where in the world a cell's centre is and the particle whose observed position is that cell.  D4RL has them
-# apart: the particle, of radius 0.1, has not (i - 0.4, i + 0.4) to move in but (i - 0.6, i + 0.2).
+# World coordinates of cell (0, 0): of its centre, and of a particle that is observed there.  D4RL has them apart:
+# the particle, of radius 0.1, moves within (i - 0.6, i + 0.2) rather than (i - 0.4, i + 0.4).
 WALLS, PARTICLE = 1.0, 1.2
 
 
@@ -56,26 +54,27 @@ class Maze2D(MujocoEnv):
     """Reward 1 within 0.5 of the goal, else 0; or, if `dense`, exp(-distance).  Only the clock ends an episode.
 
     Observation (4,): position x, y (m), of which x is the row, and velocity (m/s).  Action (2,): forces in 100 N.
-    For a controller, `free` (rows, columns) says which cells are no wall, and `goal` (2,) is the goal's x, y: the
+    For a controller, `free` (rows, columns) marks the cells without a wall, and `goal` (2,) is the goal's x, y: the
     cell in row i and column j is at x = i, y = j.
     """
 
-    metadata: ClassVar[dict] = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 100}
+    # gymnasium declares it without ClassVar
+    metadata: dict = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 100}  # noqa: RUF012
 
     def __init__(self, maze: str, dense: bool = False, render_mode: str | None = None):
         self.maze, self.dense = MAZES[maze], dense
         self.free = np.array([list(row) for row in self.maze]) != "#"
         self.goal = cells(self.maze, "G")[0].astype(np.float64)
         space = Box(-np.inf, np.inf, (4,), np.float64)
-        # The file only has to exist: the model is made below.
+        # The file only has to exist: `_initialize_simulation` makes the model.
         super().__init__(__file__, frame_skip=1, observation_space=space, render_mode=render_mode)
         self.action_space = Box(-1, 1, (2,), np.float32)
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         model = specification(self.maze).compile()
         old_contacts(model)
-        # A wall is the softer the larger this is.  D4RL's MuJoCo averaged it over three axes, today's over the two
-        # that the particle moves along.
+        # The larger this is, the softer are the walls.  D4RL's MuJoCo averaged it over three axes, today's over the
+        # two that the particle moves along.
         particle = model.body("particle")
         particle.invweight0[0] = 2 / 3 / particle.mass[0]
         return model, mujoco.MjData(model)
