@@ -24,7 +24,7 @@ demo: install
 	echo "weights' histogram: $$weights"
 
 # Two processes share two cores, so each computes in one thread.  What reads a clock comes after them, alone.
-PARALLEL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := $(BIN)/python -m pytest -n 2 --dist worksteal
 FAST := 'not slow and not timing and not training'
 
 test: install

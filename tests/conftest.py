@@ -21,14 +21,11 @@ TRAINING = {"built", "chain", "tiny", "start", "mixture", "demo", "rolled_out"} 
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
-def pytest_collection_modifyitems(config, items) -> None:
-    """Marks what trains or rolls out by a fixture.  With pytest-xdist such files come first, so that short ones end."""
+def pytest_collection_modifyitems(items) -> None:
+    """Mark what trains or rolls out by a fixture."""
     for item in items:
         if TRAINING & {*item.fixturenames}:
             item.add_marker("training")
-    if hasattr(config, "workerinput"):
-        long = {item.path for item in items if item.get_closest_marker("training")}
-        items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.harness import CHAIN, Answer
 
+pytestmark = pytest.mark.training
+
 SOURCE = Path(__file__).parent / "support" / "plugin"
 ENTRY_POINTS = """\
 [swgctl.methods]

@@ -21,6 +21,8 @@ from swgctl.randomness import generator
 from swgctl.tasks import Task, environments
 from swgctl.weights import expectile
 
+pytestmark = pytest.mark.training
+
 K = 3
 PLAN = {"rho": [0.0, 2.0], "candidates": [1], "episodes": 2}
 
