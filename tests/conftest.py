@@ -13,7 +13,7 @@ from swgctl.config import stages
 TINY = """\
 critic: {steps: 60, hidden: [16], batch: 32}
 diffuse: {steps: 40, width: 16, batch: 32, K: 3}
-eval: {rho: [0, 1], resample: [1], episodes: 1}
+eval: {rho: [0, 1], resample: [1], temperature: 1, episodes: 1}
 """
 
 

@@ -85,8 +85,8 @@ def test_the_chain_of_a_plugins_method_on_a_plugins_task(evaluation, plugged):
 def test_its_guidance_acts(evaluation):
     """It pulls Pendulum's torque up: a guided episode is another than the unguided one of the same start and noise."""
     header, *rows = (evaluation / "episodes.csv").read_text().splitlines()
-    assert header == "seed,rho,candidates,episode,return,length,score"  # its guidance counts nothing
-    returns = {tuple(row.split(",")[1:3]): float(row.split(",")[4]) for row in rows}
+    assert header == "seed,rho,candidates,temperature,episode,return,length,score"  # its guidance counts nothing
+    returns = {(row["rho"], row["candidates"]): float(row["return"]) for row in csv.DictReader([header, *rows])}
     assert returns["0.0", "1"] != returns["2.0", "1"]
 
 

@@ -147,9 +147,9 @@ def test_a_critic_of_its_own_that_ranks_is_part_of_the_protocol(chain):
 
 def test_temperatures_are_cells_of_one_group_and_an_older_evaluation_has_its_settings(chain):
     """Several in one evaluation, another one beside; episodes.csv had no column of it before there could be several."""
-    both = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0,1", "--resample", "1,2")
+    both = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0,1", "--resample", "1,2", "--rho", "0")
     assert "at temperature 0 all candidates are equal" in both.err
-    half = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0.5").path
+    half = swgctl("eval", "--recipe", chain.recipe, "--temperature", "0.5", "--rho", "0").path
     (group,) = gather([Artifact(both.path), Artifact(half)])
     assert group.settled == [(0.0, 1), (0.5, 1), (1.0, 1), (1.0, 2)]
     table = half / "episodes.csv"

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,8 +54,9 @@ def export(ref, directory, *more) -> Path:
 
 
 def example(directory: Path) -> dict:
-    """What is in act.py, run in this process."""
-    return runpy.run_path(str(directory / "act.py"))
+    """What is in act.py, run in this process; its `act` has the temperature of `load_policy`'s, where none is given."""
+    content = runpy.run_path(str(directory / "act.py"))
+    return content | {"act": partial(content["act"], temperature=1.0)}
 
 
 def metadata(directory: Path) -> dict:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 TINY = """\
 critic: {steps: 20, hidden: [16], batch: 32}
 diffuse: {steps: 20, width: 16, batch: 32, K: 3}
-eval: {rho: [1], resample: [1], episodes: 1}
+eval: {rho: [1], resample: [1], episodes: 1, temperature: 1}
 """
 
 # ---- what is read
