@@ -14,7 +14,8 @@ class Method:
     """A row of the table.
 
     label      a guided policy's name in reports; resampled: its name if it chooses among several candidates
-    guidance   "module:function": maps the scales rho (B, 1), and the options by name, to a `diffusion.Counting`
+    guidance   "module:function": maps the scales rho (B, 1), and the options by name, to a `diffusion.Guidance`, which
+               has to be a `diffusion.Counting` if it has statistics
     options    settings of `eval` that the guidance takes
     statistics counts for each candidate, attributes (..., B) of the guidance beside `calls`: columns of episodes.csv
     scale      letter of the guidance's scale
