@@ -108,7 +108,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="""\
 Examples:
-  swgctl run demo                         # three minutes on two CPU cores
+  swgctl run demo                         # minutes on two CPU cores
   swgctl critic demo                      # or a stage at a time
   swgctl augment
   swgctl diffuse
