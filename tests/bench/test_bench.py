@@ -230,6 +230,7 @@ def test_bad_input():
     swgctl("bench", "sample", "--device", "meta").refused(2, "no device 'meta'")
 
 
+@pytest.mark.slow  # a table at the paper's sizes
 def test_without_a_compiler_the_other_rows_are_measured(tmp_path):
     nowhere = {"CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     answer = shell("swgctl bench critic --seeds 1 --repeats 1 --json", **nowhere)

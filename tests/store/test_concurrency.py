@@ -35,6 +35,7 @@ def chain_of_one_shell(task: str, recipe: str, log: str) -> None:
             sys.exit(code)
 
 
+@pytest.mark.slow
 def test_eight_chains_side_by_side_keep_to_their_own(server, tmp_path, tiny, monkeypatch):
     """Each shell relies on `current/`, by its process: no scope is set, and no stage names its input."""
     tasks = [(f"task{i}", i // 2) for i in range(CHAINS)]
