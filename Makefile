@@ -32,7 +32,7 @@ test: install
 	$(BIN)/python -m pytest -m 'timing and not slow'
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST)
+	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST) --ignore tests/learners --ignore tests/training
 
 # Other instructions, other numbers of threads: sums in another order, and the last bits with them.
 NUMBERS := tests/diffusion tests/models tests/toys tests/learners tests/training tests/policies/test_diffusion.py \

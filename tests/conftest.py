@@ -22,9 +22,9 @@ TRAINING = {"built", "chain", "tiny", "start", "mixture", "demo", "rolled_out"} 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items) -> None:
-    """Mark what trains or rolls out, by a fixture or by its room."""
+    """Mark what trains or rolls out by a fixture."""
     for item in items:
-        if TRAINING & {*item.fixturenames} or item.path.parent.name in ("learners", "training"):
+        if TRAINING & {*item.fixturenames}:
             item.add_marker("training")
 
 
