@@ -5,6 +5,7 @@ here: gymnasium-robotics 1.4.2 rewards the palm for being far from door, hammer 
 remaining difference to D4RL is how capsules and boxes touch boxes in today's MuJoCo.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import mujoco
@@ -36,8 +37,9 @@ class Hand:
         observation, _, _, _, info = super().step(action)
         return observation, float(self.reward()), self.ended(), False, info
 
+    @abstractmethod
     def reward(self) -> float:
-        raise NotImplementedError
+        """Reward of the last step."""
 
     def ended(self) -> bool:
         return False
