@@ -1,6 +1,6 @@
 # make demo | make test | make lint: each makes the virtual environment on its first use and needs nothing else.
-# make test-fast: what neither trains nor simulates for long; make test-portable: the numbers, as other processors have
-# them; make test-slow: minutes of proof.
+# make test-fast: what neither trains, nor simulates for long, nor draws pictures; make test-portable: the numbers, as
+# other processors have them; make test-slow: minutes of proof.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -32,7 +32,7 @@ test: install
 	$(BIN)/python -m pytest -m 'timing and not slow'
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST) --ignore tests/learners --ignore tests/training
+	OMP_NUM_THREADS=1 $(PARALLEL) -m $(FAST) --ignore tests/learners --ignore tests/training --ignore tests/plots
 
 # Other instructions, other numbers of threads: sums in another order, and the last bits with them.
 NUMBERS := tests/diffusion tests/models tests/toys tests/learners tests/training tests/policies/test_diffusion.py \

@@ -263,7 +263,7 @@ def mixture(tmp_path_factory):
     weights = torch.where(actions > 0.4, 0.8, 0.2).T.expand(2, -1)
     settings = DiffuseSettings(width=64, blocks=2, dropout=0, lr=1e-3, batch=256, ema=0.01)
     learner = DiffuseLearner(observations, actions, weights, settings, [0, 1], CPU)
-    fit(learner, "diffuse", tmp_path_factory.mktemp("mixture"), [0, 1], 2000)
+    fit(learner, "diffuse", tmp_path_factory.mktemp("mixture"), [0, 1], 1200)
     return learner
 
 
