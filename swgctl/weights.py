@@ -1,6 +1,6 @@
 """Weights w(s, a) > 0 as element-wise functions of the advantage A(s, a) = min Q(s, a) - V(s), of any shape.
 
-Every weight belongs to the loss that its critic's V was trained with (`config.LOSS`): the same tau, the same alpha.
+Every weight belongs to the losses that its critic's V can be trained with (`config.LOSS`): the same tau and alpha.
 """
 
 import torch
@@ -39,6 +39,17 @@ def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
     return (hard_expectile(advantage, tau) / advantage.abs()).clamp(max=w_max)
 
 
+def dice(advantage: Tensor, alpha: float = 1.0, w_max: float = W_MAX) -> Tensor:
+    """u / 2 + 1 where u = A / alpha >= 0, else e^u, clipped to (0, w_max]: the ratio of the optimal policy's actions to
+    the data's, of mean 1 at the optimum of `losses.dice_loss` (D-DICE, arXiv 2407.20109; the published code).
+
+    The published code has alpha 0.5 and w_max 100.
+    """
+    u = advantage / alpha
+    ratio = torch.where(u < 0, u.clamp(max=0).exp(), u / 2 + 1)  # clamped: an overflow would make the gradient NaN
+    return ratio.clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
+
+
 def select(weights: Tensor, advantages: Tensor) -> Tensor:
     """Index (...) of the candidate of greatest weight among (..., M); the greatest advantage breaks ties.
 
@@ -60,4 +71,6 @@ def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: floa
         return linex(advantage, alpha, w_max)
     if name == "quantile":
         return quantile(advantage, tau, w_max)
-    raise ValueError(f"unknown weight '{name}', know expectile, hard_expectile, exponential, linex, quantile")
+    if name == "dice":
+        return dice(advantage, alpha, w_max)
+    raise ValueError(f"unknown weight '{name}', know expectile, hard_expectile, exponential, linex, quantile, dice")

@@ -13,6 +13,9 @@ from swgctl.config import stages
 TINY = """\
 critic: {steps: 60, hidden: [16], batch: 32}
 diffuse: {steps: 40, width: 16, batch: 32, K: 3}
+behaviour: {steps: 40, width: 16, batch: 32, K: 3}
+candidates: {M: 4, rows: 50}
+guide: {steps: 40, batch: 32, states: 8, hidden: [16], moments: 256}
 eval: {rho: [0, 1], resample: [1], temperature: 1, episodes: 1}
 """
 

@@ -127,9 +127,10 @@ def unknown_settings(given: dict) -> Iterator[str]:
 
 
 def unknown_names(given: dict) -> Iterator[str]:
-    for option, known in (("--recipe", recipe_names()), ("--method", methods()), ("--stage", stages())):
-        if (name := given.get(option)) and name not in known and not stands_for_another(name):
-            yield f"{option} {name}: no such name"
+    for option, known in (("--recipe", recipe_names()), ("--method", (*methods(), "all")), ("--stage", stages())):
+        for name in (given.get(option) or "").split(",") if option == "--method" else [given.get(option)]:
+            if name and name not in known and not stands_for_another(name):
+                yield f"{option} {name}: no such name"
 
 
 def options_of(command) -> set[str]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl.config import LOSS, AugmentSettings
+from swgctl.config import LOSS, AugmentSettings, CriticSettings
+from swgctl.learners.losses import VALUE_LOSSES
 from swgctl.stages.augment import statistics
-from swgctl.weights import W_MAX, expectile, exponential, hard_expectile, linex, quantile, select, weigh
+from swgctl.weights import W_MAX, dice, expectile, exponential, hard_expectile, linex, quantile, select, weigh
 
 OPTIONS = {"tau": 0.7, "alpha": 1.0, "scale": 1.0, "beta": 3.0, "w_max": W_MAX}
 A = torch.tensor([-2.0, -0.5, 0.0, 0.3, 1.7], dtype=torch.float64)
@@ -58,6 +59,13 @@ def test_quantile_is_the_hard_expectile_over_the_distance_up_to_its_clip():
     close(quantile(A, 0.7), [0.3 / 2, 0.3 / 0.5, 80.0, 0.7 / 0.3, 0.7 / 1.7])
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
+def test_dice_is_a_line_above_zero_and_an_exponential_below(alpha):
+    u = [a / alpha for a in A.tolist()]
+    close(dice(A, alpha), [x / 2 + 1 if x >= 0 else math.exp(x) for x in u])
+    close(dice(A, alpha, w_max=1.2), [min(x / 2 + 1 if x >= 0 else math.exp(x), 1.2) for x in u])
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +74,13 @@ def test_linex_is_continuous_at_zero(alpha):
     """alpha (e^{alpha A} - 1) / A = alpha^2 (1 + alpha A / 2 + ...), down to the smallest normal numbers."""
     near = torch.tensor([-1e-3, -1e-7, -1e-37, 0.0, 1e-37, 1e-7, 1e-3])
     torch.testing.assert_close(linex(near, alpha), alpha**2 * (1 + alpha * near / 2), rtol=1e-5, atol=0)
+
+
+def test_the_logarithm_of_dice_has_a_finite_gradient_everywhere():
+    """1 / alpha below, 1 / (2 alpha w) above, 0 where a limit binds."""
+    advantage = torch.tensor([-1e4, -2.0, 0.5, 10.0, 1e4], requires_grad=True)
+    dice(advantage, 0.5).log().sum().backward()
+    close(advantage.grad, [0.0, 2.0, 1 / 1.5, 1 / 11, 0.0], 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -86,9 +101,10 @@ def test_extremes_have_their_limits():
     close(exponential(far), [torch.finfo(torch.float32).tiny, 80.0])
     close(quantile(far, 0.9), [0.1e-4, 0.9e-4])
     close(linex(far), [1e-4, 80.0])
+    close(dice(far), [torch.finfo(torch.float32).tiny, 80.0])
 
 
-@pytest.mark.parametrize("name", ["expectile", "hard_expectile", "exponential", "linex"])
+@pytest.mark.parametrize("name", ["expectile", "hard_expectile", "exponential", "linex", "dice"])
 def test_a_greater_advantage_never_has_a_smaller_weight(name):
     w = weigh(name, torch.linspace(-20, 20, 1001, dtype=torch.float64), **OPTIONS)
     assert (w.diff() >= 0).all()
@@ -105,6 +121,7 @@ def test_names_are_the_functions():
         "exponential": exponential(A, 0.5, 1.5),
         "linex": linex(A, 2.0, 1.5),
         "quantile": quantile(A, 0.9, 1.5),
+        "dice": dice(A, 2.0, 1.5),
     }
     assert expected.keys() == LOSS.keys()
     for name, value in expected.items():
@@ -116,8 +133,8 @@ def test_settings_know_the_same_names():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown weight 'dice', know expectile, hard_expectile"):
-        weigh("dice", A, **OPTIONS)
+    with pytest.raises(ValueError, match=r"unknown weight 'chi', know expectile, hard_expectile"):
+        weigh("chi", A, **OPTIONS)
 
 
 # -- selection ---------------------------------------------------------------------------------------------------------
@@ -179,7 +196,7 @@ def test_statistics_are_the_members_statistics_averaged():
     assert (found["advantage_mean"], found["advantage_std"]) == (2.0, 1.0)
 
 
-def test_each_weight_belongs_to_a_loss_that_exists():
-    from swgctl.learners.losses import VALUE_LOSSES
-
-    assert set(LOSS.values()) == set(VALUE_LOSSES)
+def test_each_loss_serves_a_weight_and_each_weight_has_a_loss():
+    losses = set(CriticSettings.model_fields["loss"].annotation.__args__)
+    assert {loss for several in LOSS.values() for loss in several} == losses
+    assert losses == {*VALUE_LOSSES, "isq"}

@@ -13,9 +13,11 @@ from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings
 from swgctl.diffusion import Schedule, self_weighted
 from swgctl.evaluation.rollout import Batch, grid
 from swgctl.learners import CriticLearner, DiffuseLearner
-from swgctl.models import ARCHITECTURE, Critic, Denoiser, reset
+from swgctl.models import Critic, Denoiser, reset
 from swgctl.policies.candidates import Ranking
-from swgctl.policies.diffusion import DiffusionPolicy, Sampler, bounds, weigher
+from swgctl.policies.diffusion import DiffusionPolicy
+from swgctl.policies.loading import weigher
+from swgctl.policies.sampler import Sampler, bounds
 from swgctl.randomness import generator
 from swgctl.tasks import fleet
 from swgctl.tasks.transitions import Transitions
@@ -95,8 +97,7 @@ def training_case(
 
 def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> DiffusionPolicy:
     """An untrained policy; by default's choice, the weight of a critic ranks its candidates."""
-    architecture = settings.model_dump(include=set(ARCHITECTURE))
-    denoiser = Denoiser(seeds, CHEETAH_O, settings.channels(CHEETAH_A), **architecture)
+    denoiser = Denoiser(seeds, CHEETAH_O, settings.channels(CHEETAH_A), **settings.network())
     critic = Critic(seeds, CHEETAH_O, CHEETAH_A, CriticSettings().hidden)
     for net in (denoiser, critic):
         reset(net, [generator(seed, "bench/init", 0) for seed in range(seeds)])
@@ -108,7 +109,7 @@ def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Diffu
         seeds=list(range(seeds)),
         action_dim=CHEETAH_A,
         sampler=Sampler(denoiser.to(device).requires_grad_(False), schedule, box),
-        guide=self_weighted,
+        guide=lambda rho, observations, row: self_weighted(rho),
         ranking=Ranking(critic.to(device).requires_grad_(False), weigh),
         device=device,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from swgctl.bench.measure import device_name, wait
 from swgctl.diffusion import Schedule, sample, self_weighted
-from swgctl.models.denoiser import FOURIER, STEP_WIDTH, Fourier
+from swgctl.models.conditioned import FOURIER, STEP_WIDTH, Fourier
 from swgctl.models.layers import Linear
 from swgctl.randomness import generator
 

@@ -3,7 +3,7 @@
 import itertools
 
 from swgctl.config import CriticSettings, DiffuseSettings
-from swgctl.models.denoiser import FOURIER, STEP_WIDTH
+from swgctl.models.conditioned import FOURIER, STEP_WIDTH
 
 CHEETAH_O, CHEETAH_A = 17, 6  # dimensions of HalfCheetah's observations and actions
 

@@ -174,6 +174,15 @@ def plot_training(ref: OptionalRef = None, out: Out = None, store: StoreOption =
     _plot("training", ref, out, store)
 
 
+@command(plot_app, "posterior", examples="swgctl plot posterior --out posterior.svg")
+def plot_posterior(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot AEPO's posterior variances against diffusion steps.
+
+    REF is a guide of aepo, or an evaluation of one. All three estimates are shown, and the clipped one in use.
+    """
+    _plot("posterior", ref, out, store)
+
+
 @command(plot_app, "compare", examples="swgctl plot compare --task demo --out compare.svg")
 def plot_compare(refs: Evaluations = None, task: OfTask = None, out: Out = None, store: StoreOption = None) -> None:
     """Plot evaluations side by side, with the paper's scores.

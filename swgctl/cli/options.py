@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 # Choices are checked where they are used, by `swgctl.config` and others; here they are for --help and for completion.
-LOSSES = ("expectile", "quantile", "linex")
-WEIGHTS = ("expectile", "hard_expectile", "exponential", "linex", "quantile")
-SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
-SELECTS = ("critic", "self")
-METHODS = ("swg",)
+LOSSES = ("expectile", "quantile", "linex", "cql", "isq", "dice")
+WEIGHTS = ("expectile", "hard_expectile", "exponential", "linex", "quantile", "dice")
+SAMPLERS = ("ddpm", "ddim", "dpm-solver++", "dpm-solver-2s")
+SELECTS = ("critic", "self", "sample")
+METHODS = ("swg", "resample", "mse", "dps", "emse", "cep", "ddice", "aepo")
+GUIDES = METHODS[1:]
+TOYS = ("swg", *GUIDES[1:], "all")  # methods of the toys: not resampling
+STATES = ("states", "next")
 MODES = ("auto", "eager", "graph", "compiled")
-ENDS = ("critic", "augment", "diffuse")
+ENDS = ("critic", "augment", "diffuse", "behaviour", "candidates", "guide")
 DENSITIES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
 BENCHMARKS = ("critic", "diffuse", "sample", "eval", "scaling", "inference")
 REPORTS = ("table", "csv", "json", "latex", "html")
@@ -108,7 +111,7 @@ Method = Annotated[
     str | None,
     typer.Option(
         metavar=choices((*METHODS, "...")),
-        help="Guidance: swg, or one that a plugin brings.",
+        help="Guidance, and the stages that it needs. [default: swg]",
         autocompletion=complete_methods,
     ),
 ]
@@ -145,13 +148,14 @@ ClipActions = Annotated[
     bool | None, typer.Option("--clip-actions", help="Clip actions outside [-1, 1] instead of refusing the data.")
 ]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Gradient steps.")]
+Width = Annotated[int | None, typer.Option(metavar="N", help="Units in each block of the network.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Rows in a gradient step.")]
 LearningRate = Annotated[float | None, typer.Option(metavar="RATE", help="Adam's learning rate.")]
 Weight = Annotated[
     str | None,
     typer.Option(
         metavar=choices(WEIGHTS),
-        help="Weight function of the advantage; linex and quantile need a critic trained with that loss.",
+        help="Weight function of the advantage; linex, quantile and dice need a critic trained with that loss.",
         autocompletion=completing(WEIGHTS),
     ),
 ]

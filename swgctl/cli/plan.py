@@ -18,6 +18,7 @@ from swgctl.cli.options import (
     Tasks,
     Until,
     choices,
+    complete_methods,
     complete_recipes,
     completing,
 )
@@ -76,6 +77,7 @@ def recipe_validate(
     """
     swgctl plan demo
     swgctl plan demo --seeds 0-4 --grid diffuse.lr=1e-4,3e-4 --format commands
+    swgctl plan demo --method swg,cep,ddice
     """,
 )
 def plan(
@@ -88,6 +90,14 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE,VALUE", help="Values of a setting, one run each. Repeatable: all combinations."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD[,METHOD...]",
+            help="Methods, one run each; short for --grid eval.method=...",
+            autocompletion=complete_methods,
         ),
     ] = None,
     assignments: Assignments = None,
@@ -119,5 +129,6 @@ def plan(
         line = shlex.join(["swgctl", "plan", *tasks, "--format", form])
         raise UsageError(f"--json and --format {form} are two formats", f"{line}   # or --json alone")
     location = Store.locate(store)
-    runs = expand(tasks, seeds or [], grid or [], tuple(assignments or ()), recipe, env, location, until)
+    axes = [*(grid or []), *([f"eval.method={method}"] if method else [])]
+    runs = expand(tasks, seeds or [], axes, tuple(assignments or ()), recipe, env, location, until)
     show(runs, location, "json" if as_json else form)

@@ -12,9 +12,11 @@ import typer
 from swgctl.cli.app import app, command
 from swgctl.cli.layout import METHODS, STAGES
 from swgctl.cli.options import (
-    DENSITIES,
+    GUIDES,
     LOSSES,
     SELECTS,
+    STATES,
+    WEIGHTS,
     Assignments,
     Batch,
     ClipActions,
@@ -40,6 +42,7 @@ from swgctl.cli.options import (
     Temperature,
     Until,
     Weight,
+    Width,
     choices,
     complete_tasks,
     completing,
@@ -130,10 +133,14 @@ def critic(
     batch: Batch = None,
     lr: LearningRate = None,
     clip_actions: ClipActions = None,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="REF", help="Candidates of the next states, for the loss isq.")
+    ] = None,
 ) -> dict:
     """Train a critic: Q and V by in-sample learning."""
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+    source = f"candidates={candidates}" if candidates else None
+    return {"task": task, "environment": env, "seeds": seeds, "source": source, "flags": flags}
 
 
 @stage(
@@ -159,13 +166,110 @@ def diffuse(
     steps: Steps = None,
     batch: Batch = None,
     lr: LearningRate = None,
-    width: Annotated[int | None, typer.Option(metavar="N", help="Units in each block of the network.")] = None,
+    width: Width = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
     """Train one diffusion model over (action, weight)."""
     flags = {"steps": steps, "batch": batch, "lr": lr, "width": width}
     return {"source": source, "task": task, "flags": flags}
+
+
+@stage(
+    "behaviour",
+    """
+    swgctl behaviour demo
+    swgctl behaviour hopper-medium-v2 --seeds 0-4 --steps 100000
+    """,
+)
+def behaviour(
+    task: TaskArgument,
+    env: Env = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    width: Width = None,
+    clip_actions: ClipActions = None,
+) -> dict:
+    """Train a diffusion model over the action alone.
+
+    It learns from the data and no critic, so that one serves all critics.
+    """
+    flags = {"steps": steps, "batch": batch, "lr": lr, "width": width, "clip_actions": clip_actions}
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+
+
+@stage(
+    "candidates",
+    """
+    swgctl candidates
+    swgctl candidates --of next --set candidates.M=32
+    """,
+)
+def candidates(
+    of: Annotated[
+        str | None,
+        typer.Option(
+            metavar=choices(STATES),
+            help="The data's states, for guides, or their successors, for critics.",
+            autocompletion=completing(STATES),
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(metavar="N", help="Size of a random part of the data. [default: all]")
+    ] = None,
+    source: From = None,
+    task: TaskOption = None,
+) -> dict:
+    """Draw actions from a denoiser at the data's states."""
+    return {"source": source, "task": task, "flags": {"of": of, "rows": rows}}
+
+
+@stage(
+    "guide",
+    """
+    swgctl guide cep
+    swgctl guide dps --from DENOISER --critic REF --weight exponential
+    """,
+)
+def guide(
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar=choices((*GUIDES, "...")),
+            help="The method that guides.",
+            autocompletion=completing(GUIDES),
+        ),
+    ],
+    critic: Annotated[
+        str | None, typer.Option(metavar="REF", help="Critic. [default: the one that the denoiser descends from]")
+    ] = None,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="REF", help="Candidates of cep. [default: as --from]")
+    ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar=choices(WEIGHTS),
+            help="Weight function. [default: the denoiser's; exponential for a behaviour model]",
+            autocompletion=completing(WEIGHTS),
+        ),
+    ] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    source: From = None,
+    task: TaskOption = None,
+) -> dict:
+    """Learn the energy by which a method guides a denoiser.
+
+    The denoiser, from diffuse or behaviour, is --from. dps and resample learn nothing: their guide binds denoiser,
+    critic and weight.
+    """
+    flags = {"method": method, "weight": weight, "steps": steps, "batch": batch, "lr": lr}
+    roles = [f"candidates={candidates}"] if candidates else []
+    return {"source": [*(source or []), *roles], "task": task, "critic": critic, "flags": flags}
 
 
 @stage(
@@ -185,7 +289,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar=choices(SELECTS),
-            help="Rank candidates by the critic's weight, or by the policy's own.",
+            help="Take the best candidate by the critic's weight or the policy's own, or draw one by weight.",
             autocompletion=completing(SELECTS),
         ),
     ] = None,
@@ -193,10 +297,15 @@ def evaluate(
         str | None, typer.Option(metavar="REF", help="Critic to rank candidates by. [default: the policy's own]")
     ] = None,
     method: Method = None,
+    rescale: Annotated[
+        bool | None, typer.Option("--rescale", help="Give guided noise the unguided one's norm (AEPO).")
+    ] = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
     """Roll out the guided policy and score it.
+
+    A policy of diffuse guides itself; any other guidance is in the guide that --from names.
 
     Every rho is combined with every M and every temperature, and all run at
     once. At temperature 0 candidates are equal, so M = 1 is all there is.
@@ -209,6 +318,7 @@ def evaluate(
         "sampler": sampler,
         "select": select,
         "method": method,
+        "rescale": rescale,
     }
     return {"source": source, "task": task, "critic": critic, "flags": flags}
 
@@ -243,6 +353,8 @@ def run(
     flags = {
         "critic": {"clip_actions": clip_actions},
         "augment": {"weight": weight},
+        "behaviour": {"clip_actions": clip_actions},
+        "guide": {"weight": weight},
         "eval": {
             "rho": numbers(rho, float, f"{usage} --rho"),
             "resample": numbers(resample, int, f"{usage} --resample"),
@@ -252,54 +364,6 @@ def run(
         },
     }
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
-
-
-def _draw_all(results: list) -> None:
-    """Draw several toys in one picture, side by side."""
-    if len(results) > 1:
-        from swgctl.console import say
-        from swgctl.plots.toys import all_toys
-
-        toys = [result.artifact for result in results]
-        say(f"all in one picture: {all_toys(toys[0].store, toys)}")
-
-
-@stage(
-    "toy",
-    """
-    swgctl toy 8gaussians --beta 0,5,20
-    swgctl toy all --seeds 0-2
-    """,
-    after=_draw_all,
-)
-def toy(
-    density: Annotated[
-        str,
-        typer.Argument(help=f"{', '.join(DENSITIES)}, or all.", autocompletion=completing((*DENSITIES, "all"))),
-    ],
-    seeds: Seeds = None,
-    beta: Annotated[
-        list[str] | None, typer.Option(metavar="BETA[,BETA...]", help="Inverse temperatures to sample at.")
-    ] = None,
-    rho: Annotated[
-        float | None, typer.Option(metavar="RHO", help="Guidance scale; 1 samples the weighted density itself.")
-    ] = None,
-    steps: Steps = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Samples for each beta.")] = None,
-    sampler: Sampler = None,
-) -> list[dict]:
-    """Learn a 2-D density and sample it under guidance.
-
-    These are the toy experiments of the paper: a density with an energy, sampled at several inverse temperatures.
-    Shows how far the samples are from the ground truth, next to the distance between two ground truths, and what no
-    guidance and exact reweighting reach. The artifact has the picture.
-    """
-    from swgctl.stages.toy import NAMES
-
-    betas = numbers(beta, float, f"swgctl toy {shlex.quote(density)} --beta")
-    flags = {"beta": betas, "rho": rho, "steps": steps, "samples": samples, "sampler": sampler}
-    names = NAMES if density == "all" else [density]
-    return [{"task": name, "seeds": seeds, "flags": flags} for name in names]
 
 
 def _plugged(name: str) -> None:

@@ -14,22 +14,29 @@ class Method:
     """A row of the table.
 
     label      a guided policy's name in reports; resampled: its name if it chooses among several candidates
-    guidance   "module:function": maps the scales rho (B, 1), and the options by name, to a `diffusion.Guidance`, which
-               has to be a `diffusion.Counting` if it has statistics
+    guidance   "module:function": maps the scales rho (B, 1), what it `takes` and the options by name to a
+               `diffusion.Guidance`, which has to be a `diffusion.Counting` if it has statistics; "": never guided
+    takes      an argument of the guidance that a `guide` artifact gives it: "energy", E(z (S, B, C), k) -> (S, B) of
+               its network, or "log_weight", log w(z_0 (S, B, C)) -> (S, B) of its critic; "": none
     options    settings of `eval` that the guidance takes
     statistics counts for each candidate, attributes (..., B) of the guidance beside `calls`: columns of episodes.csv
     scale      letter of the guidance's scale
     stages     the chain that `swgctl run` builds; the last one is the evaluation
+    exact      when the optimum of its guidance has the target's density: "yes", "no" or a condition; "": unknown
+    asks       the actions at which it asks the critic: "data", "candidates" or "posterior mean"; "": unknown
     """
 
     name: str
     label: str
     resampled: str
     guidance: str
+    takes: str = ""
     options: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
     scale: str = "rho"
     stages: tuple[str, ...] = ("critic", "augment", "diffuse", "eval")
+    exact: str = ""
+    asks: str = ""
 
     def policy(self, cell: Mapping[str, float]) -> str:
         """Name of a cell's policy in reports."""
@@ -39,9 +46,45 @@ class Method:
         return self.resampled if several else self.label
 
 
-SWG = Method("swg", "SWG", "SWG-R", "swgctl.diffusion.guidance:self_weighted", ("w_min",), ("clamped",))
+GUIDED = ("critic", "behaviour", "guide", "eval")
 
-SHIPPED = {row.name: row for row in (SWG,)}
+
+def _learnt(name: str, label: str, exact: str, asks: str = "data", stages: tuple[str, ...] = GUIDED) -> Method:
+    """A method that learns the energy of its guidance."""
+    guidance = "swgctl.diffusion.guidance:energy_guided"
+    return Method(name, label, f"{label}, resampled", guidance, "energy", stages=stages, exact=exact, asks=asks)
+
+
+SWG = Method(
+    "swg",
+    "SWG",
+    "SWG-R",
+    "swgctl.diffusion.guidance:self_weighted",
+    options=("w_min",),
+    statistics=("clamped",),
+    exact="yes",
+    asks="data",
+)
+RESAMPLE = Method(
+    "resample", UNGUIDED, f"{UNGUIDED}, resampled", "", stages=GUIDED, exact="as M grows", asks="candidates"
+)
+MSE = _learnt("mse", "Diffuser (MSE)", "no")
+EMSE = _learnt("emse", "EMSE", "yes")
+CEP = _learnt("cep", "QGPO", "many candidates", "candidates", ("critic", "behaviour", "candidates", "guide", "eval"))
+DDICE = _learnt("ddice", "D-DICE", "yes")
+AEPO = _learnt("aepo", "AEPO", "linear Q")
+DPS = Method(
+    "dps",
+    "DPS",
+    "DPS, resampled",
+    "swgctl.diffusion.guidance:posterior_guided",
+    "log_weight",
+    stages=GUIDED,
+    exact="no",
+    asks="posterior mean",
+)
+
+SHIPPED = {row.name: row for row in (SWG, RESAMPLE, MSE, DPS, EMSE, CEP, DDICE, AEPO)}
 
 
 @cache

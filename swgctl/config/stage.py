@@ -16,11 +16,15 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from swgctl import plugins
+from swgctl.config.method import methods
 from swgctl.config.settings import (
     AugmentSettings,
+    BehaviourSettings,
+    CandidatesSettings,
     CriticSettings,
     DiffuseSettings,
     EvalSettings,
+    GuideSettings,
     Settings,
     ToySettings,
 )
@@ -34,16 +38,17 @@ class Input:
     """A role that artifacts of other stages fill.
 
     stages   the stages whose artifacts fit
-    primary  named by `--from REF`; gives the stage its task and seeds, and its lineage fills the other roles
+    primary  named by `--from REF`; gives the stage its task and seeds, and its lineage fills the other roles.  A stage
+             with several primary roles takes an artifact for one of them
     many     takes several artifacts: the second is `ROLE.2` in the record
-    when     settings -> whether they need this input
+    when     (settings, the primary role that is filled) -> whether this input is needed
     apart    prefix of its settings in reports if it is outside of the primary input's lineage; "": the role's name
     """
 
     stages: tuple[str, ...]
     primary: bool = False
     many: bool = False
-    when: Callable[[Any], bool] = lambda settings: True
+    when: Callable[[Any, str | None], bool] = lambda settings, primary: True
     apart: str = ""
 
 
@@ -65,16 +70,39 @@ class Stage(Generic[S]):
     module: str = ""
 
     @property
+    def primaries(self) -> dict[str, tuple[str, ...]]:
+        """The roles of which `--from REF` fills one, and the stages that fit each; empty for a stage that starts from a
+        task."""
+        return {role: one.stages for role, one in self.inputs.items() if one.primary}
+
+    def filled(self, inputs: Mapping[str, Any]) -> str | None:
+        """The primary role that these inputs fill; None for a stage that starts from a task."""
+        return next((role for role in self.primaries if role in inputs), None)
+
+    @property
     def primary(self) -> str | None:
-        """The role that `--from REF` fills; None for a stage that starts from a task."""
-        return next((role for role, one in self.inputs.items() if one.primary), None)
+        """The first of the primary roles, the usual one; None for a stage that starts from a task."""
+        return next(iter(self.primaries), None)
 
 
-def _ranked(settings: EvalSettings) -> bool:
-    return max(settings.resample) > 1 and max(settings.temperature) > 0 and settings.select == "critic"
+def _ranked(settings: EvalSettings, primary: str | None = None) -> bool:
+    return max(settings.resample) > 1 and max(settings.temperature) > 0 and settings.select != "self"
 
 
-CRITIC = Stage("critic", "a critic", CriticSettings, 1)
+def _contrasted(settings: GuideSettings, primary: str | None) -> bool:
+    return "candidates" in methods()[settings.method].stages
+
+
+DENOISERS = {"diffuse": Input(("diffuse",), primary=True), "behaviour": Input(("behaviour",), primary=True)}
+
+
+CRITIC = Stage(
+    "critic",
+    "a critic",
+    CriticSettings,
+    1,
+    {"candidates": Input(("candidates",), when=lambda settings, primary: settings.loss == "isq")},
+)
 AUGMENT = Stage("augment", "an augmented data set", AugmentSettings, 1, {"critic": Input(("critic",), primary=True)})
 DIFFUSE = Stage("diffuse", "a policy (diffuse)", DiffuseSettings, 1, {"augment": Input(("augment",), primary=True)})
 EVAL = Stage(
@@ -83,14 +111,31 @@ EVAL = Stage(
     EvalSettings,
     2,
     {
-        "diffuse": Input(("diffuse",), primary=True),
-        "augment": Input(("augment",), when=_ranked),  # says which weight ranks the candidates
+        **DENOISERS,
+        "guide": Input(("guide",), primary=True),
+        # says which weight ranks the candidates
+        "augment": Input(("augment",), when=lambda settings, primary: primary == "diffuse" and _ranked(settings)),
         "critic": Input(("critic",), when=_ranked, apart="ranking"),
+    },
+)
+BEHAVIOUR = Stage("behaviour", "a behaviour model", BehaviourSettings, 1)
+CANDIDATES = Stage("candidates", "a set of candidates", CandidatesSettings, 1, DENOISERS)
+GUIDE = Stage(
+    "guide",
+    "a guide",
+    GuideSettings,
+    1,
+    {
+        **DENOISERS,
+        "critic": Input(("critic",), apart="critic"),
+        "candidates": Input(("candidates",), when=_contrasted),
     },
 )
 TOY = Stage("toy", "a toy", ToySettings, 3)
 
-SHIPPED: dict[str, Stage] = {row.name: row for row in (CRITIC, AUGMENT, DIFFUSE, EVAL, TOY)}
+SHIPPED: dict[str, Stage] = {
+    row.name: row for row in (CRITIC, AUGMENT, DIFFUSE, BEHAVIOUR, CANDIDATES, GUIDE, EVAL, TOY)
+}
 
 
 @cache

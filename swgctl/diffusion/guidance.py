@@ -6,12 +6,14 @@ sigma_k of the schedule as numbers.
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 Denoise = Callable[[Tensor, int], Tensor]
+Energy = Callable[[Tensor, int], Tensor]
 Guidance = Callable[[Denoise, Tensor, int, float, float], Tensor]
 WeightFirst = Callable[[Tensor, int], tuple[Tensor, Callable[[], Tensor]]]
 
@@ -27,7 +29,22 @@ class Counting(Protocol):
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float, /) -> Tensor: ...
 
 
-class self_weighted:
+class _Scaled:
+    """A guidance with a scale.
+
+    rho  a number >= 0, or a tensor of them broadcastable to z (..., D), such as one a row, (B, 1)
+
+    `calls` counts its calls.  Raises ValueError for another rho.
+    """
+
+    def __init__(self, rho: float | Tensor):
+        if not bool(((torch.as_tensor(rho) >= 0) & torch.as_tensor(rho).isfinite()).all()):
+            raise ValueError(f"rho must be a number >= 0, not {rho}")
+        self.rho = rho
+        self.calls = 0
+
+
+class self_weighted(_Scaled):
     """Self-weighted guidance (SWG, Theorem 3.5 with the guidance scale of section 5).
 
     eps~ = eps - rho sigma_k grad_{z_k} log w_hat,  w_hat = (z_{k,w} - sigma_k eps_w) / alpha_k  (equation 11),
@@ -35,7 +52,6 @@ class self_weighted:
     where _w is the last of the D channels.  With rho = 1 samples follow q(z) w exactly; with another rho the score is
     that of q(z) w^rho in the limit of sigma_k = 0 only.
 
-    rho    guidance scale: a number, or a tensor broadcastable to z (..., D), one scale a row.
     w_min  lower clamp of w_hat before its logarithm, since predicted weights need not be positive; a row below it has
            zero gradient.  There is no upper clamp: weights may exceed 1.
 
@@ -46,13 +62,11 @@ class self_weighted:
     """
 
     def __init__(self, rho: float | Tensor, w_min: float = W_MIN):
-        if not bool(((torch.as_tensor(rho) >= 0) & torch.as_tensor(rho).isfinite()).all()):
-            raise ValueError(f"rho must be a number >= 0, not {rho}")
+        super().__init__(rho)
         if not 0 < w_min < math.inf:
             raise ValueError(f"w_min must be a number > 0, not {w_min}")
-        self.rho, self.w_min = rho, w_min
+        self.w_min = w_min
         self.clamped: int | Tensor = 0
-        self.calls = 0
 
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
         with torch.enable_grad():
@@ -63,6 +77,108 @@ class self_weighted:
             (gradient,) = torch.autograd.grad(log_w.sum(), z)
         self.clamped, self.calls = self.clamped + (w_hat.detach() < self.w_min), self.calls + 1
         return finish().detach() - self.rho * sigma * gradient
+
+
+class energy_guided(_Scaled):
+    """Guidance by an energy of the noisy sample (AEPO, equation 13): eps~ = eps - rho sigma_k grad_{z_k} E(z_k, k).
+
+    energy  E(z_k (..., D), k) -> (...,), differentiable in z.  All D channels are guided.
+
+    With rho = 1 and E = log E[w given z_k] (equation 12) samples follow q(z) w exactly.  The denoiser is not
+    differentiated.
+    """
+
+    def __init__(self, rho: float | Tensor, energy: Energy):
+        super().__init__(rho)
+        self.energy = energy
+
+    def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
+        with torch.enable_grad():
+            x = z.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.energy(x, k).sum(), x)
+        self.calls += 1
+        with torch.no_grad():
+            return denoise(z, k) - self.rho * sigma * gradient
+
+
+class posterior_guided(_Scaled):
+    """Guidance by the weight at the posterior mean of z_0: DPS (Chung et al., 2023; AEPO, equation 10).
+
+    eps~ = eps - rho sigma_k grad_{z_k} log w(mu~),  mu~ = (z_k - sigma_k eps) / alpha_k  (AEPO, equation 18).
+
+    log_weight  log w(z_0 (..., D)) -> (...,), differentiable in z_0
+    bounds      (low, high), each broadcastable to z, to which mu~ is clipped; a clipped channel has no gradient
+
+    Nothing is trained: the gradient goes through the denoiser.  It is that of log E[w given z_k] where log w is linear
+    and the posterior of z_0 is a Gaussian whose covariance does not depend on z_k, and an approximation elsewhere.
+    """
+
+    def __init__(
+        self,
+        rho: float | Tensor,
+        log_weight: Callable[[Tensor], Tensor],
+        bounds: tuple[Tensor, Tensor] | None = None,
+    ):
+        super().__init__(rho)
+        self.log_weight, self.bounds = log_weight, bounds
+
+    def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            eps = denoise(z, k)
+            mean = (z - sigma * eps) / alpha
+            if self.bounds is not None:
+                mean = mean.clamp(*self.bounds)
+            (gradient,) = torch.autograd.grad(self.log_weight(mean).sum(), z)
+        self.calls += 1
+        return eps.detach() - self.rho * sigma * gradient
+
+
+class rescaled:
+    """Guidance that turns the noise and keeps its length (AEPO, equation 45): eps~ |eps| / |eps~|, norms over channels.
+
+    eps~ is another guidance's, and eps what the denoiser gave to it, so that nothing is computed twice.  A row with
+    eps~ = 0 stays 0.  Rescaled samples do not follow q(z) w, even where those of the guidance itself do.
+
+    Counters, such as `calls` and `clamped`, are those of the guidance.
+    """
+
+    calls: int
+
+    def __init__(self, guidance: Guidance):
+        self.guidance = guidance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.guidance, name)
+
+    def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
+        recorded = _Recorded(denoise)
+        guided = self.guidance(recorded, z, k, alpha, sigma)
+        return normalize(guided, dim=-1) * recorded.eps.norm(dim=-1, keepdim=True)
+
+
+class _Recorded:
+    """A denoiser that keeps its last answer, `eps` (..., D), without its graph."""
+
+    eps: Tensor
+
+    def __init__(self, denoise: Denoise):
+        self.denoise = denoise
+
+    def __call__(self, z: Tensor, k: int) -> Tensor:
+        eps = self.denoise(z, k)
+        self.eps = eps.detach()
+        return eps
+
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        eps_w, finish = getattr(self.denoise, "weight_first", _whole(self.denoise))(z, k)
+
+        def kept() -> Tensor:
+            eps: Tensor = finish()
+            self.eps = eps.detach()
+            return eps
+
+        return eps_w, kept
 
 
 def _whole(denoise: Denoise) -> WeightFirst:

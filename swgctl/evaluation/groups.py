@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from swgctl.config import EVAL, Method, a, methods, stages
+from swgctl.config import Method, a, methods, stages
 from swgctl.errors import InputError, closest, nearest
 from swgctl.evaluation import scores
 from swgctl.store import Artifact, Store
@@ -61,16 +61,16 @@ def protocol(evaluation: Artifact) -> dict:
     chain = {evaluation.stage: evaluation}
     others: list[tuple[Artifact, str]] = []
     node = evaluation
-    while (row := stages().get(node.stage)) and row.primary:
-        others += [(node, role) for role in sorted(node.meta["inputs"]) if role != row.primary]
+    while primary := primary_role(node):
+        others += [(node, role) for role in sorted(node.meta["inputs"]) if role != primary]
         try:
-            node = node.parent(row.primary)
+            node = node.parent(primary)
         except InputError:
-            record = node.meta["inputs"][row.primary]
+            record = node.meta["inputs"][primary]
             return settings | {record["stage"]: f"{record['key'][:16]}, which is gone"}
         chain[node.stage] = node
         settings |= _settings(node)
-    for child, role in others:
+    for child, role in reversed(others):  # a guide's critic comes before the one that ranks
         record = child.meta["inputs"][role]
         if record["digest"] in (one.digest for one in chain.values()):
             continue
@@ -78,15 +78,23 @@ def protocol(evaluation: Artifact) -> dict:
         prefix = (input and input.apart) or role
         try:
             usual = _settings(chain[record["stage"]], prefix) if record["stage"] in chain else {}
-            settings |= {k: v for k, v in _settings(child.parent(role), prefix).items() if v != usual.get(k)}
+            other = child.parent(role)
+            settings |= {k: v for k, v in _settings(other, prefix).items() if v != usual.get(k)}
+            chain.setdefault(other.stage, other)
         except InputError:
             settings[prefix] = f"{record['key'][:16]}, which is gone"
     return settings | {"data": node.meta["source"]["sha256"]}
 
 
+def primary_role(artifact: Artifact) -> str | None:
+    """The primary role that an artifact's record fills; None for one that was made from a task."""
+    row = stages().get(artifact.stage)
+    return row.filled(artifact.meta["inputs"]) if row else None
+
+
 def method_of(settings: dict) -> Method:
     """The method of a protocol; SWG where its settings name none."""
-    return methods()[settings.get("eval.method", "swg")]
+    return methods()[settings.get("guide.method") or settings.get("eval.method", "swg")]
 
 
 def _settings(artifact: Artifact, prefix: str | None = None) -> dict:
@@ -146,15 +154,22 @@ class Group:
         return method_of(self.settings)
 
     @property
+    def paper_rho(self) -> float | None:
+        """SWG's guidance scale of the task in its paper; None for another method, and where the paper has none."""
+        scale = quoted.guidance_scale(self.task.name) if self.method.name == "swg" else None
+        return None if scale is None else float(scale)
+
+    @property
     def seeds(self) -> list[int]:
         return sorted(self.policies)
 
     @cached_property
     def cells(self) -> list[dict]:
-        """Every measured rho, and the paper's, at every measured (temperature, M): `scores.cells` with `policy` and
-        `paper_rho` (True at the paper's rho) added; a cell without measurements has 0 seeds and None."""
-        paper_rho = quoted.guidance_scale(self.task.name)
-        scales = {rho for _, _, rho, _ in self.rows} | ({float(paper_rho)} if paper_rho is not None else set())
+        """Every measured rho, and the paper's, at every measured (temperature, M): `scores.cells` with `policy`,
+        `guidance` (the method's name, "none" at rho = 0) and `paper_rho` (True at the paper's rho) added; a cell
+        without measurements has 0 seeds and None."""
+        paper_rho = self.paper_rho
+        scales = {rho for _, _, rho, _ in self.rows} | ({paper_rho} if paper_rho is not None else set())
         measured: dict[tuple, list[dict]] = {}
         for temperature, m, rho, seed in sorted(self.rows):
             measured.setdefault((temperature, m, rho), []).extend(self.rows[temperature, m, rho, seed])
@@ -164,7 +179,8 @@ class Group:
         cells = []
         for (temperature, m), rho in itertools.product(self.settled, sorted(scales)):
             cell = numbers.get((temperature, m, rho), empty) | {"rho": rho, "candidates": m, "temperature": temperature}
-            cells.append(cell | {"policy": self.method.policy(cell), "paper_rho": rho == paper_rho})
+            names = {"policy": self.method.policy(cell), "guidance": self.method.name if rho else "none"}
+            cells.append(cell | names | {"paper_rho": rho == paper_rho})
         return cells
 
     @property
@@ -178,7 +194,7 @@ class Group:
 
     def at_paper_rho(self, temperature: float, m: int) -> dict | None:
         """The cell at the paper's rho; None if it was not measured."""
-        return self.cell(temperature, m, quoted.guidance_scale(self.task.name))
+        return self.cell(temperature, m, self.paper_rho)
 
     def selected(self, policy: str) -> dict | None:
         """The best cell of a policy (`Method.policy`), selected on the same episodes that its score comes from; None if
@@ -206,7 +222,9 @@ def gather(evaluations: list[Artifact]) -> list[Group]:
         rows: dict[tuple, list[dict]] = {}
         for row in episodes(evaluation):
             rows.setdefault((*scores.place_of(row), row["seed"]), []).append(row)
-        policies = dict.fromkeys(evaluation.seeds, evaluation.meta["inputs"][EVAL.primary]["digest"])
+        role = primary_role(evaluation)
+        assert role
+        policies = dict.fromkeys(evaluation.seeds, evaluation.meta["inputs"][role]["digest"])
         alike = [group for group in groups if (group.task.name, group.settings) == (task.name, settings)]
         if not any(group.add(evaluation, rows, policies) for group in alike):
             groups.append(Group(task, settings, again=bool(alike)))

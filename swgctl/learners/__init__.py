@@ -2,6 +2,7 @@
 
 from swgctl.learners.critic import CriticLearner
 from swgctl.learners.denoiser import DiffuseLearner
+from swgctl.learners.guide import GuideLearner
 from swgctl.learners.toy import ToyLearner
 
-__all__ = ["CriticLearner", "DiffuseLearner", "ToyLearner"]
+__all__ = ["CriticLearner", "DiffuseLearner", "GuideLearner", "ToyLearner"]

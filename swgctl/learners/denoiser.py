@@ -1,20 +1,17 @@
-"""Diffusion training of z = [action, weight] (SWG, Algorithm 1)."""
-
-import copy
+"""Diffusion training of z = [action, weight] (SWG, Algorithm 1) or of the action alone (AEPO, equation 7)."""
 
 import torch
 from torch import Tensor
 
-from swgctl.config import DiffuseSettings
+from swgctl.config import BehaviourSettings, DiffuseSettings
 from swgctl.diffusion import Schedule
-from swgctl.models import ARCHITECTURE, Denoiser, reset
-from swgctl.randomness import generator
+from swgctl.learners.averaged import Averaged
+from swgctl.models import Denoiser
 from swgctl.training import Streams
-from swgctl.training.optimisers import Adam, average_
 
 
-class DiffuseLearner:
-    """Denoisers and their running averages (SWG, Algorithm 1)."""
+class DiffuseLearner(Averaged[Denoiser]):
+    """Denoisers and their running averages (SWG, Algorithm 1; without weights, AEPO's equation 7)."""
 
     chunk = 50
 
@@ -22,29 +19,26 @@ class DiffuseLearner:
         self,
         observations: Tensor,
         actions: Tensor,
-        weights: Tensor,
-        settings: DiffuseSettings,
+        weights: Tensor | None,
+        settings: DiffuseSettings | BehaviourSettings,
         seeds: list[int],
         device: torch.device,
+        name: str = "diffuse",
     ):
-        """observations (N, O), actions (N, A), weights (S, N)."""
+        """observations (N, O), actions (N, A), weights (S, N); None: z is the action alone.
+
+        name  prefix of the random streams, the stage's name
+        """
         self.settings = settings
         self.observations, self.actions = observations.to(device), actions.to(device)
-        self.weights = weights.to(device)
-        if settings.weight_scale == "unit":
+        self.weights = None if weights is None else weights.to(device)
+        if self.weights is not None and isinstance(settings, DiffuseSettings) and settings.weight_scale == "unit":
             self.weights = self.weights / self.weights.mean(1, keepdim=True)
         self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
-        self.members = torch.arange(len(seeds), device=device).unsqueeze(1)
-        channels = settings.channels(actions.shape[1])
         self.denoiser = Denoiser(
-            len(seeds), observations.shape[1], channels, **settings.model_dump(include=set(ARCHITECTURE))
+            len(seeds), observations.shape[1], settings.channels(actions.shape[1]), **settings.network()
         )
-        reset(self.denoiser, [generator(seed, "diffuse/init", 0) for seed in seeds])
-        self.denoiser.to(device)
-        self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
-        self.parameters: list[Tensor] = list(self.denoiser.parameters())
-        self.averages: list[Tensor] = list(self.average.parameters())
-        self.adam = Adam(self.parameters, settings.lr, settings.decay, settings.steps)
+        super().__init__(self.denoiser, settings, seeds, device, name)
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
         c, batch, rows = self.chunk, self.settings.batch, len(self.actions)
@@ -62,24 +56,18 @@ class DiffuseLearner:
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         rows, k, eps = drawn["rows"], drawn["k"], drawn["eps"]
-        weights = self.weights[self.members, rows].unsqueeze(-1)
-        z0 = torch.cat([self.actions[rows], weights], -1)
+        z0 = self.actions[rows]
+        if self.weights is not None:
+            z0 = torch.cat([z0, self.weights[self.members, rows].unsqueeze(-1)], -1)
         z = self.schedule.noisy(z0, eps, k)
         error = self.denoiser(z, k, self.observations[rows], drawn.get("keep")) - eps
         channels = error.square().mean(1)  # equation 9: the mean over the batch of the sum over the channels
         loss = channels.sum(-1)
-        self.adam.descend(loss.sum())  # summed over the seeds, so members never mix
-        average_(self.averages, self.parameters, self.settings.ema)
+        self.descend(loss, self.settings.ema)
+        if self.weights is None:
+            return {"loss": loss.detach()}
         channels = channels.detach()
-        return {
-            "loss": loss.detach(),
-            "action_loss": channels[:, :-1].sum(-1),
-            "weight_loss": channels[:, -1],
-        }
-
-    def state(self) -> dict[str, Tensor]:
-        averages = {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        return self.denoiser.state_dict() | averages | self.adam.tensors("adam")
+        return {"loss": loss.detach(), "action_loss": channels[:, :-1].sum(-1), "weight_loss": channels[:, -1]}
 
 
 def _bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""In-sample losses of V and Q (SWG, Algorithm 3; IQL; IDQL).  Each returns (loss (...), info), one value a member.
+"""Losses of V and Q (SWG, Algorithm 3; IQL; IDQL; CQL; QGPO; D-DICE), each (loss (...), info), one value a member.
 
 The loss is a mean over the batch, the last axis of all predictions; leading axes are members (seeds).
 """
@@ -35,10 +35,48 @@ def linex_loss(q: Tensor, v: Tensor, alpha: float) -> Loss:
     return (inner.exp() * (1 + x - inner) - x).mean(-1), {"v": v.mean(-1)}
 
 
-VALUE_LOSSES = {"expectile": expectile_loss, "quantile": quantile_loss, "linex": linex_loss}
+def dice_loss(q: Tensor, v: Tensor, alpha: float) -> Loss:
+    """L_V = E f(u) + V / alpha with u = (Q - V) / alpha; f is u^2 / 4 + u for u >= 0, else e^u - 1 (D-DICE, arXiv
+    2407.20109; the published code).  At its optimum the weights f'(u), `weights.dice`, have mean 1."""
+    u = (q - v) / alpha
+    # clamped: an overflow would make the gradient NaN
+    conjugate = torch.where(u < 0, torch.expm1(u.clamp(max=0)), u.square() / 4 + u)
+    return (conjugate + v / alpha).mean(-1), {"v": v.mean(-1)}
+
+
+# Critic's loss -> loss of V(s) and the setting that it takes beside Q(s, a) and V(s).
+VALUE_LOSSES = {
+    "expectile": (expectile_loss, "tau"),
+    "quantile": (quantile_loss, "tau"),
+    "linex": (linex_loss, "alpha"),
+    "cql": (expectile_loss, "tau"),
+    "dice": (dice_loss, "alpha"),
+}
+
+
+def in_support_value(q: Tensor, beta: float) -> Tensor:
+    """sum_i softmax_i(beta Q(s, a_i)) Q(s, a_i) over candidates (..., M) -> (...): the value of the policy that weighs
+    a behaviour model's actions by exp(beta Q) (in-support softmax Q-learning, QGPO, arXiv 2304.12824)."""
+    return (torch.softmax(beta * q, -1) * q).sum(-1)
+
+
+def in_support_loss(value: Tensor, v: Tensor, terminals: Tensor) -> Loss:
+    """L_V = E (1 - done) (value(s') - V(s'))^2, for V beside in-support Q-learning, which itself needs none."""
+    return ((1 - terminals) * (value - v).square()).mean(-1), {"v": v.mean(-1)}
 
 
 def q_loss(q: Tensor, rewards: Tensor, terminals: Tensor, next_v: Tensor, gamma: float) -> Loss:
     """L_Q = E (r + gamma (1 - done) V(s') - Q(s, a))^2, summed over the twins q (..., 2, B)."""
     target = rewards + gamma * (1 - terminals) * next_v
     return (target.unsqueeze(-2) - q).square().mean(-1).sum(-1), {"q": q.mean((-1, -2))}
+
+
+def conservative_penalty(q_uniform: Tensor, q: Tensor) -> Loss:
+    """E log mean_j exp Q(s, u_j) - Q(s, a), summed over the twins (CQL, arXiv 2006.04779, equation 4).
+
+    q_uniform  (..., 2, B, J), Q at J uniform actions of each state; q (..., 2, B), Q at the data's
+    The equation's log-sum-exp is over all actions; uniform draws estimate it up to a constant, the log-volume.
+    """
+    soft_maximum = q_uniform.logsumexp(-1) - math.log(q_uniform.shape[-1])
+    penalty = (soft_maximum - q).mean(-1).sum(-1)
+    return penalty, {"penalty": penalty}

@@ -28,6 +28,7 @@ class Critic(nn.Module):
 
     def __init__(self, seeds: int, observation_dim: int, action_dim: int, hidden: list[int]):
         super().__init__()
+        self.action_dim = action_dim
         self.q = MLP((seeds, 2), observation_dim + action_dim, hidden)
         self.q_target = MLP((seeds, 2), observation_dim + action_dim, hidden).requires_grad_(False)
         self.v = MLP((seeds,), observation_dim, hidden)

@@ -1,8 +1,9 @@
-"""Noise predictor eps(z_k, k, beta) of the toys, z = [a, w]: a plain MLP (SWG, appendix B.1)."""
+"""Networks of the toys: plain multi-layer perceptrons of a point of the plane (SWG, appendix B.1)."""
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from swgctl.models.layers import Linear
 
+PLANE = 2  # coordinates of an action
 WAVES = 16  # frequencies of each embedding
 FASTEST = 200.0  # highest frequency of the step, in radians over the whole walk; for beta a tenth of it
 TOY_ARCHITECTURE = (
@@ -23,47 +25,88 @@ TOY_ARCHITECTURE = (
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu}
 
 
-class ToyDenoiser(nn.Module):
-    """S denoisers side by side for K steps and all beta in [0, beta_max]; `channels` is the dimension of z.
+class Plane(nn.Module):
+    """S functions side by side of z = [a, ...], whose first two channels are a point of the plane, and of conditions.
 
-    octaves  0: the action enters unchanged, as in the paper; else together with its sines and cosines at pi, 2 pi,
-             4 pi ..., without which short trainings do not resolve structure below a tenth of the plane (Tancik et
-             al., 2020)
+    outputs     number of channels that come out
+    conditions  (greatest value, highest frequency in radians up to there) of each number that enters as sines and
+                cosines
+    octaves     0: the point enters unchanged, as in the paper; else together with its sines and cosines at pi, 2 pi,
+                4 pi ..., without which short trainings do not resolve structure below a tenth of the plane (Tancik et
+                al., 2020)
     """
 
     octaves: Tensor
-    step_waves: Tensor
-    beta_waves: Tensor
 
     def __init__(
         self,
         seeds: int,
         channels: int,
-        K: int,
-        beta_max: float,
+        outputs: int,
+        conditions: Sequence[tuple[float, float]],
         width: int,
         layers: int,
         activation: str = "gelu",
         octaves: int = 0,
     ):
         super().__init__()
-        self.scales, self.activation = (1 / K, 1 / beta_max), ACTIVATIONS[activation]
-        widths = [channels + 4 * WAVES + 2 * octaves * (channels - 1), *[width] * layers]
+        self.scales, self.activation = [1 / greatest for greatest, _ in conditions], ACTIVATIONS[activation]
+        widths = [channels + 2 * WAVES * len(conditions) + 2 * octaves * PLANE, *[width] * layers]
         self.register_buffer("octaves", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
         self.layers = nn.ModuleList(Linear((seeds,), i, o) for i, o in itertools.pairwise(widths))
-        self.out = Linear((seeds,), width, channels)
-        for name, fastest in (("step_waves", FASTEST), ("beta_waves", FASTEST / 10)):
+        self.out = Linear((seeds,), width, outputs)
+        for i, (_, fastest) in enumerate(conditions):
             waves = torch.exp(torch.linspace(0, math.log(fastest), WAVES))
-            self.register_buffer(name, waves, persistent=False)
+            self.register_buffer(f"waves_{i}", waves, persistent=False)
 
-    def forward(self, z: Tensor, k: Tensor, beta: Tensor) -> Tensor:
-        """eps (S, B, channels) for z (S, B, channels), integer steps k and beta, both broadcastable to (S, B)."""
-        phase = (z[..., :-1].unsqueeze(-1) * self.octaves).flatten(-2)
+    def forward(self, z: Tensor, *conditions: Tensor) -> Tensor:
+        """(S, B, outputs) for z (S, B, channels) and conditions, each broadcastable to (S, B)."""
+        phase = (z[..., :PLANE].unsqueeze(-1) * self.octaves).flatten(-2)
         parts = [z, phase.sin(), phase.cos()]
-        for value, scale, waves in zip((k, beta), self.scales, (self.step_waves, self.beta_waves), strict=True):
-            phase = (value * scale).unsqueeze(-1) * waves
+        for i, (value, scale) in enumerate(zip(conditions, self.scales, strict=True)):
+            phase = (value * scale).unsqueeze(-1) * self.get_buffer(f"waves_{i}")
             parts += [phase.sin(), phase.cos()]
         x = torch.cat([part.expand(*z.shape[:-1], -1) for part in parts], -1)
         for layer in self.layers:
             x = self.activation(layer(x))
-        return self.out(x)
+        result: Tensor = self.out(x)
+        return result
+
+
+class ToyDenoiser(Plane):
+    """Noise predictors eps(z_k, k, beta) of z = [a, w] for K steps and all beta in [0, beta_max] (SWG, appendix B.1).
+
+    channels  the dimension of z
+    """
+
+    def __init__(self, seeds: int, channels: int, K: int, beta_max: float, **network: Any):
+        super().__init__(seeds, channels, channels, [(K, FASTEST), (beta_max, FASTEST / 10)], **network)
+
+
+class ToyGuide(nn.Module):
+    """The networks of a method that guides a plain denoiser, S of each.
+
+    denoiser  eps(a_k, k), (S, B, 2), whatever beta
+    energy    E(a_k, k, beta), (S, B, 1); None where the method learns none
+    label     Q(a), (S, B, 1), the mean label at a: half as wide, two layers and without octaves, so that it is smooth
+              where labels jump; None where the method needs no gradient of the label
+    """
+
+    def __init__(
+        self,
+        seeds: int,
+        K: int,
+        beta_max: float,
+        width: int,
+        layers: int,
+        activation: str,
+        octaves: int,
+        *,
+        energy: bool,
+        label: bool,
+    ):
+        super().__init__()
+        step, beta = (K, FASTEST), (beta_max, FASTEST / 10)
+        self.denoiser = Plane(seeds, PLANE, PLANE, [step], width, layers, activation, octaves)
+        self.energy = Plane(seeds, PLANE, 1, [step, beta], width, layers, activation, octaves) if energy else None
+        self.label = Plane(seeds, PLANE, 1, [], max(1, width // 2), 2, "silu") if label else None

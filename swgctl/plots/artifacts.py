@@ -1,4 +1,4 @@
-"""Pictures of one artifact: its scores, its weights, its training."""
+"""Pictures of one artifact: its scores, its weights, its training, its posterior variances."""
 
 import json
 from collections.abc import Callable
@@ -19,13 +19,15 @@ METRICS = "metrics.jsonl"
 def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     """Draw a picture of an artifact, or of an ancestor of it; returns the picture's path.
 
-    kind  "rho" for an evaluation, "weights" for an augmented data set, "training" for any trained model
+    kind  "rho" for an evaluation, "weights" for an augmented data set, "training" for any trained model, "posterior"
+          for a guide of AEPO
     ref   None: the artifact that this shell made last
     """
     kinds: dict[str, tuple[list[str], Callable[[Artifact], Picture]]] = {
         "rho": (["eval"], draw_rho),
         "weights": (["augment"], draw_weights),
-        "training": (["diffuse", "critic", "toy"], draw_training),
+        "training": (["diffuse", "behaviour", "guide", "critic", "toy"], draw_training),
+        "posterior": (["guide"], draw_posterior),
     }
     fit, draw = kinds[kind]
     artifact = store.resolve(ref) if ref is not None else store.current(*fit)
@@ -134,3 +136,39 @@ def draw_training(artifact: Artifact) -> Picture:
     over = f", mean and range of {len(artifact.seeds)} seeds" if len(artifact.seeds) > 1 else ""
     figure.suptitle(f"{artifact.task}{over}", x=0.01, ha="left", fontsize="large")
     return figure, numbers
+
+
+def draw_posterior(guide: Artifact) -> Picture:
+    """The posterior variance of the action against the diffusion step: the three estimates (AEPO, equations 22, 24 and
+    42) and the one in use, clipped; means over the seeds, and the range that they span.
+
+    Raises InputError for a guide of another method.
+    """
+    from swgctl.files import load_tensors
+
+    if guide.params["method"] != "aepo":
+        raise InputError(
+            f"{guide.id} guides by {guide.params['method']}, which has no posterior variance", "swgctl guide aepo"
+        )
+    tensors = load_tensors(guide.file("energy.safetensors"))
+    estimates, used = tensors["posterior"].numpy(), tensors["variance"].numpy()  # (S, 3, K), (S, K)
+    steps = np.arange(used.shape[1])
+    figure, (axes,) = panels(1, 1, 6, 4)
+    for i, equation in enumerate((22, 24, 42)):
+        values = estimates[:, i]
+        axes.plot(steps, values.mean(0), **style(i), label=f"posterior {i + 1}, equation {equation}")
+        axes.fill_between(steps, values.min(0), values.max(0), color=style(i)["color"], alpha=0.18, linewidth=0)
+    label = f"in use: posterior {guide.params['posterior']}, clipped"
+    axes.plot(steps, used.mean(0), color="black", linestyle="--", linewidth=1.2, label=label)
+    axes.set_yscale("symlog", linthresh=0.1)  # far estimates are negative, or tens of times too large
+    axes.set(xlabel="diffusion step k", ylabel="variance of $a_0$ given $a_k$, a coordinate")
+    axes.set_title(f"{guide.task}\nposterior variance by AEPO's three estimates")
+    figure.legend(loc="outside lower left", ncols=2)
+    names = ("posterior_1", "posterior_2", "posterior_3")
+    return figure, [
+        {"seed": seed, "k": k}
+        | dict(zip(names, estimates[s, :, k].tolist(), strict=True))
+        | {"in_use": used[s, k].item()}
+        for s, seed in enumerate(guide.seeds)
+        for k in range(len(steps))
+    ]

@@ -28,11 +28,16 @@ def features(x, depth, net=""):  # a residual network's activations: after its e
     return h
 
 
+def conditioned(z, k, s, net=""):
+    """The input of a network: z (S, B, C), observations s (S, B, O) of S seeds, and the embedding of step k."""
+    phase = 2 * torch.pi * k * p[f"{net}fourier.frequency"]
+    step = mlp(torch.cat([phase.cos(), phase.sin()], -1), f"{net}step_in", f"{net}step_out")
+    return torch.cat([z, s, step.expand(-1, z.shape[1], -1)], -1)
+
+
 def denoise(z, k, s):
-    """Noise in z = [action, weight] (S, B, A + 1) at step k, for observations s (S, B, O) of S seeds."""
-    phase = 2 * torch.pi * k * p["fourier.frequency"]
-    step = mlp(torch.cat([phase.cos(), phase.sin()], -1), "step_in", "step_out")
-    x = torch.cat([z, s, step.expand(-1, z.shape[1], -1)], -1)
+    """Noise in z (S, B, C) at step k: the action's, and the weight's if the model has one."""
+    x = conditioned(z, k, s)
     h, at = features(x, about["blocks"]), about["weight_block"]
     of_weight = features(x, at, "weight_") if "weight_entry.weight" in p else h  # a sub-network of its own, or shared
     out = mlp(F.silu(h[-1]), "action_out")
@@ -43,6 +48,8 @@ def denoise(z, k, s):
 @torch.enable_grad()
 def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["temperature"], noise=torch.randn):
     """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
+    if candidates > 1 and not (about["q_layers"] or about["joint"]):
+        raise ValueError("without a critic or a weight there is nothing to rank candidates by")
     s = torch.atleast_2d(torch.as_tensor(s)).to(p["z_low"]).detach()
     s = s.expand(len(about["seeds"]), -1, -1).repeat_interleave(candidates, 1)
     z = temperature * noise((*s.shape[:2], p["z_low"].shape[-1]))
@@ -50,12 +57,18 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
         alpha, sigma, step_alpha = (p[name][k].item() for name in ("alpha", "sigma", "step_alpha"))
         eps = denoise(z.requires_grad_(bool(rho)), k, s)
         if rho:
-            log_w = ((z[..., -1] - sigma * eps[..., -1]) / alpha).clamp(min=about["w_min"]).log()
-            eps, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
+            if about["energy_layers"]:  # a guide's energy, else the logarithm of the weight that the model predicts
+                log_w = mlp(conditioned(z, k, s, "energy."), *about["energy_layers"])
+            else:
+                log_w = ((z[..., -1] - sigma * eps[..., -1]) / alpha).clamp(min=about["w_min"]).log()
+            guided, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
+            if about["rescale"]:
+                guided = F.normalize(guided, dim=-1) * eps.detach().norm(dim=-1, keepdim=True)
+            eps = guided
         z0 = ((z - sigma * eps) / alpha).clamp(p["z_low"], p["z_high"])
         z = (z - (1 - step_alpha) / sigma**2 * (z - alpha * z0)) / step_alpha**0.5
         z = z + temperature * (1 - step_alpha) ** 0.5 * noise(z.shape) if k else z
-    a, rank = z[..., :-1].clamp(-1, 1), z[..., -1]  # without a critic, the model's own weight
+    a, rank = z[..., : len(p["action_low"])].clamp(-1, 1), z[..., -1]  # without a critic, the model's own weight
     if about["q_layers"]:  # w grows with Q - V, and V is the same for all candidates of a state
         rank = mlp(torch.cat([s, a], -1).unsqueeze(1), *about["q_layers"], activation=F.relu).amin(1).squeeze(-1)
     best = rank.unflatten(1, (-1, candidates)).argmax(-1, keepdim=True).unsqueeze(-1)

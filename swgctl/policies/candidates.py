@@ -17,16 +17,20 @@ class Ranking:
 
     critic  source of the advantage; None: candidates are ranked by the model's own weight
     weigh   advantage -> weight
+    draw    draw a candidate in proportion to its weight (SfBC), instead of the one of greatest weight
     """
 
     critic: Critic | None = None
     weigh: Callable[[Tensor], Tensor] | None = None
+    draw: bool = False
 
-    def best(self, observations: Tensor, actions: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-        """Index (S, E) of each row's best candidate among all B = sum of counts.
+    def best(
+        self, observations: Tensor, actions: Tensor, weights: Tensor, counts: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Index (S, E) of each row's chosen candidate among all B = sum of counts.
 
         observations (S, B, O), actions (S, B, A), the model's weights (S, B); counts (E,) candidates a row, which lie
-        side by side.
+        side by side; noise (S, B), standard normal, by which candidates are drawn
         """
         advantages = weights
         if self.critic is not None and self.weigh is not None:
@@ -34,6 +38,10 @@ class Ranking:
                 q, v = self.critic.value(observations, actions)
             advantages = q - v
             weights = self.weigh(advantages)
+        if noise is not None:
+            # The greatest of log w plus Gumbel noise is a draw in proportion to w.
+            uniform = torch.special.ndtr(noise.double()).clamp(min=1e-300)
+            weights = weights.log() - (-uniform.log()).log().to(weights.dtype)
         # Rows with fewer candidates are padded with ones that cannot win.
         first = counts.cumsum(0) - counts
         row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)

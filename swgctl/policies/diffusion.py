@@ -8,83 +8,45 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from swgctl.config import AugmentSettings, DiffuseSettings, EvalSettings, Method, a, methods
-from swgctl.diffusion import Counting, Schedule, sample
+from swgctl.config import EvalSettings, Method, a, methods
+from swgctl.diffusion import Guidance, rescaled
 from swgctl.errors import InputError
-from swgctl.files import load_tensors
-from swgctl.models import ARCHITECTURE, Critic, Denoiser
 from swgctl.policies.candidates import Ranking
+from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, weigher
+from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
 from swgctl.policies.policy import Cell, Noise
-from swgctl.policies.ranking import check_ranking
+from swgctl.policies.sampler import Sampler
 from swgctl.store import Artifact, Store
-from swgctl.weights import weigh
 
-
-@dataclass
-class Sampler:
-    """A walk from noise to z_0 (S, B, channels) at given observations.
-
-    denoiser  with averaged parameters; the first channels of z are the action
-    bounds    (low, high), (S, 1, channels) each, to which every predicted z_0 is clipped; None: no clipping
-    """
-
-    denoiser: Denoiser
-    schedule: Schedule
-    bounds: tuple[Tensor, Tensor] | None
-    name: str = "ddpm"
-
-    @property
-    def noise_shape(self) -> tuple[int, int]:
-        """Noise of one candidate: (K, channels)."""
-        return len(self.schedule), self.denoiser.channels
-
-    def draw(
-        self,
-        observations: Tensor,
-        row: Tensor,
-        guidance: Counting | None,
-        temperature: float | Tensor,
-        noise: Noise | torch.Generator,
-    ) -> Tensor:
-        """Draw z_0 (S, B, channels); candidate b is at row[b] (B,) of the observations (S, E, O).
-
-        temperature  a number, or one a candidate (B, 1)
-        """
-        return sample(
-            self.denoiser.bind(observations.clone() if observations.is_inference() else observations, row),
-            self.schedule,
-            (len(observations), len(row), self.denoiser.channels),
-            guidance=guidance,
-            sampler=self.name,
-            temperature=temperature,
-            bounds=self.bounds,
-            generator=noise,
-        )
+# scales rho (B, 1), observations (S, E, O) and the row (B,) of each candidate's -> the candidates' guidance
+Guide = Callable[[Tensor, Tensor, Tensor], Guidance]
 
 
 @dataclass
 class DiffusionPolicy:
     """S guided denoisers that act side by side: a `Policy` whose cells have `rho`, `candidates` and `temperature` (1).
 
-    guide  scales rho (B, 1) of the candidates -> their guidance
+    guide  makes the guidance; None for a policy that nothing guides, of rho = 0 alone
     """
 
     seeds: list[int]
     action_dim: int
     sampler: Sampler
-    guide: Callable[[Tensor], Counting]
+    guide: Guide | None
     ranking: Ranking
     device: torch.device
     statistics: tuple[str, ...] = field(default=("clamped",))
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        return self.sampler.noise_shape
+        draws, channels = self.sampler.noise_shape
+        return draws + self.ranking.draw, channels
 
     def act(
         self,
@@ -121,6 +83,8 @@ class DiffusionPolicy:
             if values.dim() and values.shape != full.shape[1:2]:
                 raise ValueError(f"{name} must be one number, or one for each of {full.shape[1]} rows")
         rows = full.shape[1]
+        if self.guide is None and bool((scales > 0).any()):
+            raise ValueError("nothing guides this policy: leave rho at 0, or load a guide")
         if bool(((factors == 0) & (counts > 1)).any()):
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         columns = (values.expand(rows).tolist() for values in (scales, counts, factors))
@@ -135,12 +99,14 @@ class DiffusionPolicy:
     def propose(
         self, observations: Tensor, cells: Sequence[Cell], noise: Noise | torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Policy.propose`.  The statistic `clamped` is the share of guidance steps with w_hat below w_min."""
+        """See `Policy.propose`.  A statistic is the share of guidance steps that the guidance counted under its name:
+        `clamped`, those with w_hat below w_min."""
+        observations = observations.clone() if observations.is_inference() else observations
         counts = torch.tensor([int(cell["candidates"]) for cell in cells], device=self.device)
         row = torch.repeat_interleave(torch.arange(len(cells), device=self.device), counts)  # of each candidate
         scales = torch.tensor([float(cell["rho"]) for cell in cells], dtype=torch.float32, device=self.device)
         rho = scales[row].unsqueeze(-1)
-        guidance = self.guide(rho) if bool((rho != 0).any()) else None
+        guidance = self.guide(rho, observations, row) if self.guide and bool((rho != 0).any()) else None
         temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
         temperature: float | Tensor = temperatures[0]
         if len(set(temperatures)) > 1:
@@ -150,10 +116,15 @@ class DiffusionPolicy:
         shares = {name: self._share(name, guidance, rho, row, counts) for name in self.statistics}
         if len(row) == len(cells):
             return actions, shares
-        best = self.ranking.best(observations[:, row], actions, weights, counts)
+        draws = None
+        if self.ranking.draw:
+            draws = torch.randn(z.shape, generator=noise) if isinstance(noise, torch.Generator) else noise(z.shape)
+        best = self.ranking.best(
+            observations[:, row], actions, weights, counts, None if draws is None else draws[..., 0]
+        )
         return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), shares
 
-    def _share(self, name: str, guidance: Counting | None, rho: Tensor, row: Tensor, counts: Tensor) -> Tensor:
+    def _share(self, name: str, guidance: Any, rho: Tensor, row: Tensor, counts: Tensor) -> Tensor:
         """Share (S, E) of a row's guidance steps that the guidance counted under a name."""
         total = torch.zeros(len(self.seeds), len(counts), dtype=torch.int64, device=self.device)
         if guidance is None:
@@ -170,82 +141,85 @@ def fresh(device: torch.device) -> torch.Generator:
     return generator
 
 
-def bounds(action_dim: int, weight_range: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds (low, high) of z_0 = [action, weight], (S, 1, A + 1) each: actions in [-1, 1], the weight in the range
-    (S, 2) of the data's.
+def guidance_of(
+    method: Method, settings: EvalSettings, sampler: Sampler, guide: Artifact | None, device: str
+) -> Guide | None:
+    """A method's guidance with the settings of `eval` that it takes, and what a guide's artifact gives it.
 
-    Guidance pulls on the weight's channel as well.  Without bounds, a large rho drives it to where the denoiser was
-    never trained, and the actions with it.
+    None where nothing guides: a method without a guidance, or one that takes what only a guide has.
     """
-    ones = weight_range.new_ones(len(weight_range), action_dim)
-    low, high = (torch.cat([sign * ones, weight_range[:, i : i + 1]], 1) for i, sign in ((0, -1), (1, 1)))
-    return low.unsqueeze(1), high.unsqueeze(1)
-
-
-def guidance_of(method: Method, settings: EvalSettings) -> Callable[[Tensor], Counting]:
-    """The function from scales rho (B, 1) to a method's guidance, with the settings of `eval` that it takes."""
+    if not method.guidance or (method.takes and guide is None):
+        return None
     module, _, name = method.guidance.partition(":")
-    make = getattr(importlib.import_module(module), name)
-    return partial(make, **settings.model_dump(include=set(method.options)))
+    make = partial(getattr(importlib.import_module(module), name), **settings.model_dump(include=set(method.options)))
+    given: Callable[[Tensor, Tensor], dict[str, Any]] = lambda observations, row: {}  # noqa: E731
+    if guide and method.takes == "energy":
+        energy = load_energy(guide, sampler, device)
+        given = lambda observations, row: {"energy": energy.bind(observations, row)}  # noqa: E731
+    elif guide and method.takes == "log_weight":
+        log_weight = LogWeight(load_critic(guide.parent("critic"), device), weigher(guide.params))
+        given = lambda observations, row: {  # noqa: E731
+            "log_weight": partial(log_weight.of_z, observations[:, row]),
+            "bounds": sampler.bounds,
+        }
+
+    def guided(rho: Tensor, observations: Tensor, row: Tensor) -> Guidance:
+        guidance = make(rho, **given(observations, row))
+        return rescaled(guidance) if settings.rescale else guidance
+
+    return guided
 
 
-def load_critic(artifact: Artifact, device: str) -> Critic:
-    """Load Q and V of a critic artifact, bytes checked.  Raises CorruptError."""
-    tensors = load_tensors(artifact.file("critic.safetensors"))
-    facts, params = artifact.meta["metrics"]["data"], artifact.params
-    critic = Critic(len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"])
-    critic.load_state_dict(tensors)
-    return critic.to(device).requires_grad_(False)
+def assemble(source: Artifact, ranking: Ranking, settings: EvalSettings, device: str) -> DiffusionPolicy:
+    """Load the policy of `diffuse`, `behaviour` or `guide`, sampled and guided by the settings.
 
-
-def assemble(policy: Artifact, ranking: Ranking, settings: EvalSettings, device: str) -> DiffusionPolicy:
-    """Load the policy of a diffuse artifact, sampled and guided by the settings."""
-    tensors = load_tensors(policy.file("policy.safetensors"))
-    trained, facts = DiffuseSettings(**policy.params), policy.meta["metrics"]["data"]
-    architecture = trained.model_dump(include=set(ARCHITECTURE))
-    channels = trained.channels(facts["action_dim"])
-    denoiser = Denoiser(len(policy.seeds), facts["observation_dim"], channels, **architecture)
-    denoiser.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
-    method = methods()[settings.method]
-    box = bounds(facts["action_dim"], tensors["weight_range"].to(device)) if settings.clip else None
-    schedule = getattr(Schedule, trained.schedule)(trained.K)
+    A guide brings its denoiser and its method.
+    """
+    guide = source if source.stage == "guide" else None
+    denoiser = denoiser_of(source)
+    sampler = load_denoiser(denoiser, device)
+    sampler = replace(
+        sampler, bounds=sampler.bounds if settings.clip else None, name=settings.sampler, nfe=settings.nfe
+    )
+    method = methods()[guide.params["method"] if guide else settings.method]
+    plain = guide is None and denoiser.stage != "diffuse"
+    factory = None if plain else guidance_of(method, settings, sampler, guide, device)
     return DiffusionPolicy(
-        seeds=policy.seeds,
-        action_dim=facts["action_dim"],
-        sampler=Sampler(denoiser.to(device).requires_grad_(False), schedule, box, settings.sampler),
-        guide=guidance_of(method, settings),
+        seeds=source.seeds,
+        action_dim=denoiser.meta["metrics"]["data"]["action_dim"],
+        sampler=sampler,
+        guide=factory,
         ranking=ranking,
         device=torch.device(device),
-        statistics=method.statistics,
+        statistics=method.statistics if factory else (),
     )
 
 
-def ranking_of(critic: Artifact | None, augmented: Artifact | None, device: str) -> Ranking:
-    """The ranking by a critic and the weight of an augmented data set; without them, by the model's own weight."""
-    if critic is None or augmented is None:
+def ranking_of(critic: Artifact | None, weight: dict | None, device: str, draw: bool = False) -> Ranking:
+    """The ranking by a critic and the weight of these parameters; without a critic, by the model's own weight.
+
+    draw  a candidate is drawn in proportion to its weight, not the one of greatest weight taken
+    """
+    if critic is None:
         return Ranking()
-    return Ranking(load_critic(critic, device), weigher(augmented.params))
+    return Ranking(load_critic(critic, device), weigher(weight) if weight else lambda advantage: advantage, draw)
 
 
 def load_policy(
     ref: str, *, store: str | None = None, critic: str | None = None, device: str = "cpu"
 ) -> DiffusionPolicy:
-    """Load the policy of a diffuse artifact (a directory or an id); the critic that it descends from ranks candidates.
+    """Load the policy of a diffuse, behaviour or guide artifact (a directory or an id).
 
+    The critic that it descends from ranks candidates by its weight; a behaviour model has neither, unless one is named.
     Raises InputError, CorruptError.
     """
     located = Store.locate(store)
     artifact = located.resolve(ref)
-    if artifact.stage != "diffuse":
+    if artifact.stage not in ("diffuse", "behaviour", "guide"):
         raise InputError(f"{ref} is {a(artifact.stage)}, not a policy", "swgctl ls --stage diffuse")
-    augmented = artifact.parent("augment")
-    chosen = located.resolve(critic) if critic else augmented.parent("critic")
-    check_ranking(chosen, artifact, augmented)
-    return assemble(artifact, ranking_of(chosen, augmented, device), EvalSettings(), device)
-
-
-def weigher(params: dict) -> Callable[[Tensor], Tensor]:
-    """The function advantage -> weight of an augment artifact's parameters, which omit those that it ignores."""
-    options = AugmentSettings().model_dump() | params
-    name = options.pop("weight")
-    return lambda advantage: weigh(name, advantage, **options)
+    weight = weight_of(artifact)
+    lineage = artifact.ancestors()
+    chosen = located.resolve(critic) if critic else lineage.get("critic")
+    if chosen:
+        check_ranking(chosen, artifact, weight)
+    return assemble(artifact, ranking_of(chosen, weight, device), EvalSettings(), device)

@@ -10,11 +10,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from swgctl import config, seeds, signals
+from swgctl import config, seeds, signals, tasks
 from swgctl.config import EVAL, EvalSettings, a
 from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import load_tensors, read_header, save_tensors, sync
+from swgctl.policies.origin import denoiser_of, weight_of
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, environments
 
@@ -32,7 +33,7 @@ def export(
     candidates: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Write the policy of a diffuse artifact, or of an evaluation, into a new directory; returns its path.
+    """Write the policy of diffuse, behaviour, guide or an evaluation into a new directory; returns its path.
 
     members          the policy's seeds to export, "0-4"; None: all
     rho, candidates  defaults of act.py; None: the first scale above 0 and the first number of candidates of the
@@ -40,11 +41,11 @@ def export(
     force            replace an earlier export
 
     The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
-    averaged parameters of the denoiser; q_target and v of the critic that ranks candidates; z_low and z_high
-    (S, 1, A + 1), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and step_alpha (K,) of the schedule;
-    action_low and action_high (A,) of the environment; observation_mean and observation_std (O,) of the data, for
-    information only, since observations enter unscaled.  The metadata has the rest: architecture, guidance, task,
-    lineage.
+    averaged parameters of the denoiser, and, as `energy.*`, of a guide; q_target and v of the critic that ranks
+    candidates; z_low and z_high (S, 1, channels), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and
+    step_alpha (K,) of the schedule; action_low and action_high (A,) of the environment; observation_mean and
+    observation_std (O,) of the data, for information only, since observations enter unscaled.  The metadata has the
+    rest: architecture, guidance, task, lineage.
 
     Raises InputError where REF has no policy, UsageError for a directory in use or an unknown seed, CorruptError.
     """
@@ -53,10 +54,16 @@ def export(
         raise UsageError(f"{target} is among the store's artifacts", "--policy with a directory elsewhere")
     _check(target, force)
     artifact = store.resolve(ref)
-    policy = artifact.ancestors().get("diffuse")
-    if policy is None:
+    role = EVAL.filled(artifact.meta["inputs"]) if artifact.stage == "eval" else None
+    policy = artifact.parent(role) if role else artifact
+    if policy.stage not in EVAL.primaries:
         raise InputError(f"{ref} is {a(artifact.stage)}, which has no policy yet", "swgctl ls --stage diffuse")
-    task, settings = Task.from_json(policy.meta["task"]), _settings(artifact, rho, candidates)
+    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "log_weight":
+        raise InputError(
+            f"{policy.params['method']} asks its critic at every step, which act.py cannot: {policy.id}",
+            f"swgctl guide ddice --from {denoiser_of(policy).id}   # its energy is exported",
+        )
+    task, settings = _task(policy), _settings(artifact, rho, candidates)
     critic = _ranking(artifact, policy, settings)
     chosen, env = _chosen(policy, members), environments.make(task.environment)
     tensors = _tensors(policy, critic, env.action_space, settings.clip, [policy.seeds.index(seed) for seed in chosen])
@@ -120,15 +127,15 @@ def _replace(target: Path, draft: Path, replaced: Path) -> None:
 
 def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> EvalSettings:
     """The settings of the exported policy: the evaluation's, else the recipe's.  Raises UsageError."""
-    task = Task.from_json(artifact.meta["task"])
+    task = _task(artifact)
     params: dict[str, Any] = {}
     if evaluated := artifact.stage == "eval":
         params = {name: value for name, value in artifact.params.items() if name in EvalSettings.model_fields}
     params |= {name: value for name, value in (("rho", rho), ("resample", candidates)) if value is not None}
     flags = {f"eval.{name}": value for name, value in params.items()}
     settings = config.resolve(task.name, "" if evaluated else task.recipe, flags=flags).of(EVAL)
-    if settings.sampler != "ddpm":
-        say(f"export: act.py samples by DDPM, not by {settings.sampler}")
+    if settings.sampler != "ddpm" or settings.nfe:
+        say(f"export: act.py samples by DDPM in all steps, not by {settings.sampler}")
     return settings
 
 
@@ -136,17 +143,16 @@ def _ranking(artifact: Artifact, policy: Artifact, settings: EvalSettings) -> Ar
     """The critic that ranks candidates; None: the model's own weight ranks them."""
     import torch
 
-    from swgctl.policies.diffusion import weigher
+    from swgctl.policies.loading import weigher
 
-    augmented = policy.parent("augment")
     if settings.select == "self":
         return None
-    weights = weigher(augmented.params)(torch.linspace(-1, 1, 9))
-    if (weights.diff() < 0).any():  # quantile; expectiles of tau < 0.5
-        name = augmented.params["weight"]
-        say(f"export: this {name} weight does not grow with Q, so act.py ranks by the model's own weight")
+    weight = weight_of(policy)
+    if weight and (weigher(weight)(torch.linspace(-1, 1, 9)).diff() < 0).any():  # quantile; expectiles of tau < 0.5
+        instead = "ranks by the model's own weight" if denoiser_of(policy).stage == "diffuse" else "takes one candidate"
+        say(f"export: this {weight['weight']} weight does not grow with Q, so act.py {instead}")
         return None
-    return artifact.parent("critic") if "critic" in artifact.meta["inputs"] else augmented.parent("critic")
+    return artifact.parent("critic") if "critic" in artifact.meta["inputs"] else policy.ancestors().get("critic")
 
 
 def _chosen(policy: Artifact, members: str | None) -> list[int]:
@@ -167,20 +173,28 @@ def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows:
     import torch
 
     from swgctl.diffusion import Schedule
-    from swgctl.policies.diffusion import bounds
+    from swgctl.policies.sampler import bounds
 
-    learnt = load_tensors(policy.file(TENSORS))
+    denoiser = denoiser_of(policy)
+    learnt = load_tensors(denoiser.file(TENSORS))
     tensors = {name.removeprefix("ema."): t[rows] for name, t in learnt.items() if name.startswith("ema.")}
+    if policy.stage == "guide" and _energy_layers(policy):
+        energy = load_tensors(policy.file("energy.safetensors"))
+        tensors |= {f"energy.{n.removeprefix('ema.')}": t[rows] for n, t in energy.items() if n.startswith("ema.")}
     if critic:
         ranking = load_tensors(critic.file("critic.safetensors"))
         tensors |= {name: t[rows] for name, t in ranking.items() if name.startswith(("q_target.", "v."))}
-    low, high = bounds(policy.meta["metrics"]["data"]["action_dim"], learnt["weight_range"][rows])
+    weights = learnt.get("weight_range")
+    box = bounds(denoiser.meta["metrics"]["data"]["action_dim"], None if weights is None else weights[rows])
+    low, high = (bound.expand(len(rows), -1, -1).contiguous() for bound in box)
     for name, sign, bound in (("z_low", -1, low), ("z_high", 1, high)):
         tensors[name] = bound if clip else sign * torch.full_like(bound, torch.inf)
-    schedule = getattr(Schedule, policy.params["schedule"])(policy.params["K"])
+    schedule = getattr(Schedule, denoiser.params["schedule"])(denoiser.params["K"])
     tensors |= {"alpha": schedule.alpha, "sigma": schedule.sigma, "step_alpha": schedule.step_alpha}
     tensors |= {"action_low": torch.from_numpy(space.low), "action_high": torch.from_numpy(space.high)}
-    with h5py.File(policy.parent("augment").file("data.hdf5")) as file:
+    joint = denoiser.stage == "diffuse"
+    data = denoiser.parent("augment").file("data.hdf5") if joint else tasks.locate(_task(policy), say, None)[0]
+    with h5py.File(data) as file:
         observations = file["observations"][()]
     for name, value in (("mean", observations.mean(0, dtype=float)), ("std", observations.std(0, dtype=float))):
         tensors[f"observation_{name}"] = torch.from_numpy(value).float()
@@ -196,18 +210,35 @@ def _named(spec) -> str:
 
 def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) -> dict:
     """Metadata of the policy beside its task, seeds and environment."""
-    lineage = policy.ancestors() | ({"ranking": critic} if critic else {})
+    lineage, denoiser = policy.ancestors() | ({"ranking": critic} if critic else {}), denoiser_of(policy)
+    guided = policy.stage == "diffuse" or bool(_energy_layers(policy))
+    joint = denoiser.stage == "diffuse"
     return {
-        **{name: policy.params[name] for name in ("K", "schedule", "blocks", "weight_block")},
+        **{name: denoiser.params[name] for name in ("K", "schedule", "blocks")},
+        "weight_block": denoiser.params["weight_block"] if joint else 0,
+        "joint": joint,
+        "energy_layers": _energy_layers(policy),
+        "rescale": settings.rescale,
         "q_layers": [f"q_target.layers.{i}" for i in range(len(critic.params["hidden"]) + 1)] if critic else [],
-        "weight": policy.parent("augment").params,
-        "rho": next((rho for rho in settings.rho if rho > 0), 0.0),
-        "candidates": settings.resample[0],
+        "weight": weight_of(policy),
+        "rho": next((rho for rho in settings.rho if rho > 0 and guided), 0.0),
+        "candidates": settings.resample[0] if joint or critic else 1,
         "temperature": _temperature(settings),
         "w_min": settings.w_min,
         "lineage": {stage: {"key": one.key, "digest": one.digest} for stage, one in lineage.items()},
-        "data": lineage["critic"].meta["source"]["sha256"],
+        "data": lineage["critic" if joint else "behaviour"].meta["source"]["sha256"],
     }
+
+
+def _energy_layers(policy: Artifact) -> list[str]:
+    """The layers of a guide's energy, in their order; none for a policy that has no such network."""
+    if policy.stage != "guide" or "hidden" not in policy.params:
+        return []
+    return ["energy.entry", *(f"energy.layers.{i}" for i in range(len(policy.params["hidden"])))]
+
+
+def _task(artifact: Artifact) -> Task:
+    return Task.from_json(artifact.meta["task"])
 
 
 def _temperature(settings: EvalSettings) -> float:

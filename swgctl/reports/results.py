@@ -1,8 +1,9 @@
 """The tables with which stages end, on stderr."""
 
 from swgctl import console
-from swgctl.config import methods
+from swgctl.config.method import methods
 from swgctl.errors import InputError
+from swgctl.evaluation.groups import method_of, protocol
 from swgctl.reports.sheets import interval, number
 from swgctl.store import Artifact
 from swgctl.tasks import Task, normalized_score
@@ -18,7 +19,7 @@ def ancestor(artifact: Artifact, stage: str) -> Artifact | None:
 
 def print_evaluation(evaluation: Artifact) -> None:
     """Print the table with which an evaluation ends: every cell, never the best one alone."""
-    task, method = Task.from_json(evaluation.meta["task"]), methods()[evaluation.params.get("method", "swg")]
+    task, method = Task.from_json(evaluation.meta["task"]), method_of(protocol(evaluation))
     critic = ancestor(evaluation, "critic")
     rows = []
     if critic:
@@ -56,3 +57,31 @@ def print_toy(artifact: Artifact) -> None:
     columns = ["beta", "samples", "sliced W1", "floor", "ratio", "energy distance", "floor"]
     title = f"{artifact.task}: distance from the ground truth; guidance scale {artifact.params['rho']:g}"
     console.table(title, columns + (["modes' TV", "floor"] if modes else []), rows)
+
+
+def print_toys(artifacts: list[Artifact]) -> None:
+    """Print the methods of each density that has several: distance over floor, a column for each beta."""
+    for density in dict.fromkeys(artifact.task for artifact in artifacts):
+        several = [artifact for artifact in artifacts if artifact.task == density]
+        if len(several) > 1:
+            _print_methods(several)
+
+
+def _print_methods(artifacts: list[Artifact]) -> None:
+    """The rows without guidance are those of the last artifact's denoiser."""
+    from swgctl.learners.toy_energy import SMOOTH
+
+    last = artifacts[-1]
+
+    def row(name: str, label: str, artifact: Artifact, kind: str, measure: str = "ratio", digits: int = 2) -> list[str]:
+        cells = [cell for cell in artifact.meta["metrics"]["cells"] if cell["method"] == kind]
+        return [name, label, *(f"{cell[measure]:.{digits}f}" for cell in cells)]
+
+    rows = [row("floor, a distance", "", last, "guided", "floor", 4)]
+    rows += [row("none", "", last, "unguided"), row("none, reweighted", "exact", last, "reweighted")]
+    for artifact in artifacts:
+        method = methods()[artifact.params.get("method", "swg")]
+        label = "Q(a)" if method.name in SMOOTH else "data"
+        rows.append(row(method.label, label, artifact, "guided"))
+    title = f"{last.task}: sliced W1 from the ground truth over its floor; guidance scale {last.params['rho']:g}"
+    console.table(title, ["samples", "label", *(f"beta {beta:g}" for beta in last.params["beta"])], rows)

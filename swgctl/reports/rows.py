@@ -11,7 +11,18 @@ from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
 
 NUMBERS = [f"{measure}_{name}" for measure in ("score", "return") for name in STATISTICS]
-CELL = ("rho", "candidates", "temperature", "paper_rho", *NUMBERS, "seeds", "episodes", "interval_over", "choices")
+CELL = (
+    "guidance",
+    "rho",
+    "candidates",
+    "temperature",
+    "paper_rho",
+    *NUMBERS,
+    "seeds",
+    "episodes",
+    "interval_over",
+    "choices",
+)
 FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "source")
 
 

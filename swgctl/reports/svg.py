@@ -25,7 +25,7 @@ def figure(group: Group) -> str:
     if len(scales) < 2:
         return ""
     printed = quoted.scores(group.task.name).get(quoted.ours("swg")[0])
-    paper_rho = quoted.guidance_scale(group.task.name)
+    paper_rho = group.paper_rho
     ring = [(paper_rho, printed[0])] if printed and paper_rho is not None and measure == "score" else []
     values = [value for cell in cells for value in cell[f"{measure}_ci95"]] + [value for _, value in ring]
     x = _scale([*scales, *(rho for rho, _ in ring)], LEFT + INSET, WIDTH - RIGHT - INSET)

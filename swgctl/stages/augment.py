@@ -28,29 +28,26 @@ def prepare(
     task: Task, settings: AugmentSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[AugmentSettings]:
     critic = inputs["critic"]
-    loss = LOSS[settings.weight]
-    if critic.params["loss"] != loss:
+    if critic.params["loss"] not in LOSS[settings.weight]:
+        loss = LOSS[settings.weight][0]
         # The new critic differs from this one in its loss alone: whatever was set by hand is set again.
         by_hand = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
-        assignments = [shlex.quote(f"{k}={critic.params[k.split('.')[1]]}") for k in by_hand if k != "critic.loss"]
-        words = [f"--set {assignment}" for assignment in assignments]
+        values = {k: critic.params.get(k.split(".")[1]) for k in by_hand if k != "critic.loss"}
+        words = [f"--set {shlex.quote(f'{k}={value}')}" for k, value in values.items() if value is not None]
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",
             " ".join([f"swgctl critic {argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
         )
     path, digest = locate_source(task, critic.meta["source"]["sha256"])
-    used = {"expectile": {"scale"}, "exponential": {"beta", "w_max"}, "quantile": {"w_max"}, "linex": {"w_max"}}
-    ignored = {"scale", "beta", "w_max"} - used.get(settings.weight, set())
-    params = {name: value for name, value in settings.keyed().items() if name not in ignored}
-    params |= {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
+    params = settings.weighing() | {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
     return Job(AUGMENT, task, settings, params, seeds, inputs, path, digest)
 
 
 def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
     import torch
 
-    from swgctl.policies.diffusion import load_critic, weigher
+    from swgctl.policies.loading import load_critic, weigher
     from swgctl.tasks import layout, transitions
 
     artifact = job.inputs["critic"]

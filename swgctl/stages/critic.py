@@ -1,24 +1,70 @@
 """critic: transitions -> Q and V, learned in-sample (SWG, Algorithm 3).
 
-Reads the task's data file.  Writes critic.safetensors: q (S, 2, ...), q_target (S, 2, ...), v (S, ...).
+Reads the task's data file; the loss isq also candidates of its next states.  Writes critic.safetensors: q (S, 2, ...),
+q_target (S, 2, ...), v (S, ...).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from swgctl.config import CRITIC, CriticSettings
+from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.files import save_tensors
+from swgctl.seeds import ranges
 from swgctl.stages.job import Job, locate_source
-from swgctl.tasks import Task
+from swgctl.store import Artifact
+from swgctl.tasks import Task, argument
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def prepare(task: Task, settings: CriticSettings, seeds: list[int], inputs: Mapping) -> Job[CriticSettings]:
+def prepare(
+    task: Task, settings: CriticSettings, seeds: list[int], inputs: Mapping[str, Artifact]
+) -> Job[CriticSettings]:
     path, digest = locate_source(task)
+    if settings.loss == "isq":
+        check_candidates(inputs["candidates"], task, seeds, digest)
+    elif inputs:
+        raise UsageError(
+            f"the loss {settings.loss} learns from no candidates",
+            f"swgctl critic {argument(task)} --loss isq --candidates {inputs['candidates'].id}",
+        )
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
     # The task is part of the key: one file under two names is two problems with separate artifacts.
     of_task = {"task": task.name, "environment": task.environment, "horizon": task.horizon}
     params = settings.keyed() | {"rewards": rewards} | of_task
-    return Job(CRITIC, task, settings, params, seeds, {}, path, digest)
+    return Job(CRITIC, task, settings, params, seeds, inputs, path, digest)
+
+
+def check_candidates(candidates: Artifact, task: Task, seeds: list[int], source: str) -> None:
+    """Raise InputError unless the candidates are of all next states of the task's data, whose sha256 is `source`."""
+    wanted = f"swgctl behaviour {argument(task)} --seeds {ranges(seeds)}   # then: swgctl candidates --of next"
+    drawn_from = candidates.meta["source"]["sha256"]
+    for what, theirs, ours in (
+        ("of the task", candidates.task, task.name),
+        ("of", candidates.meta["task"]["environment"], task.environment),
+        ("of data whose sha256 is", drawn_from[:12], source[:12]),
+    ):
+        if theirs != ours:
+            raise InputError(f"the candidates {candidates.id} are {what} {theirs}, not {ours}", wanted)
+    if candidates.seeds != seeds:
+        critic = f"swgctl critic {argument(task)} --seeds {ranges(candidates.seeds)} --loss isq"
+        raise InputError(
+            f"the candidates {candidates.id} are of the seeds {ranges(candidates.seeds)}, not {ranges(seeds)}",
+            f"{critic} --candidates {candidates.id}",
+        )
+    if candidates.params["of"] != "next" or candidates.params["rows"] != 0:
+        states = {"next": "next states", "states": "states"}[candidates.params["of"]]
+        (denoiser,) = candidates.meta["inputs"].values()
+        raise InputError(
+            f"isq learns from candidates of all next states; {candidates.id} has "
+            f"those of {candidates.params['rows'] or 'all'} {states}",
+            f"swgctl candidates --from {denoiser['key'][: len(candidates.id)]} --of next --set candidates.rows=0",
+        )
 
 
 def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
@@ -31,7 +77,9 @@ def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
     data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
     environments.check(environments.make(job.task.environment), data)
     returns = data.episode_returns()
-    learner = CriticLearner(data, job.settings, job.params["rewards"], job.seeds, torch.device(job.device))
+    candidates = _actions(job.inputs["candidates"], data.actions.shape) if job.inputs else None
+    device = torch.device(job.device)
+    learner = CriticLearner(data, job.settings, job.params["rewards"], job.seeds, device, candidates)
     facts = {
         "rows": len(data),
         "episodes": len(returns),
@@ -40,17 +88,35 @@ def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
         "observation_dim": data.observations.shape[1],
         "action_dim": data.actions.shape[1],
     }
-    del data
+    del data, candidates
     rows = training.train(
         learner,
         name="critic",
         seeds=job.seeds,
         steps=job.settings.steps,
         work=work,
-        device=torch.device(job.device),
+        device=device,
         mode=job.mode,
         precision=job.settings.precision,
     )
     save_tensors(directory / "critic.safetensors", learner.critic.state_dict(), job.stage.name, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     return training.summary(rows) | {"data": facts}
+
+
+def _actions(candidates: Artifact, shape: tuple[int, ...]) -> "Tensor":
+    """Actions (S, N, M, A) of candidates of every row of data whose actions have the shape (N, A), within [-1, 1].
+
+    Raises CorruptError.
+    """
+    import h5py
+    import torch
+
+    path = candidates.file("candidates.hdf5")
+    try:
+        with h5py.File(path) as file:
+            if not np.array_equal(file["rows"][()], np.arange(shape[0])):
+                raise ValueError(f"its rows are not the data's {shape[0]:,}")
+            return torch.from_numpy(file["z"][..., : shape[1]]).clamp_(-1, 1)
+    except (OSError, KeyError, ValueError) as error:
+        raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None

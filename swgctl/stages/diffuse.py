@@ -6,6 +6,7 @@ Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses; 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swgctl.config import DIFFUSE, DiffuseSettings
 from swgctl.errors import CorruptError
@@ -13,6 +14,11 @@ from swgctl.files import save_tensors
 from swgctl.stages.job import Job
 from swgctl.store import Artifact
 from swgctl.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from swgctl.learners import DiffuseLearner
 
 
 def prepare(
@@ -25,7 +31,6 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
     import h5py
     import torch
 
-    from swgctl import training
     from swgctl.learners import DiffuseLearner
 
     path = job.inputs["augment"].file("data.hdf5")
@@ -39,19 +44,29 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
     device = torch.device(job.device)
     learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device)
     del observations, actions, weights  # the learner may hold copies on another device
+    assert learner.weights is not None
+    return fit(job, learner, directory, work, torch.stack([learner.weights.amin(1), learner.weights.amax(1)], 1))
+
+
+def fit(job: Job, learner: "DiffuseLearner", directory: Path, work: Path, weight_range: "Tensor | None" = None) -> dict:
+    """Train a denoiser, write policy.safetensors and metrics.jsonl, and return the artifact's metrics."""
+    import torch
+
+    from swgctl import training
+
     rows = training.train(
         learner,
-        name="diffuse",
+        name=job.stage.name,
         seeds=job.seeds,
         steps=job.settings.steps,
         work=work,
-        device=device,
+        device=torch.device(job.device),
         mode=job.mode,
         precision=job.settings.precision,
     )
-    tensors = {f"ema.{name}": tensor for name, tensor in learner.average.state_dict().items()}
-    tensors |= {f"raw.{name}": tensor for name, tensor in learner.denoiser.state_dict().items()}
-    tensors["weight_range"] = torch.stack([learner.weights.amin(1), learner.weights.amax(1)], 1)
+    tensors = learner.tensors()
+    if weight_range is not None:
+        tensors["weight_range"] = weight_range
     save_tensors(directory / "policy.safetensors", tensors, job.stage.name, job.task, job.seeds)
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     facts = {

@@ -1,4 +1,4 @@
-"""eval: a policy, and a critic to rank candidates by -> scores of guided roll-outs (SWG, Algorithm 2 and section 6.2).
+"""eval: a policy, a behaviour model or a guide -> scores of guided roll-outs (SWG, Algorithm 2 and section 6.2).
 
 Writes episodes.csv, one row an episode, and summary.json, one cell for each (temperature, candidates, rho).
 """
@@ -8,38 +8,102 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from swgctl.config import EVAL, EvalSettings
+from swgctl.config import EVAL, EvalSettings, methods
 from swgctl.console import say
-from swgctl.errors import UsageError
+from swgctl.errors import InputError, UsageError
 from swgctl.evaluation import scores
-from swgctl.policies.ranking import check_ranking
+from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
 from swgctl.stages.job import Job, check_horizon
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
 
 def check(task: Task, settings: EvalSettings) -> None:
-    """Refuse a task without a horizon.  Raises InputError."""
+    """Refuse a task without a horizon, and settings that exclude each other.  Raises InputError, UsageError."""
     check_horizon(task)
+    if settings.select == "sample" and max(settings.resample) == 1:
+        raise UsageError(
+            "--select sample draws one of several candidates, and there is one",
+            "swgctl eval --select sample --resample 8",
+        )
+    if not methods()[settings.method].guidance:
+        check_unguided(settings, f"{settings.method} only chooses among candidates", "--rho 0")
+
+
+def check_unguided(settings: EvalSettings, why: str, help: str) -> None:
+    """Raise UsageError for a scale above 0."""
+    if max(settings.rho) > 0:
+        raise UsageError(f"rho = {max(settings.rho):g}: {why}, and nothing guides it", help)
 
 
 def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mapping[str, Artifact]) -> Job[EvalSettings]:
+    role = EVAL.filled(inputs)
+    assert role
+    source = inputs[role]
+    if role == "guide":
+        if settings.method not in (source.params["method"], EvalSettings.model_fields["method"].default):
+            raise UsageError(
+                f"--method {settings.method}: {source.id} guides by {source.params['method']}",
+                f"swgctl guide {settings.method}   # on the same denoiser and critic",
+            )
+        settings = settings.model_copy(update={"method": source.params["method"]})
     check(task, settings)
+    _check_guidance(settings, role, source)
     if "critic" in inputs:
-        if not EVAL.inputs["critic"].when(settings):
+        if not EVAL.inputs["critic"].when(settings, role):
             raise UsageError(
                 "--critic ranks candidates, and there are none to rank",
                 "swgctl eval --critic REF --resample 8 --select critic",
             )
-        check_ranking(inputs["critic"], inputs["diffuse"], inputs["augment"])
+        _check_weight(inputs, source)
+        check_ranking(inputs["critic"], source, weight_of(source))
     params = settings.keyed() | {
         "environment": task.environment,
         "horizon": task.horizon,
         "references": task.references and list(task.references),
     }
+    if role != "diffuse":
+        params.pop("method", None)  # the guide's, which is another input
     if task.score != "return":
         params["score"] = task.score
     return Job(EVAL, task, settings, params, seeds, inputs)
+
+
+def _check_guidance(settings: EvalSettings, role: str, source: Artifact) -> None:
+    """Raise UsageError where the settings ask for a guidance, or a choice, that the policy does not have."""
+    plain = role == "behaviour" or "behaviour" in source.meta["inputs"]
+    several = max(settings.resample) > 1
+    steps = denoiser_of(source).params["K"] - (settings.sampler == "dpm-solver-2s")
+    if settings.nfe > steps:
+        raise UsageError(
+            f"eval.nfe = {settings.nfe}: {settings.sampler} walks at most {steps} of this denoiser's steps",
+            f"swgctl eval --set eval.nfe={steps}",
+        )
+    if role == "behaviour":
+        check_unguided(settings, f"{source.id} is a plain behaviour model", f"swgctl guide cep --from {source.id}")
+    if role != "guide" and methods()[settings.method].takes:
+        raise UsageError(
+            f"{settings.method} needs a guide",
+            f"swgctl guide {settings.method} --from {source.id}   # then swgctl eval",
+        )
+    if several and settings.select == "self" and plain:
+        raise UsageError(
+            f"--select self ranks by the model's own weight, and {source.id} has none", "swgctl eval --select critic"
+        )
+    if several and settings.select == "sample" and role == "behaviour":
+        raise UsageError(
+            f"--select sample draws in proportion to a weight, and {source.id} has none",
+            f"swgctl guide resample --from {source.id}",
+        )
+
+
+def _check_weight(inputs: Mapping[str, Artifact], source: Artifact) -> None:
+    """Raise InputError if the weight that ranks is that of other data than the policy's."""
+    if "augment" in inputs and inputs["augment"].digest != source.parent("augment").digest:
+        raise InputError(
+            f"{inputs['augment'].id} is not the augmented data set that {source.id} learnt from",
+            "swgctl eval without --from augment=REF",
+        )
 
 
 def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
@@ -51,8 +115,11 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
     cells = grid(s)
     if 0 in s.temperature and max(s.resample) > 1:
         say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
-    ranking = ranking_of(job.inputs.get("critic"), job.inputs.get("augment"), job.device)
-    policy = assemble(job.inputs["diffuse"], ranking, s, job.device)
+    role = EVAL.filled(job.inputs)
+    assert role
+    source = job.inputs[role]
+    ranking = ranking_of(job.inputs.get("critic"), weight_of(source), job.device, draw=s.select == "sample")
+    policy = assemble(source, ranking, s, job.device)
     with products(s.precision):
         episodes = roll_out(policy, job.task, cells, s.episodes, s.seed)
     scores.add_scores(episodes, job.task)
@@ -61,6 +128,9 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
         writer.writeheader()
         writer.writerows(episodes)
     table = scores.cells(episodes, s.sampler)
+    if role != "diffuse":  # whose cells are of its own guidance, as they always were
+        name = source.params.get("method", "none")
+        table = [cell | {"guidance": name if cell["rho"] > 0 else "none"} for cell in table]
     task = {name: value for name, value in job.task.to_json().items() if name != "source"}
     summary = {"task": task, "cells": table}
     (directory / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")

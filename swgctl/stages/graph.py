@@ -1,6 +1,6 @@
 """A run as a graph: one node for each artifact, built or to be built."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,15 +39,36 @@ class Node:
         return visit(self)
 
 
-def graph(task: Task, resolved: Resolved, last: str) -> Node:
-    """The node of the stage `last` with its ancestors; the first stage that fits a role fills it."""
+def graph(task: Task, resolved: Resolved, chain: Sequence[str], method: str) -> Node:
+    """The node of a chain's last stage with its ancestors.
+
+    Of a stage's primary roles, the one is filled whose stage comes last in the chain; another role takes the first
+    stage of the chain that fits.  A setting called `method` is the method's name.
+    """
     nodes: dict[str, Node] = {}
 
     def node(name: str) -> Node:
         if name not in nodes:
             row, settings = stages()[name], resolved[name]
-            inputs = {role: node(input.stages[0]) for role, input in row.inputs.items() if input.when(settings)}
-            nodes[name] = Node(row, task, settings, resolved.seeds, inputs)
+            if "method" in type(settings).model_fields:
+                settings = settings.model_copy(update={"method": method})
+            nodes[name] = Node(row, task, settings, resolved.seeds, _inputs(row, settings))
         return nodes[name]
 
-    return node(last)
+    def _inputs(row: Stage, settings: Settings) -> dict[str, Node]:
+        before = chain[: chain.index(row.name)]
+        primary = max(
+            ((before.index(stage), role) for role, fit in row.primaries.items() for stage in fit if stage in before),
+            default=(0, None),
+        )[1]
+        roles = {
+            role: input
+            for role, input in row.inputs.items()
+            if (role == primary if input.primary else input.when(settings, primary))
+        }
+        return {
+            role: node(next((stage for stage in before if stage in input.stages), input.stages[0]))
+            for role, input in roles.items()
+        }
+
+    return node(chain[-1])

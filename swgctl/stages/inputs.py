@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swgctl.config import Settings, Stage, a, stages
+from swgctl.console import say
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store
 
 
 def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
-    """The REFs of each role, from texts ROLE=REF, or REF for the primary role.
+    """The REFs of each role, from texts ROLE=REF; a REF alone is for a primary role, and stands under the first.
 
     Raises UsageError for an unknown role, and for two REFs of a role that takes one.
     """
@@ -24,23 +25,27 @@ def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
                 f"{row.name} has no input '{role}'{nearest(role, row.inputs)}",
                 f"swgctl {row.name} --from {row.primary}=REF" if row.primary else f"swgctl {row.name} TASK",
             )
+        if role in row.primaries and row.primary:
+            role = row.primary
         refs.setdefault(role, []).append(ref)
         if len(refs[role]) > 1 and not row.inputs[role].many:
+            what = " or ".join(row.primaries) if role in row.primaries else role
             raise UsageError(
-                f"{row.name} takes one {role}, and --from names two", f"swgctl {row.name} --from {role}={refs[role][0]}"
+                f"{row.name} takes one {what}, and --from names two",
+                f"swgctl {row.name} --from {'' if role in row.primaries else f'{role}='}{refs[role][0]}",
             )
     return refs
 
 
 def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple[list[Artifact], str]:
-    """The artifacts of a stage's primary role, and the reason for the choice, which is never merely the newest.
+    """The artifacts of one of a stage's primary roles, and the reason for the choice, which is never merely the newest.
 
     Raises InputError where none fits, or several do; then `help` has a line to paste for each.
     """
-    assert row.primary
+    fit = tuple(stage for stages in row.primaries.values() for stage in stages)
     if refs:
-        return [_named(store, row, row.primary, ref, task) for ref in refs], "named by --from"
-    return _fitting(store, row, row.primary, task)
+        return [_named(store, row, "", fit, ref, task) for ref in refs], "named by --from"
+    return _fitting(store, row, "", fit, task)
 
 
 def complete(
@@ -52,27 +57,31 @@ def complete(
     """
     inputs: dict[str, Artifact] = {}
     lineage = primary[0].ancestors() if len(row.inputs) > 1 and primary else {}
+    of_primary = next((role for role, fit in row.primaries.items() if primary and primary[0].stage in fit), None)
     for role, input in row.inputs.items():
-        if role == row.primary:
+        if role == of_primary:
             artifacts = primary
+        elif input.primary:
+            continue
         elif role in refs:
-            artifacts = [_named(store, row, role, ref, None) for ref in refs[role]]
-        elif not input.when(settings):
+            artifacts = [_named(store, row, role, input.stages, ref, None) for ref in refs[role]]
+        elif not input.when(settings, of_primary):
             continue
         elif ancestor := next((lineage[stage] for stage in input.stages if stage in lineage), None):
             artifacts = [ancestor]
         else:
-            artifacts, _ = _fitting(store, row, role, primary[0].task if primary else None)
+            artifacts, why = _fitting(store, row, role, input.stages, primary[0].task if primary else None)
+            say(f"{row.name}: {role} {artifacts[0].id} ({artifacts[0].task}), {why}")
         inputs |= {role if i == 1 else f"{role}.{i}": artifact for i, artifact in enumerate(artifacts, 1)}
     return inputs
 
 
-def _named(store: Store, row: Stage, role: str, ref: str, task: str | None) -> Artifact:
-    """The artifact of a REF.  Raises InputError unless it fits the role and, where one is given, the task."""
-    artifact, fit = store.resolve(ref), row.inputs[role].stages
+def _named(store: Store, row: Stage, role: str, fit: tuple[str, ...], ref: str, task: str | None) -> Artifact:
+    """The artifact of a REF.  Raises InputError unless it fits the role ("": a primary one) and the task, if given."""
+    artifact = store.resolve(ref)
     if artifact.stage not in fit:
         nouns = " or ".join(map(a, fit))
-        needs = f"starts from {nouns}" if role == row.primary else f"takes {nouns} for its role {role}"
+        needs = f"starts from {nouns}" if not role else f"takes {nouns} for its role {role}"
         # One step too early in the chain: the stage in between turns it into one that fits.
         between = next((stage for stage in fit if artifact.stage in _starts(stage)), None)
         command = f"{between} --from {ref}" if between else f"ls --stage {fit[0]}"
@@ -83,21 +92,19 @@ def _named(store: Store, row: Stage, role: str, ref: str, task: str | None) -> A
 
 
 def _starts(stage: str) -> tuple[str, ...]:
-    """The stages whose artifacts fit a stage's primary role."""
-    row = stages()[stage]
-    return row.inputs[row.primary].stages if row.primary else ()
+    """The stages whose artifacts fit a stage's primary roles."""
+    return tuple(one for fit in stages()[stage].primaries.values() for one in fit)
 
 
-def _fitting(store: Store, row: Stage, role: str, task: str | None) -> tuple[list[Artifact], str]:
+def _fitting(store: Store, row: Stage, role: str, fit: tuple[str, ...], task: str | None) -> tuple[list[Artifact], str]:
     """The artifact that this shell made last, else the only one that fits; and which of the two it is."""
-    fit = row.inputs[role].stages
     last = store.current(*fit)
     if last and (task is None or last.task == task):
         return [last], "which this shell made last"
     fitting = [artifact for stage in fit for artifact in store.artifacts(stage, task)]
     if len(fitting) == 1:
         return fitting, "the only one that fits"
-    of_task, option = f" of {task}" if task else "", "--from " if role == row.primary else f"--from {role}="
+    of_task, option = f" of {task}" if task else "", f"--from {role}=" if role else "--from "
     if not fitting:
         first = fit[0] if stages()[fit[0]].primary else f"{fit[0]} {task or 'TASK'}"
         needs = f"{row.name} needs {' or '.join(map(a, fit))}{of_task}"
@@ -109,3 +116,12 @@ def _fitting(store: Store, row: Stage, role: str, task: str | None) -> tuple[lis
             for artifact in fitting
         ],
     )
+
+
+def data_of(artifact: Artifact) -> str:
+    """The sha256 of the data file that an artifact descends from, by its primary inputs.  Raises InputError."""
+    while not artifact.meta["source"]:
+        role = stages()[artifact.stage].filled(artifact.meta["inputs"])
+        assert role
+        artifact = artifact.parent(role)
+    return artifact.meta["source"]["sha256"]

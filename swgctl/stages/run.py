@@ -11,7 +11,7 @@ from types import ModuleType
 import yaml
 
 from swgctl import config, console, tasks
-from swgctl.config import AUGMENT, CRITIC, EVAL, Resolved, Settings, Stage, stage_named, stages
+from swgctl.config import AUGMENT, CRITIC, EVAL, GUIDE, PLAIN_WEIGHT, Resolved, Settings, Stage, stage_named, stages
 from swgctl.console import say
 from swgctl.errors import UsageError, closest, nearest
 from swgctl.seeds import ranges
@@ -101,17 +101,36 @@ def run_all(
     # Everything is checked before the first stage is built.
     dotted = {f"{stage}.{name}": value for stage, settings in flags.items() for name, value in settings.items()}
     resolved = resolve_run(problem, recipe, assignments, dotted | {"seeds": seeds})
-    built: dict[Node, Artifact] = {}
-    for node in chain(problem, resolved, until).walk():
+    last = chain(problem, resolved, until)
+    results = build_nodes([last], resolved, target, device=device, mode=mode, force=force, wait=wait)
+    result = results[last.identity]
+    return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
+
+
+def build_nodes(
+    ends: Iterable[Node],
+    resolved: Resolved,
+    store: Store,
+    *,
+    device: str = "auto",
+    mode: str = "auto",
+    force: bool = False,
+    wait: bool = True,
+) -> dict[str, Result]:
+    """Build nodes and all that they are made from, what they share once; returns the results by `Node.identity`."""
+    results: dict[str, Result] = {}
+    for node in (node for end in ends for node in end.walk()):
+        if node.identity in results:
+            continue
         begun = time.monotonic()
-        job = prepare_node(node, built)
+        job = prepare_node(node, {identity: result.artifact for identity, result in results.items()})
         for role, artifact in job.inputs.items():
-            if role == node.stage.primary:
+            if node.stage.inputs[role].primary:
                 say(f"{node.stage.name}: from {artifact.stage} {artifact.id} ({artifact.task})")
         why = "made by the same run" if job.inputs else None
-        result = _build(job, resolved, why, target, begun, device=device, mode=mode, force=force, wait=wait)
-        built[node] = result.artifact
-    return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
+        result = _build(job, resolved, why, store, begun, device=device, mode=mode, force=force, wait=wait)
+        results[node.identity] = result
+    return results
 
 
 def _store(store: str | Path | Store | None) -> Store:
@@ -192,9 +211,9 @@ def prepare(row: Stage, task: Task, settings: Settings, seeds: list[int], inputs
     return module_of(row).prepare(task, settings, seeds, inputs)
 
 
-def prepare_node(node: Node, built: Mapping[Node, Artifact]) -> Job:
-    """The job of a node whose inputs exist."""
-    inputs = {role: built[parent] for role, parent in node.inputs.items()}
+def prepare_node(node: Node, built: Mapping[str, Artifact]) -> Job:
+    """The job of a node whose inputs exist, by `Node.identity`."""
+    inputs = {role: built[parent.identity] for role, parent in node.inputs.items()}
     return prepare(node.stage, node.task, node.settings, node.seeds, inputs)
 
 
@@ -215,10 +234,15 @@ def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
 
     Raises UsageError for a stage outside the method, and whatever the `check` of a stage raises.
     """
-    last = graph(task, resolved, stages_of(resolved.of(EVAL).method, until)[-1])
+    method = resolved.of(EVAL).method
+    return check_nodes(graph(task, resolved, stages_of(method, until), method))
+
+
+def check_nodes(last: Node) -> Node:
+    """Call the `check` of every stage of a graph; returns its last node."""
     for node in last.walk():
         if check_stage := getattr(module_of(node.stage), "check", None):
-            check_stage(task, node.settings)
+            check_stage(node.task, node.settings)
     return last
 
 
@@ -274,10 +298,19 @@ def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: 
 
 
 def check(resolved: Resolved) -> None:
-    """Check the settings of different stages against each other.  Raises UsageError."""
-    loss, weight = resolved.of(CRITIC).loss, resolved.of(AUGMENT).weight
-    if loss != config.LOSS[weight]:
+    """Check the settings of a method's stages against each other.  Raises UsageError."""
+    chain, loss = stages_of(resolved.of(EVAL).method), resolved.of(CRITIC).loss
+    weight = resolved.of(AUGMENT).weight
+    if "augment" not in chain:
+        weight = resolved.of(GUIDE).weight or PLAIN_WEIGHT
+    if CRITIC.inputs["candidates"].when(resolved.of(CRITIC), None):
         raise UsageError(
-            f"the weight '{weight}' needs V trained with the {config.LOSS[weight]} loss, not {loss}",
-            f"swgctl run TASK --set critic.loss={config.LOSS[weight]}",
+            f"the loss {loss} learns from candidates, which no method's chain has before its critic",
+            "swgctl behaviour TASK && swgctl candidates --of next && swgctl critic TASK --loss isq --candidates REF",
+        )
+    if loss not in config.LOSS[weight]:
+        usual = config.LOSS[weight][0]
+        raise UsageError(
+            f"the weight '{weight}' needs V trained with the {usual} loss, not {loss}",
+            f"swgctl run TASK --set critic.loss={usual}",
         )

@@ -1,7 +1,8 @@
 """toy: a density of the plane and an energy -> samples of q(a) w(a), for every beta (SWG, section 6.1, appendix B.1).
 
-Writes denoiser.safetensors (the last and the averaged parameters), samples.hdf5 (a group for each beta), summary.json
-(distances) and picture.png (samples above, ground truth below, as in Figures 2 and 3).
+Writes denoiser.safetensors (the last and the averaged parameters; those of `models.ToyGuide` where the guidance is not
+SWG's), samples.hdf5 (a group for each beta), summary.json (distances) and picture.png (samples above, ground truth
+below, as in Figures 2 and 3).
 """
 
 import json
@@ -36,7 +37,8 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl import toys, training
-    from swgctl.learners import ToyLearner
+    from swgctl.learners.toy import ToyLearner
+    from swgctl.learners.toy_energy import ToyEnergyLearner
     from swgctl.plots.figures import save, styled
     from swgctl.plots.toys import draw_toys
     from swgctl.randomness import generator
@@ -46,7 +48,8 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     density, device = toys.DENSITIES[job.task.name], torch.device(job.device)
     raw, labels = density.draw(s.rows, generator(s.seed, "toy/data", 0))
     frame = toys.Frame.of(raw)
-    learner = ToyLearner(frame.inside(raw), labels, s, job.seeds, device)
+    make = ToyLearner if s.method == "swg" else ToyEnergyLearner
+    learner = make(frame.inside(raw), labels, s, job.seeds, device)
     rows = training.train(
         learner,
         name="toy",
@@ -58,17 +61,17 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
         precision=s.precision,
     )
     (directory / "metrics.jsonl").write_text(training.to_lines(rows))
-    parameters = learner.denoiser.state_dict()
+    parameters = learner.network.state_dict()
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
     save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage.name, job.task, job.seeds)
 
     with products(s.precision):
-        samples = toys.draw_all(learner.average, learner.weigh, density, frame, s, job.seeds, device)
+        samples = toys.draw_all(learner.walk, density, frame, s, job.seeds)
     cells = toys.compare(samples, density, s)
     (directory / "summary.json").write_text(json.dumps({"cells": cells}, indent=1, sort_keys=True) + "\n")
     _write(directory / "samples.hdf5", samples, job)
     with styled():
-        save(draw_toys({job.task.name: samples}), directory / "picture.png", "png")
+        save(draw_toys({job.task.name: {"samples": samples}}), directory / "picture.png", "png")
     return training.summary(rows) | {"cells": cells}
 
 

@@ -61,8 +61,9 @@ class Run:
         return [node.stage.name for node in self.node.walk()]
 
     def identity(self, stage: str) -> str:
-        """A text that is equal for two runs with the same artifact of a stage, however they are written."""
-        return next(node.identity for node in self.node.walk() if node.stage.name == stage)
+        """A text that is equal for two runs with the same artifact of a stage, however they are written; "" for a stage
+        outside the run."""
+        return next((node.identity for node in self.node.walk() if node.stage.name == stage), "")
 
 
 def expand(
@@ -144,7 +145,8 @@ def show(runs: list[Run], store: Store, form: str) -> None:
 
 def _sharing(runs: list[Run]) -> str:
     """A line with the number of artifacts of each stage, and which to make first where several runs share one."""
-    counts = {stage: len({one.identity(stage) for one in runs}) for stage in runs[0].stages}
+    names = [stage for stage in config.stages() if any(stage in one.stages for one in runs)]
+    counts = {stage: len({one.identity(stage) for one in runs} - {""}) for stage in names}
     text = f"{len(runs)} run(s): {', '.join(f'{count} {stage}' for stage, count in counts.items())}"
     shared = [f"--until {stage}" for stage, after in itertools.pairwise(counts) if counts[stage] < counts[after]]
     return f"{text}; run the lines of {', then of '.join(shared)} first, and none waits for another" if shared else text
@@ -152,10 +154,10 @@ def _sharing(runs: list[Run]) -> str:
 
 def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
     """(stage, "cached" or "build", why) for each stage; a key is known once the inputs before it are cached."""
-    built: dict[Node, Artifact] = {}
+    built: dict[str, Artifact] = {}
     for node in last.walk():
         stage = node.stage.name
-        if missing := [parent.stage.name for parent in node.inputs.values() if parent not in built]:
+        if missing := [parent.stage.name for parent in node.inputs.values() if parent.identity not in built]:
             yield stage, "build", f"its input is to be built: {missing[0]}"
             continue
         try:
@@ -168,7 +170,7 @@ def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
             continue
         if artifact := store.find(stage, node.task.name, job.key):
             yield stage, "cached", f"{artifact.id}"
-            built[node] = artifact
+            built[node.identity] = artifact
         else:
             resumable = (store.work(job.key) / "checkpoint.safetensors").exists()
             yield stage, "build", "unfinished: would be resumed" if resumable else f"no artifact {job.key[:16]}"

@@ -228,7 +228,11 @@ class EnergyWeights:
         self.values, self.shares = values.to(device), shares.to(device)
 
     def __call__(self, label: Tensor, beta: Tensor) -> Tensor:
-        return torch.exp(beta * (label - self.most) - self._at(self.log_scale, beta)).float()
+        return torch.exp(self.log(label, beta)).float()
+
+    def log(self, label: Tensor, beta: Tensor) -> Tensor:
+        """log w, in float64, differentiable in the label."""
+        return beta * (label - self.most) - self._at(self.log_scale, beta)
 
     def mean(self, beta: float) -> float:
         """Mean weight over the data."""

@@ -1,14 +1,16 @@
 """Samples of a trained toy against the ground truth: guided, unguided, and exactly reweighted."""
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from swgctl.config import ToySettings
-from swgctl.diffusion import Schedule, sample, self_weighted
+from swgctl.diffusion import Schedule, sample
 from swgctl.diffusion.exact import sampling_floor, shares, total_variation
+from swgctl.diffusion.guidance import Denoise, Guidance
 from swgctl.randomness import generator
 from swgctl.toys.densities import Density
 from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
@@ -34,38 +36,37 @@ class Frame:
         return self.low + (points + 1) * (self.high - self.low) / 2
 
 
-def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, seeds: list[int], device) -> dict:
-    """Draw, for each beta: guided, unguided, reweighted (S, n, 2), guided_weight (S, n) and truth (TRUTHS, n, 2)."""
-    schedule = getattr(Schedule, s.schedule)(s.K)
+@dataclass(frozen=True)
+class Walk:
+    """How samples are drawn at one beta.
+
+    denoise   eps(z (S, B, C), k), of which the first two channels are a point in [-1, 1]^2
+    guidance  that of the weight at that beta; None: none
+    bounds    (low, high), each (C,): the range of a predicted z_0
+    """
+
+    denoise: Denoise
+    guidance: Guidance | None
+    bounds: tuple[Tensor, Tensor]
+
+
+def draw_all(
+    walk: Callable[[float], Walk], density: Density, frame: Frame, s: ToySettings, seeds: list[int]
+) -> dict[float, dict[str, Tensor]]:
+    """Draw, for each beta: guided, unguided, reweighted (S, n, 2) and truth (TRUTHS, n, 2).
+
+    Where z has a weight, guided_weight (S, n) too.
+    """
     samples: dict[float, dict[str, Tensor]] = {}
     for beta in s.beta:
-        # The weight's upper bound is the target's, not the data's: where labels have a tail, the data's greatest
-        # weight is a thousand times the target's, and was hardly ever trained.
-        low = torch.tensor([-1, -1, 0.0], device=device)
-        high = torch.tensor([1, 1, weigh.top(beta)], device=device)
-
-        def denoise(z: Tensor, k: int, beta: float = beta) -> Tensor:
-            return denoiser(z, torch.tensor(k, device=device), torch.tensor(beta, device=device))
-
-        bounds = (low, high) if s.clip else None
-
-        def walk(name: str, guidance, beta: float = beta, denoise=denoise, bounds=bounds) -> Tensor:
-            sources = [generator(seed, f"toy/{name}/{beta:g}", s.seed, device) for seed in seeds]
-
-            def noise(shape: tuple[int, ...]) -> Tensor:
-                return torch.stack([torch.randn(shape[1:], generator=g, device=device) for g in sources])
-
-            shape = (len(seeds), s.samples, 3)
-            z = sample(denoise, schedule, shape, guidance=guidance, sampler=s.sampler, bounds=bounds, generator=noise)
-            return z.cpu().double()
-
-        guided = walk("guided", self_weighted(s.rho, w_min=s.w_min * weigh.mean(beta)) if s.rho else None)
-        unguided = walk("unguided", None)
+        way = walk(beta)
+        guided = _draw(way, f"toy/guided/{beta:g}", s, seeds)
+        unguided = _draw(replace(way, guidance=None), f"toy/unguided/{beta:g}", s, seeds)
         sources = [generator(i, f"toy/truth/{beta:g}", s.seed) for i in range(TRUTHS)]
         truths = [density.target(s.samples, beta, source) for source in sources]
         samples[beta] = {
             "guided": frame.outside(guided[..., :2]),
-            "guided_weight": guided[..., 2],
+            **({"guided_weight": guided[..., 2]} if guided.shape[-1] > 2 else {}),
             "unguided": frame.outside(unguided[..., :2]),
             "truth": torch.stack(truths),
         }
@@ -77,6 +78,26 @@ def draw_all(denoiser, weigh, density: Density, frame: Frame, s: ToySettings, se
             picks = torch.multinomial(weights, s.samples, replacement=True, generator=source)
             arrays.setdefault("reweighted", torch.empty_like(arrays["unguided"]))[i] = pool[picks]
     return samples
+
+
+def _draw(walk: Walk, name: str, s: ToySettings, seeds: list[int]) -> Tensor:
+    """z_0 (S, n, C) in float64, from each member's stream of a name."""
+    (low, high), schedule = walk.bounds, getattr(Schedule, s.schedule)(s.K)
+    sources = [generator(seed, name, s.seed, low.device) for seed in seeds]
+
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        return torch.stack([torch.randn(shape[1:], generator=g, device=low.device) for g in sources])
+
+    z = sample(
+        walk.denoise,
+        schedule,
+        (len(seeds), s.samples, len(low)),
+        guidance=walk.guidance if s.rho else None,
+        sampler=s.sampler,
+        bounds=(low, high) if s.clip else None,
+        generator=noise,
+    )
+    return z.cpu().double()
 
 
 def compare(samples: dict, density: Density, s: ToySettings) -> list[dict]:

@@ -17,8 +17,8 @@ from swgctl.cli.app import Group, command
 from swgctl.config import settings
 
 SECTIONS = {
-    "Stages": ["critic", "augment", "diffuse", "eval", "toy"],
-    "Methods and comparisons": ["run", "report"],
+    "Stages": ["critic", "augment", "diffuse", "behaviour", "candidates", "guide", "eval", "toy"],
+    "Methods and comparisons": ["run", "compare", "report"],
     "Look": ["ls", "show", "diff", "tree", "plot"],
     "Tasks and data": ["task", "data"],
     "Plan and sweep": ["plan", "recipe"],
@@ -27,6 +27,7 @@ SECTIONS = {
 }
 WITH_EXAMPLES = {  # at least so many
     **dict.fromkeys(["critic", "augment", "diffuse", "eval", "run", "toy"], 2),
+    **dict.fromkeys(["behaviour", "candidates", "guide", "compare"], 2),
     **dict.fromkeys(["plan", "report", "plot", "export", "bench"], 1),
 }
 TYPES = re.compile(r"<\w[\w\[\] ]*>|\b(TEXT|INTEGER|FLOAT|BOOLEAN|PATH|UUID)\b")
@@ -154,7 +155,10 @@ def test_choices_are_those_that_are_checked():
     assert literal(settings.ToySettings, "sampler") == options.SAMPLERS
     assert literal(settings.EvalSettings, "select") == options.SELECTS
     assert tuple(config.method.SHIPPED) == options.METHODS
-    assert config.method.SWG.stages[:-1] == options.ENDS
+    assert tuple(method for method, row in config.method.SHIPPED.items() if "guide" in row.stages) == options.GUIDES
+    chained = {stage for row in config.method.SHIPPED.values() for stage in row.stages[:-1]}
+    assert tuple(stage for stage in config.stage.SHIPPED if stage in chained) == options.ENDS
+    assert literal(settings.CandidatesSettings, "of") == options.STATES
     assert ("auto", *execution.MODES) == options.MODES
     assert tuple(bench.TABLES) == options.BENCHMARKS
     assert options.BENCHMARKS[:4] == bench.DEFAULT  # "the first four", as its help says
@@ -169,7 +173,7 @@ def test_choices_are_those_that_are_checked():
     [
         ("eval", "--rho RHO[,RHO...]"),
         ("eval", "--resample M[,M...]"),
-        ("eval", "--sampler [ddpm|ddim|dpm-solver++]"),
+        ("eval", "--sampler [ddpm|ddim|dpm-solver++|dpm-solver-2s]"),
         ("run", "--seeds 0-4"),
         ("augment", "--from [ROLE=]REF"),
         ("augment", "--store DIR"),
@@ -177,8 +181,8 @@ def test_choices_are_those_that_are_checked():
         ("critic", "--recipe FILE"),
         ("critic", "--set NAME=VALUE"),
         ("critic", "--steps N"),
-        ("critic", "--loss [expectile|quantile|linex]"),
-        ("run", "--until [critic|augment|diffuse]"),
+        ("critic", "--loss [expectile|quantile|linex|cql|isq|dice]"),
+        ("run", "--until [critic|augment|diffuse|behaviour|candidates|guide]"),
         ("report", "--format [table|csv|json|latex|html]"),
         ("plan", "Usage: swgctl plan [OPTIONS] TASK..."),
         ("report", "Usage: swgctl report [OPTIONS] [REF...]"),

@@ -14,7 +14,7 @@ from support.harness import CHAIN, swgctl
 from swgctl import config, seeds, tasks
 from swgctl.config import AUGMENT, TOY, AugmentSettings, CriticSettings, EvalSettings
 from swgctl.errors import UsageError
-from swgctl.stages import augment, critic, job, run, toy
+from swgctl.stages import augment, behaviour, candidates, critic, guide, job, run, toy
 from swgctl.stages.job import Job
 from swgctl.store import make_key
 from swgctl.tasks import Task, quoted
@@ -286,19 +286,21 @@ class Made:
         self.stage, self.task, self.key, self.id = job.stage.name, job.task.name, job.key, job.key[:16]
         self.params, self.seeds, self.digest = job.params, job.seeds, f"digest of {job.key}"
         widths = {"observation_dim": 3, "action_dim": 1}
-        source = {"sha256": job.source_sha256}
-        self.meta = {"source": source, "task": job.task.to_json(), "metrics": {"data": widths}}
+        source = {"sha256": job.source_sha256} if job.source_sha256 else None
+        inputs = {role: {"stage": one.stage, "digest": one.digest, "key": one.key} for role, one in job.inputs.items()}
+        self.meta = {"source": source, "task": job.task.to_json(), "metrics": {"data": widths}, "inputs": inputs}
         self.parent = job.inputs.__getitem__
 
 
-def chain_keys(task: Task, monkeypatch, recipe: str | None = None) -> dict[str, str]:
-    """The keys of the four stages of a task, as its recipe has them, for a data file of a made-up hash."""
-    for module in (critic, augment):
+def chain_keys(task: Task, monkeypatch, recipe: str | None = None, method: str | None = None) -> dict[str, str]:
+    """The keys of a method's stages for a task, as its recipe has them, for a data file of a made-up hash."""
+    for module in (critic, augment, behaviour, candidates, guide):
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
-    resolved, keys, made = config.resolve(task.name, task.recipe, recipe=recipe), {}, {}
+    flags = {"eval.method": method, "eval.rho": [0.0] if method == "resample" else None}
+    resolved, keys, made = config.resolve(task.name, task.recipe, recipe=recipe, flags=flags), {}, {}
     for node in run.chain(task, resolved).walk():
         one = run.prepare_node(node, made)
-        keys[node.stage.name], made[node] = one.key[:16], Made(one)
+        keys[node.stage.name], made[node.identity] = one.key[:16], Made(one)
     return keys
 
 
@@ -319,6 +321,11 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
     for name in ("halfcheetah-medium-v2", "antmaze-umaze-v0", "kitchen-partial-v0", "pen-human-v0"):
         keys = chain_keys(tasks.get(name), monkeypatch, "official")
         found[f"{name}, --recipe official"] = {"recipe": "official"} | keys
+        keys = chain_keys(tasks.get(name), monkeypatch, "aepo")
+        found[f"{name}, --recipe aepo"] = {"recipe": "aepo"} | keys
+    for method in ("resample", "mse", "dps", "emse", "cep", "ddice", "aepo"):
+        keys = chain_keys(tasks.get("demo"), monkeypatch, method=method)
+        found[f"demo, --method {method}"] = {"recipe": "demo"} | keys
     for density in toy.NAMES:
         found[density] = {"recipe": "toy"} | toy_key(density, None)
         found[f"{density}, --recipe paper"] = {"recipe": "paper"} | toy_key(density, "paper")

@@ -55,6 +55,14 @@ def test_linear_betas_are_evenly_spaced_and_end_at_ddpms_noise():
     assert schedule.alpha[-1].item() ** 2 == pytest.approx(4.0358e-5, rel=1e-4)
 
 
+def test_linear_of_a_thousand_steps_is_the_vp_sde_from_a_tenth_to_twenty():
+    """log alpha(t) = -19.9 t^2 / 4 - 0.1 t / 2 at t = (k + 1)/K (Song et al., 2021); the gap is widest at t = 1."""
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    gap = (Schedule.linear(1000).alpha.log() + 19.9 * t**2 / 4 + 0.1 * t / 2).abs()
+    assert gap.max().item() == pytest.approx(0.034, abs=1e-3)
+    assert gap.argmax() == 999
+
+
 @pytest.mark.parametrize("make", CONSTRUCTORS)
 def test_signal_and_noise_share_unit_variance_and_noise_grows(make):
     schedule = make(20)

@@ -1,23 +1,31 @@
-"""The learners of the critic and the denoiser in the training loop: alone and together, cut and resumed, right."""
+"""The learners of the training loop: alone and together, cut and resumed, right."""
 
+import functools
 import math
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from support.learners import CPU, CRITIC, DIFFUSE, critic_learner, diffuse_learner, transitions
+from support.learners import (
+    CPU,
+    CRITIC,
+    DIFFUSE,
+    GUIDE,
+    behaviour_learner,
+    critic_learner,
+    diffuse_learner,
+    guide_learner,
+    transitions,
+)
 from support.policies import policy_of, propose
+from support.training import chain, check_members, check_resume, fit
 
 from swgctl.config import CriticSettings, DiffuseSettings, ToySettings
 from swgctl.diffusion import Schedule, sample, self_weighted
-from swgctl.errors import Interrupted
 from swgctl.learners import CriticLearner, DiffuseLearner, ToyLearner
 from swgctl.randomness import generator
-from swgctl.tasks.transitions import Transitions, read
-from swgctl.training import train
+from swgctl.tasks.transitions import read
 
 SEEDS = [0, 3, 7]
 FALLING = DIFFUSE.model_copy(update={"decay": "cosine", "steps": 25})
@@ -27,11 +35,24 @@ def falling_learner(seeds, device=CPU):
     return diffuse_learner(seeds, device, FALLING)
 
 
-MAKE = {"critic": critic_learner, "diffuse": diffuse_learner, "falling": falling_learner}
-
-
-def fit(learner, name, work, seeds, steps, **options):
-    return train(learner, name=name, seeds=seeds, steps=steps, work=work, device=CPU, **options)
+GUIDES = {
+    "mse": {},
+    "emse": {},
+    "cep": {},
+    "ddice": {"noises": 3},
+    "aepo": {},
+    "secant": {"method": "aepo", "expansion": "posterior_mean", "posterior": 3, "curvature": "secant"},
+}
+MAKE = {
+    "critic": critic_learner,
+    "diffuse": diffuse_learner,
+    "falling": falling_learner,
+    "behaviour": behaviour_learner,
+    **{
+        name: functools.partial(guide_learner, settings=GUIDE.model_copy(update={"method": name} | changes))
+        for name, changes in GUIDES.items()
+    },
+}
 
 
 # -- seeds are an axis -------------------------------------------------------------------------------------------------
@@ -39,55 +60,24 @@ def fit(learner, name, work, seeds, steps, **options):
 
 @pytest.mark.parametrize("name", MAKE)
 def test_a_member_learns_as_it_does_alone(name, tmp_path):
-    """Six steps of three seeds, and of each alone: parameters, averages, targets, Adam's moments and losses."""
-    together = MAKE[name](SEEDS)
-    rows = fit(together, name, tmp_path / "all", SEEDS, 6)
-    for s, seed in enumerate(SEEDS):
-        alone = MAKE[name]([seed])
-        own = fit(alone, name, tmp_path / str(seed), [seed], 6)
-        for key, value in alone.state().items():
-            both = together.state()[key]
-            torch.testing.assert_close(value, both if both.dim() == 0 else both[s : s + 1], rtol=1e-4, atol=1e-5)
-        for mine, ours in zip(own, rows, strict=True):
-            for key in mine.keys() - {"step", "train_s"}:
-                assert mine[key][0] == pytest.approx(ours[key][s], rel=1e-4, abs=1e-5)
+    check_members(MAKE[name], name, SEEDS, tmp_path)
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_members_differ(name, tmp_path):
     learner = MAKE[name](SEEDS)
     rows = fit(learner, name, tmp_path, SEEDS, 2)
-    for values in (value for key, value in rows[-1].items() if isinstance(value, list)):
+    for values in (value for key, value in rows[-1].items() if key.endswith("loss")):
         assert len(set(values)) == len(SEEDS)
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
-def everything(learner) -> dict:
-    """What it says that it learns, and every tensor of every network that it has, said or not."""
-    networks = {name: x for name, x in vars(learner).items() if isinstance(x, torch.nn.Module)}
-    return learner.state() | {f"{n}/{key}": value for n, x in networks.items() for key, value in x.state_dict().items()}
-
-
 @pytest.mark.parametrize("at", [1, 13])
 @pytest.mark.parametrize("name", MAKE)
 def test_cut_and_resumed_is_bit_for_bit_one_run(name, at, tmp_path):
-    whole, cut, resumed = (MAKE[name](SEEDS) for _ in range(3))
-    fit(whole, name, tmp_path / "whole", SEEDS, 25)
-    step, count = cut.step, iter(range(1, 100))
-
-    def stopping(drawn):
-        if next(count) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(drawn)
-
-    cut.step = stopping
-    with pytest.raises(Interrupted):
-        fit(cut, name, tmp_path / "cut", SEEDS, 25)
-    fit(resumed, name, tmp_path / "cut", SEEDS, 25)
-    for key, value in everything(whole).items():
-        assert torch.equal(everything(resumed)[key], value), key
+    check_resume(MAKE[name], name, SEEDS, tmp_path, at)
 
 
 # -- one step by hand --------------------------------------------------------------------------------------------------
@@ -170,6 +160,20 @@ def test_the_denoiser_sees_alpha_z0_plus_sigma_eps():
     assert torch.equal(observations, learner.observations[rows])
 
 
+def test_a_plain_denoiser_is_a_joint_one_whose_weight_is_the_last_action(tmp_path):
+    """Without a head for the weight, that is an output like the others; the draws are equal."""
+    data, settings = transitions(), DIFFUSE.model_copy(update={"weight_block": 0})
+    plain = behaviour_learner(SEEDS)
+    observations, actions, last = plain.observations, plain.actions[:, :1], plain.actions[:, 1].expand(3, -1)
+    joint = DiffuseLearner(observations, actions, last, settings, SEEDS, CPU, "behaviour")
+    assert len(data) == len(last[0])
+    plain_rows, joint_rows = (fit(x, "behaviour", tmp_path / n, SEEDS, 4) for x, n in ((plain, "p"), (joint, "j")))
+    for key, value in plain.state().items():
+        assert torch.equal(joint.state()[key], value), key
+    assert plain_rows[-1].keys() == {"step", "loss", "train_s"}
+    assert plain_rows[-1]["loss"] == joint_rows[-1]["loss"]
+
+
 def test_unit_weights_have_mean_one_for_each_member():
     raw, unit = (
         diffuse_learner(SEEDS, settings=DIFFUSE.model_copy(update={"weight_scale": x})) for x in ("raw", "unit")
@@ -200,23 +204,6 @@ def test_the_critic_sees_transformed_rewards():
 
 
 # -- they learn --------------------------------------------------------------------------------------------------------
-
-
-def chain(length=4) -> Transitions:
-    """One-hot states; +1 steps right, -1 stays; stepping right out of the last state ends the episode with reward 1."""
-    state = np.repeat(np.arange(length), 2)
-    right = np.tile([True, False], length)
-    one_hot = np.eye(length, dtype=np.float32)
-    out = right & (state == length - 1)
-    return Transitions(
-        observations=one_hot[state],
-        actions=np.where(right, 1, -1).astype(np.float32)[:, None],
-        rewards=out.astype(np.float32),
-        next_observations=one_hot[np.where(right & ~out, state + 1, state)],
-        terminals=out,
-        timeouts=np.zeros(2 * length, bool),
-        known_next=np.ones(2 * length, bool),
-    )
 
 
 @pytest.mark.training

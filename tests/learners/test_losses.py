@@ -5,8 +5,19 @@ import math
 import pytest
 import torch
 
-from swgctl.learners.losses import LINEX_CLIP, expectile_loss, linex_loss, q_loss, quantile_loss
+from swgctl.learners.losses import (
+    LINEX_CLIP,
+    conservative_penalty,
+    dice_loss,
+    expectile_loss,
+    in_support_loss,
+    in_support_value,
+    linex_loss,
+    q_loss,
+    quantile_loss,
+)
 from swgctl.training.optimisers import average_
+from swgctl.weights import dice
 
 Q = torch.tensor([-1.0, -0.2, 0.1, 0.4, 0.5, 1.3, 2.0], dtype=torch.float64)
 
@@ -94,7 +105,43 @@ def test_gradients_by_hand(loss, parameter, expected):
     torch.testing.assert_close(gradient(loss, u, parameter), torch.tensor(expected).double(), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize(("loss", "parameter"), [(expectile_loss, 0.8), (quantile_loss, 0.8), (linex_loss, 0.5)])
+def slope(u: float) -> float:
+    """f'(u) of D-DICE: the weight of an action."""
+    return u / 2 + 1 if u >= 0 else math.exp(u)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0])
+def test_the_dice_value_gives_the_weights_mean_one(alpha):
+    """E f'((Q - v) / alpha) = 1."""
+    expected = bisect(lambda v: sum(slope((q - v) / alpha) for q in Q.tolist()) - len(Q))
+    assert minimiser(dice_loss, Q, alpha) == pytest.approx(expected, abs=1e-9)
+    assert dice(Q - expected, alpha, w_max=1e6).mean().item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_cold_dice_value_weighs_the_best_actions_alone(share):
+    """A share p of actions at Q = 1 and the rest far below: u / 2 + 1 = 1 / p there, so v = 1 - 2 alpha (1 / p - 1)."""
+    q = torch.tensor([1.0] * int(8 * share) + [0.0] * int(8 - 8 * share), dtype=torch.float64)
+    assert minimiser(dice_loss, q, 0.01) == pytest.approx(1 - 0.02 * (1 / share - 1), abs=1e-9)
+
+
+def test_the_dice_loss_is_its_formula():
+    """u^2 / 4 + u at u >= 0, e^u - 1 below, and v / alpha; u = -1, 0, 3 for alpha = 2 and v = 1."""
+    q = torch.tensor([-1.0, 1.0, 7.0], dtype=torch.float64)
+    expected = (math.exp(-1) - 1 + 0 + 9 / 4 + 3) / 3 + 0.5
+    assert dice_loss(q, torch.ones(3).double(), 2.0)[0].item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dice_gradient_is_the_weight_however_far_q_lies(dtype):
+    u = torch.tensor([-1e4, -2.0, -1e-3, 0.0, 1.0, 40.0, 1e4], dtype=dtype)
+    expected = torch.tensor([2 * slope(x / 0.5) for x in u.tolist()], dtype=dtype)
+    torch.testing.assert_close(gradient(dice_loss, u, 0.5), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "parameter"), [(expectile_loss, 0.8), (quantile_loss, 0.8), (linex_loss, 0.5), (dice_loss, 0.5)]
+)
 def test_each_member_has_its_own_loss(loss, parameter):
     q, v = torch.stack([Q, 2 * Q]), torch.stack([Q.flip(0), Q])
     together, info = loss(q, v, parameter)
@@ -127,6 +174,70 @@ def test_q_loss_is_a_value_a_member():
             for b in range(5)
         ]
         assert loss[s].item() == pytest.approx(sum(errors) / 5, rel=1e-5)
+
+
+# -- in-support values -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+def test_the_in_support_value_is_a_softmax_mean(beta):
+    total = sum(math.exp(beta * q) for q in Q.tolist())
+    expected = sum(math.exp(beta * q) * q for q in Q.tolist()) / total
+    assert in_support_value(Q, beta).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_in_support_value_goes_from_the_mean_to_the_maximum():
+    """Its slope in beta is the variance of Q under the softmax; at beta = 0, that of the candidates."""
+    assert in_support_value(Q, 0.0).item() == pytest.approx(Q.mean().item(), rel=1e-12)
+    assert in_support_value(Q, 1e3).item() == pytest.approx(Q.max().item(), rel=1e-12)
+    step = 1e-5
+    slope_at_zero = (in_support_value(Q, step) - in_support_value(Q, -step)).item() / (2 * step)
+    assert slope_at_zero == pytest.approx(Q.var(correction=0).item(), rel=1e-6)
+    values = [in_support_value(Q, beta).item() for beta in (0.0, 0.5, 1.0, 5.0, 50.0)]
+    assert values == sorted(values)
+
+
+def test_the_in_support_loss_ignores_what_follows_a_terminal():
+    """Errors 1 and -2; the third row ends an episode."""
+    value, v = torch.tensor([2.0, 1.0, 9.0]), torch.tensor([1.0, 3.0, 0.0])
+    loss, info = in_support_loss(value, v, torch.tensor([0.0, 0.0, 1.0]))
+    assert loss.item() == pytest.approx((1 + 4) / 3)
+    assert info["v"].item() == pytest.approx(4 / 3)
+
+
+# -- the conservative penalty ------------------------------------------------------------------------------------------
+
+
+def draws_of_q() -> tuple[torch.Tensor, torch.Tensor]:
+    """Q at 4 uniform actions and at the data's, of 3 members, 2 twins, 5 states."""
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(3, 2, 5, 4, generator=g).double(), torch.randn(3, 2, 5, generator=g).double()
+
+
+def test_the_conservative_penalty_by_hand():
+    uniform, q = draws_of_q()
+    penalty, _ = conservative_penalty(uniform, q)
+    for s in range(3):
+        rows = [
+            math.log(sum(math.exp(x) for x in uniform[s, twin, b].tolist()) / 4) - q[s, twin, b].item()
+            for twin in range(2)
+            for b in range(5)
+        ]
+        assert penalty[s].item() == pytest.approx(sum(rows) / 5, rel=1e-12)
+
+
+def test_the_penalty_lowers_what_was_drawn_and_raises_the_data():
+    """Its gradient is a softmax over a state's draws, and -1 at the data's action: a shift of Q costs nothing."""
+    uniform, q = (x.requires_grad_() for x in draws_of_q())
+    (5 * conservative_penalty(uniform, q)[0].sum()).backward()
+    torch.testing.assert_close(uniform.grad, uniform.detach().softmax(-1))
+    torch.testing.assert_close(q.grad, -torch.ones_like(q))
+    shifted = conservative_penalty(uniform.detach() + 7, q.detach() + 7)[0]
+    torch.testing.assert_close(shifted, conservative_penalty(uniform, q)[0].detach())
+
+
+def test_equal_values_cost_nothing():
+    assert conservative_penalty(torch.full((2, 5, 4), 3.0), torch.full((2, 5), 3.0))[0].item() == pytest.approx(0)
 
 
 # -- the target --------------------------------------------------------------------------------------------------------

@@ -237,3 +237,52 @@ def test_the_weight_reads_no_later_block(place, used, batch):
     assert touched == [i < used for i in range(3)]
     own = 2 if place.get("weight_net") else 0
     assert sum(p.grad is not None for n, p in denoiser.named_parameters() if n.startswith("weight_blocks")) == 6 * own
+
+
+# -- a plain denoiser, and many steps ----------------------------------------------------------------------------------
+
+
+def test_a_plain_denoiser_predicts_the_action_and_is_differentiated_whole(batch):
+    """`channels` outputs of the last layer; bound, the same function with the same gradient."""
+    z, _, observations = batch
+    net = Denoiser(S, O, A, K, width=32, weight_block=0).requires_grad_(False)
+    reset(net, [generator(s, "denoiser", 0) for s in range(S)])
+    z1, z2 = z[..., :A].clone().requires_grad_(), z[..., :A].clone().requires_grad_()
+    expected, bound = net(z1, torch.full((S, B), 3), observations), net.bind(observations)(z2, 3)
+    assert expected.shape == (S, B, A)
+    torch.testing.assert_close(bound, expected, rtol=1e-5, atol=1e-5)
+    (plain,), (short,) = torch.autograd.grad(expected.sum(), z1), torch.autograd.grad(bound.sum(), z2)
+    torch.testing.assert_close(short, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bound_denoiser_is_differentiated_whole_wherever_the_weight_is_read(placed, batch):
+    """Called without `weight_first`, as guidance at the posterior mean does."""
+    z, _, observations = batch
+    z1, z2 = z.clone().requires_grad_(), z.clone().requires_grad_()
+    bound = placed.requires_grad_(False).bind(observations)
+    (plain,) = torch.autograd.grad(placed(z1, torch.full((S, B), 2), observations).sum(), z1)
+    (short,) = torch.autograd.grad(bound(z2, 2).sum(), z2)
+    torch.testing.assert_close(short, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [63, 64, 1000])
+def test_with_many_steps_their_table_is_read_by_index(steps, batch):
+    """From 64 on; each row equals the bound denoiser's at its step, gradients of the parameters included."""
+    z, _, observations = batch
+    net = Denoiser(S, O, A + 1, steps, width=32, fourier=0.03)
+    reset(net, [generator(s, "denoiser", 0) for s in range(S)])
+    k = torch.randint(steps, (S, B), generator=generator(0, "k", 0))
+    eps, bound = net(z, k, observations), net.bind(observations)
+    rows = torch.stack([bound(z, int(k[s, b]))[s, b] for s in range(S) for b in range(B)]).view_as(eps)
+    torch.testing.assert_close(eps, rows, rtol=1e-5, atol=1e-5)
+    names = ("step_in.weight", "entry.weight", "fourier.frequency")
+    parameters = [dict(net.named_parameters())[name] for name in names]
+    for a, b in zip(*(torch.autograd.grad(x.square().sum(), parameters) for x in (eps, rows)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_the_spread_of_the_first_frequencies_is_the_settings():
+    narrow, wide = (Denoiser(4, O, A, 1000, width=8, fourier=spread) for spread in (0.03, 0.2))
+    for net in (narrow, wide):
+        reset(net, [generator(s, "denoiser", 0) for s in range(4)])
+    torch.testing.assert_close(narrow.fourier.frequency * (0.2 / 0.03), wide.fourier.frequency)

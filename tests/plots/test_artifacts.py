@@ -89,7 +89,7 @@ def test_this_shells_last_artifact_is_taken(chain):
 
 
 def test_what_has_no_such_picture_is_refused(chain):
-    swgctl("plot", "training").refused(3, "diffuse or critic or toy")
+    swgctl("plot", "training").refused(3, "diffuse or behaviour or guide or critic or toy")
     swgctl("plot", "weights", chain.made("critic")).refused(3, "is a critic, made from no augment")
     swgctl("plot", "rho", chain.made("augment")).refused(3, "is an augmented data set, made from no eval")
     swgctl("plot", "training", "0123").refused(3, "0123")

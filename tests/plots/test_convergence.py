@@ -12,16 +12,16 @@ from swgctl.diffusion.exact import convergence
 
 @pytest.mark.training
 def test_the_command_writes_a_picture_and_the_tables_numbers(tmp_path):
-    """36 rows; two of them are those that the function gives when it is asked for them alone."""
+    """48 rows; two of them are those that the function gives when it is asked for them alone."""
     path = tmp_path / "convergence.png"
     answer = swgctl("plot", "convergence", "--samples", "400", "--out", path)
     assert answer.lines == [str(path)]
     assert matplotlib.image.imread(path).std() > 0.02
     with open(path.with_suffix(".png.csv")) as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 36
+    assert len(rows) == 48
     found = {(row["schedule"], row["sampler"], int(row["K"])): row for row in rows}
-    assert len(found) == 36
+    assert len(found) == 48
     for sampler, K in (("ddpm", 15), ("dpm-solver++", 100)):
         (expected,) = convergence(samplers=[sampler], schedules=["vp"], steps=[K], samples=400)
         for name in ("total_variation", "floor", "distance"):

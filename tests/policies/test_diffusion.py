@@ -11,7 +11,8 @@ from support.policies import policy_of, propose
 
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.models import Critic, Denoiser, reset
-from swgctl.policies.diffusion import DiffusionPolicy, weigher
+from swgctl.policies.diffusion import DiffusionPolicy
+from swgctl.policies.loading import weigher
 from swgctl.randomness import generator
 from swgctl.weights import expectile, hard_expectile
 

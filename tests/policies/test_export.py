@@ -19,7 +19,7 @@ from support.harness import flip, published, swgctl, write_pendulum
 from support.policies import propose
 
 from swgctl import load_policy
-from swgctl.diffusion import Schedule
+from swgctl.diffusion import Schedule, rescaled
 from swgctl.policies.candidates import Ranking
 from swgctl.randomness import generator
 from swgctl.tasks import environments
@@ -89,6 +89,38 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     actual = act(x, noise=lambda shape: torch.randn(shape, generator=drawn), **options)
     same(actual, expected(load_policy(str(cheetah.policy)), x, -1, 1, **options))
     assert actual.std() > 0.05
+
+
+@pytest.mark.parametrize(("method", "rescale"), [("ddice", False), ("aepo", True)])
+def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_path, method, rescale):
+    """Its energy is in the export, on a joint denoiser for ddice and on a plain one for aepo."""
+    recipe = ("--recipe", chain.recipe)
+    if method == "aepo":
+        source = swgctl("behaviour", chain.data, "--env", "Pendulum-v1", *recipe).path
+    else:
+        source = chain.made("diffuse")
+    guide = swgctl("guide", method, "--from", source, "--critic", chain.made("critic"), *recipe).path
+    settings = ("--rho", "2", "--resample", "1", *(["--rescale"] if rescale else []))
+    evaluation = swgctl("eval", "--from", guide, *settings, *recipe).path
+    act = example(export(evaluation, tmp_path / "p"))["act"]
+    x, policy = torch.randn(1, 5, 3, generator=noise(2)), load_policy(str(guide))
+    if rescale:
+        policy.guide = (lambda make: lambda *given: rescaled(make(*given)))(policy.guide)
+    for candidates in (1, 4):
+        wanted = expected(policy, x, -2, 2, rho=2.0, candidates=candidates)
+        same(act(x, candidates=candidates, noise=partial(torch.randn, generator=noise())), wanted)
+
+
+def test_a_behaviour_model_is_exported_without_a_choice_and_dps_is_not(chain, tmp_path):
+    plain = swgctl("behaviour", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe).path
+    act = example(export(plain, tmp_path / "p"))["act"]
+    assert act(torch.zeros(3)).shape == (1, 1, 1)
+    with pytest.raises(ValueError, match="nothing to rank"):
+        act(torch.zeros(3), candidates=2)
+    guide = swgctl("guide", "dps", "--from", plain, "--critic", chain.made("critic"), "--recipe", chain.recipe).path
+    answer = swgctl("export", guide, "--policy", tmp_path / "q")
+    assert answer.code == 3
+    assert "asks its critic at every step" in answer.error
 
 
 @pytest.mark.parametrize(("rho", "tolerance"), [(0.0, 1e-12), (20.0, 2e-7)])  # rho sigma_k is rounded to float32

@@ -1,6 +1,8 @@
 """`toy`: from a density to samples, a table and a picture."""
 
 import json
+from pathlib import Path
+from typing import get_args
 
 import h5py
 import matplotlib.image
@@ -10,6 +12,9 @@ import torch
 from safetensors.torch import load_file
 from support.harness import swgctl
 
+from swgctl.cli.options import TOYS
+from swgctl.config import ToySettings
+from swgctl.config.method import methods
 from swgctl.diffusion.exact import sampling_floor
 from swgctl.stages.toy import NAMES
 from swgctl.toys import DENSITIES
@@ -17,6 +22,7 @@ from swgctl.toys import DENSITIES
 pytestmark = pytest.mark.training
 SMALL = ("--set", "toy.width=32", "--set", "toy.layers=2", "--set", "toy.rows=5000", "--set", "toy.K=10")
 TINY = (*SMALL, "--steps", "60", "--samples", "100")
+RIVALS = ("mse", "dps", "emse", "cep", "ddice", "aepo")
 
 
 def test_an_artifact_like_any_other(tmp_path):
@@ -81,6 +87,52 @@ def test_equal_runs_are_equal_to_the_byte_and_members_are_the_runs_alone(tmp_pat
         np.testing.assert_array_equal(one["beta=5/truth"], other["beta=5/truth"])
 
 
+def test_every_guidance_is_an_artifact_of_its_own_with_the_settings_that_it_reads(tmp_path):
+    answers = {
+        method: swgctl("toy", "moons", "--method", method, *TINY, "--beta", "5", "--json").json
+        for method in ("swg", "mse", "cep", "dps")
+    }
+    params = {
+        name: json.loads((Path(answer["path"]) / "artifact.json").read_text())["params"]
+        for name, answer in answers.items()
+    }
+    assert len({answer["key"] for answer in answers.values()}) == len(answers)
+    assert params["mse"].keys() - params["swg"].keys() == {"method"}
+    assert params["swg"].keys() - params["mse"].keys() == {"weight_scale", "w_min"}
+    assert params["cep"].keys() - {"group"} == params["mse"].keys()
+    assert [params[name].get("method") for name in answers] == [None, "mse", "cep", "dps"]
+    tensors = {name: load_file(f"{answer['path']}/denoiser.safetensors") for name, answer in answers.items()}
+    for name in ("cep", "dps"):  # one denoiser, to the bit
+        shared = [key for key in tensors["mse"] if "denoiser." in key]
+        assert shared
+        assert all(torch.equal(tensors[name][key], tensors["mse"][key]) for key in shared)
+    with (
+        h5py.File(f"{answers['mse']['path']}/samples.hdf5") as one,
+        h5py.File(f"{answers['dps']['path']}/samples.hdf5") as other,
+    ):
+        assert set(one["beta=5"]) == {"guided", "unguided", "reweighted", "truth"}
+        np.testing.assert_array_equal(one["beta=5/unguided"], other["beta=5/unguided"])
+        assert not np.array_equal(one["beta=5/guided"], other["beta=5/guided"])
+
+
+def test_all_methods_stand_in_one_table_and_one_picture(tmp_path):
+    answer = swgctl("toy", "moons", "--method", "all", *TINY, "--beta", "0,5")
+    assert len(answer.lines) == 7
+    table = answer.err[answer.err.index("sliced W1 from") :]
+    for label in ("floor", "none", "reweighted", "SWG", "Diffuser (MSE)", "EMSE", "QGPO", "D-DICE", "AEPO", "DPS"):
+        assert label in table
+    assert table.count("Q(a)") == 2
+    (picture,) = tmp_path.glob("store/plots/toys-*.png")
+    assert len(picture.with_suffix(".png.csv").read_text().splitlines()) == 1 + 7 * 2 * 3  # methods, beta, samples
+    ratio = json.loads((Path(answer.lines[0]) / "summary.json").read_text())["cells"][-1]["ratio"]
+    assert f" {ratio:.2f} " in next(line for line in table.splitlines() if "SWG" in line)
+
+
+def test_the_guidances_that_the_command_line_knows():
+    assert ("swg", *RIVALS) == get_args(ToySettings.model_fields["method"].annotation)
+    assert set(TOYS) - {"all"} == {"swg", *RIVALS} < set(methods())
+
+
 def test_the_densities_that_are_known_before_they_are_imported():
     assert tuple(DENSITIES) == NAMES
 
@@ -93,6 +145,19 @@ def test_the_shipped_recipe_is_near_the_truth(density):
     ratio = {(cell["beta"], cell["method"]): cell["ratio"] for cell in cells}
     assert all(ratio[beta, "guided"] < 3 for beta in (0, 1, 5, 10))
     assert all(ratio[beta, "guided"] < ratio[beta, "unguided"] / 3 for beta in (5, 10, 15, 20))
+
+
+@pytest.mark.slow  # half an hour on two cores
+def test_exact_energies_are_near_the_truth_and_a_regression_on_log_w_is_not():
+    """Its closed form lies at 17 and 21 times the floor at beta = 5 and 10."""
+    for method in ("ddice", "emse", "cep", "mse"):
+        cells = swgctl("toy", "8gaussians", "--method", method, "--json").json["metrics"]["cells"]
+        ratio = {cell["beta"]: cell["ratio"] for cell in cells if cell["method"] == "guided"}
+        if method == "mse":
+            assert all(ratio[beta] > 5 for beta in (5, 10, 15, 20))
+        else:
+            assert all(ratio[beta] < 3 for beta in (0, 1, 5))
+            assert ratio[10] < 5
 
 
 def test_guidance_finds_what_is_heavy():
@@ -118,6 +183,9 @@ def test_guidance_finds_what_is_heavy():
         (["moons", "--rho", "nan"], ["toy.rho", "finite"]),
         (["moons", "--rho", "1e39"], ["toy.rho", "1000000"]),
         (["moons", "--set", "toy.K=1"], ["toy.K", "2"]),
+        (["moons", "--method", "resample"], ["toy.method", "'ddice'"]),
+        (["moons", "--method", "ddpm"], ["toy.method", "'ddice'"]),
+        (["moons", "--method", "cep", "--set", "toy.group=100"], ["toy.group", "divide toy.batch = 1024"]),
         (["moons", "--sampler", "dmpp"], ["toy.sampler", "'ddpm'"]),
         (["moons", "--set", "critic.lr=1"], ["toy has no setting critic.lr"]),
     ],

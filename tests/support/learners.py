@@ -3,14 +3,19 @@
 import numpy as np
 import torch
 
-from swgctl.config import CriticSettings, DiffuseSettings
-from swgctl.learners import CriticLearner, DiffuseLearner
+from swgctl.config import BehaviourSettings, CriticSettings, DiffuseSettings, GuideSettings
+from swgctl.diffusion import Schedule
+from swgctl.learners import CriticLearner, DiffuseLearner, GuideLearner
+from swgctl.models import Denoiser, reset
 from swgctl.randomness import generator
 from swgctl.tasks.transitions import Transitions
 
 CPU = torch.device("cpu")
 CRITIC = CriticSettings(hidden=[16, 16], batch=32)
 DIFFUSE = DiffuseSettings(width=16, batch=32, K=5)
+BEHAVIOUR = BehaviourSettings(width=16, batch=32, K=5)
+# Adam makes whole steps of the rounding of a gradient that is 0, such as that of an energy's constant in a contrast.
+GUIDE = GuideSettings(hidden=[16, 16], batch=32, states=8, moments=256, lr=5e-7)
 
 
 def transitions(n=200) -> Transitions:
@@ -32,7 +37,44 @@ def critic_learner(seeds, device=CPU, settings=CRITIC):
     return CriticLearner(transitions(), settings, "none", seeds, device)
 
 
+def weights(seeds, n=200):
+    return torch.stack([torch.rand(n, generator=generator(seed, "weights", 0)) for seed in seeds])
+
+
 def diffuse_learner(seeds, device=CPU, settings=DIFFUSE):
     data = transitions()
-    weights = torch.stack([torch.rand(len(data), generator=generator(s, "weights", 0)) for s in seeds])
-    return DiffuseLearner(*map(torch.from_numpy, (data.observations, data.actions)), weights, settings, seeds, device)
+    observations, actions = map(torch.from_numpy, (data.observations, data.actions))
+    return DiffuseLearner(observations, actions, weights(seeds), settings, seeds, device)
+
+
+def behaviour_learner(seeds, device=CPU, settings=BEHAVIOUR):
+    data = transitions()
+    observations, actions = map(torch.from_numpy, (data.observations, data.actions))
+    return DiffuseLearner(observations, actions, None, settings, seeds, device, "behaviour")
+
+
+def log_weight(observations, actions):
+    """-|a - s|^2 / 2, of the first two numbers of s."""
+    return -(actions - observations[..., :2]).square().sum(-1) / 2
+
+
+def guide_learner(seeds, device=CPU, settings=GUIDE):
+    """An energy of z = [action, weight], on five steps."""
+    data = transitions()
+    observations, actions = map(torch.from_numpy, (data.observations, data.actions))
+    z0 = torch.cat([actions.expand(len(seeds), -1, -1), weights(seeds).unsqueeze(-1)], -1)
+    denoiser = Denoiser(len(seeds), 3, 3, K=5, width=16).requires_grad_(False)
+    reset(denoiser, [generator(seed, "denoiser", 0) for seed in seeds])
+    groups = torch.stack([torch.randn(50, 4, 3, generator=generator(seed, "candidates", 0)) for seed in seeds])
+    return GuideLearner(
+        observations,
+        z0,
+        log_weight,
+        settings,
+        seeds,
+        device,
+        action_dim=2,
+        schedule=Schedule.vp(5),
+        candidates=(torch.arange(0, 200, 4), groups) if settings.method == "cep" else None,
+        denoiser=denoiser if settings.method == "aepo" else None,
+    )

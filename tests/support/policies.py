@@ -4,13 +4,14 @@ import torch
 
 from swgctl.diffusion import self_weighted
 from swgctl.policies.candidates import Ranking
-from swgctl.policies.diffusion import DiffusionPolicy, Sampler, bounds
+from swgctl.policies.diffusion import DiffusionPolicy
+from swgctl.policies.sampler import Sampler, bounds
 
 
 def policy_of(seeds, action_dim, denoiser, weight_range, schedule, critic=None, weigh=None, clip=True):
     box = bounds(action_dim, weight_range) if clip else None
     sampler, ranking = Sampler(denoiser, schedule, box), Ranking(critic, weigh)
-    return DiffusionPolicy(seeds, action_dim, sampler, self_weighted, ranking, torch.device("cpu"))
+    return DiffusionPolicy(seeds, action_dim, sampler, lambda rho, *_: self_weighted(rho), ranking, torch.device("cpu"))
 
 
 def propose(policy, observations, rho, candidates, noise):

@@ -327,3 +327,20 @@ def test_a_shown_recipe_finds_what_is_cached(chain, tmp_path):
     path = tmp_path / "shown.yaml"
     path.write_text(swgctl("recipe", "show", *args, "--recipe", chain.recipe).out)
     assert swgctl("run", *args, "--recipe", path, "--json").json["status"] == "cached"
+
+
+def test_methods_are_an_axis_each_with_its_chain():
+    rows = [json.loads(line) for line in swgctl("plan", "demo", "--method", "swg,cep", "--json").lines]
+    stages: dict[str, list[str]] = {}
+    for row in rows:
+        stages.setdefault(row["run"].rpartition("=")[2], []).append(row["stage"])
+    assert stages["swg"] == ["critic", "augment", "diffuse", "eval"]
+    assert sorted(stages["cep"]) == ["behaviour", "candidates", "critic", "eval", "guide"]
+    answer = swgctl("plan", "demo", "--method", "swg,cep", "--format", "commands")
+    assert "1 critic, 1 augment, 1 diffuse, 1 behaviour, 1 candidates, 1 guide, 2 eval" in answer.err
+    assert "did you mean 'ddice'" in swgctl("plan", "demo", "--method", "ddize").error
+
+
+def test_a_critic_that_learns_from_candidates_is_built_step_by_step():
+    error = swgctl("run", "demo", "--set", "critic.loss=isq").error
+    assert "learns from candidates" in error

@@ -23,7 +23,10 @@ PROBE = Stage(
     "a probe",
     ProbeSettings,
     1,
-    {"augment": Input(("augment",), primary=True), "other": Input(("critic",), many=True, when=lambda settings: False)},
+    {
+        "augment": Input(("augment",), primary=True),
+        "other": Input(("critic",), many=True, when=lambda settings, primary: False),
+    },
     module="swgctl_pull.probe",
 )
 

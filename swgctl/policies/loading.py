@@ -1,0 +1,82 @@
+"""The parts of a policy, read from artifacts: denoiser, energy, critic, weight.  Each raises CorruptError."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from swgctl.config import AugmentSettings, BehaviourSettings, DiffuseSettings, Settings
+from swgctl.diffusion import Schedule
+from swgctl.files import load_tensors
+from swgctl.models import Critic, Denoiser, Energy
+from swgctl.policies.sampler import Sampler, bounds
+from swgctl.store import Artifact
+from swgctl.training.execution import products
+from swgctl.weights import weigh
+
+Weigh = Callable[[Tensor], Tensor]
+
+
+def load_denoiser(artifact: Artifact, device: str) -> Sampler:
+    """The averaged denoiser of `diffuse` or `behaviour`, with its schedule and bounds, as a DDPM sampler."""
+    tensors = load_tensors(artifact.file("policy.safetensors"))
+    facts, params = artifact.meta["metrics"]["data"], artifact.params
+    joint = artifact.stage == "diffuse"
+    trained = DiffuseSettings(**params) if joint else BehaviourSettings(**_fields(BehaviourSettings, params))
+    channels = trained.channels(facts["action_dim"])
+    denoiser = Denoiser(len(artifact.seeds), facts["observation_dim"], channels, **trained.network())
+    denoiser.load_state_dict(_averages(tensors))
+    low, high = bounds(facts["action_dim"], tensors.get("weight_range"))
+    schedule = getattr(Schedule, trained.schedule)(trained.K)
+    return Sampler(denoiser.to(device).requires_grad_(False), schedule, (low.to(device), high.to(device)))
+
+
+def load_critic(artifact: Artifact, device: str) -> Critic:
+    """Q and V of a critic."""
+    tensors = load_tensors(artifact.file("critic.safetensors"))
+    facts, params = artifact.meta["metrics"]["data"], artifact.params
+    critic = Critic(len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"])
+    critic.load_state_dict(tensors)
+    return critic.to(device).requires_grad_(False)
+
+
+def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
+    """The averaged energy of a guide for the denoiser of a sampler."""
+    net, seeds = sampler.denoiser, len(artifact.seeds)
+    energy = Energy(seeds, net.channels, net.observation_dim, len(sampler.schedule), artifact.params["hidden"])
+    energy.load_state_dict(_averages(load_tensors(artifact.file("energy.safetensors"))))
+    return energy.to(device).requires_grad_(False)
+
+
+def weigher(params: dict) -> Weigh:
+    """The function advantage -> weight of an augment's or a guide's parameters, which omit what the weight ignores."""
+    options = AugmentSettings().model_dump() | _fields(AugmentSettings, params)
+    name = options.pop("weight")
+    return lambda advantage: weigh(name, advantage, tau=params["tau"], alpha=params["alpha"], **options)
+
+
+@dataclass
+class LogWeight:
+    """log w(s, a) by a critic, differentiable in the action."""
+
+    critic: Critic
+    weigh: Weigh
+
+    def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(S, B) for observations (S, B, O) and actions (S, B, A)."""
+        with products("fp32"):  # an advantage is a small difference of large numbers
+            q, v = self.critic.value(observations, actions)
+        return self.weigh(q - v).log()
+
+    def of_z(self, observations: Tensor, z: Tensor) -> Tensor:
+        """The same for z = [action, ...] (S, B, channels)."""
+        return self(observations, z[..., : self.critic.action_dim])
+
+
+def _averages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("ema."): tensor for name, tensor in tensors.items() if name.startswith("ema.")}
+
+
+def _fields(settings: type[Settings], params: dict) -> dict:
+    """The parameters that are fields of the settings: keys hold others beside them, such as the environment."""
+    return {name: value for name, value in params.items() if name in settings.model_fields}
