@@ -14,7 +14,7 @@ from swgctl.config import CRITIC, CriticSettings
 from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
-from swgctl.stages.job import Job, locate_source
+from swgctl.stages.job import Job, locate_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -70,7 +70,6 @@ def check_candidates(candidates: Artifact, task: Task, seeds: list[int], source:
 def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
     import torch
 
-    from swgctl import training
     from swgctl.learners import CriticLearner
     from swgctl.tasks import environments, transitions
 
@@ -89,19 +88,9 @@ def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
         "action_dim": data.actions.shape[1],
     }
     del data, candidates
-    rows = training.train(
-        learner,
-        name="critic",
-        seeds=job.seeds,
-        steps=job.settings.steps,
-        work=work,
-        device=device,
-        mode=job.mode,
-        precision=job.settings.precision,
-    )
+    metrics = train(job, learner, directory, work)
     save_tensors(directory / "critic.safetensors", learner.critic.state_dict(), job.stage.name, job.task, job.seeds)
-    (directory / "metrics.jsonl").write_text(training.to_lines(rows))
-    return training.summary(rows) | {"data": facts}
+    return metrics | {"data": facts}
 
 
 def _actions(candidates: Artifact, shape: tuple[int, ...]) -> "Tensor":

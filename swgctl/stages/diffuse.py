@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from swgctl.config import DIFFUSE, DiffuseSettings
 from swgctl.errors import CorruptError
 from swgctl.files import save_tensors
-from swgctl.stages.job import Job
+from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -50,28 +50,15 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
 
 def fit(job: Job, learner: "DiffuseLearner", directory: Path, work: Path, weight_range: "Tensor | None" = None) -> dict:
     """Train a denoiser, write policy.safetensors and metrics.jsonl, and return the artifact's metrics."""
-    import torch
 
-    from swgctl import training
-
-    rows = training.train(
-        learner,
-        name=job.stage.name,
-        seeds=job.seeds,
-        steps=job.settings.steps,
-        work=work,
-        device=torch.device(job.device),
-        mode=job.mode,
-        precision=job.settings.precision,
-    )
+    metrics = train(job, learner, directory, work)
     tensors = learner.tensors()
     if weight_range is not None:
         tensors["weight_range"] = weight_range
     save_tensors(directory / "policy.safetensors", tensors, job.stage.name, job.task, job.seeds)
-    (directory / "metrics.jsonl").write_text(training.to_lines(rows))
     facts = {
         "observation_dim": learner.observations.shape[1],
         "action_dim": learner.actions.shape[1],
         "parameters": sum(p[0].numel() for p in learner.denoiser.parameters()),
     }
-    return training.summary(rows) | {"data": facts}
+    return metrics | {"data": facts}

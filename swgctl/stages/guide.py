@@ -15,7 +15,7 @@ from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.policies.origin import check_ranking, weight_of
 from swgctl.stages.inputs import data_of
-from swgctl.stages.job import Job, locate_source
+from swgctl.stages.job import Job, locate_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -97,7 +97,6 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
     import h5py
     import torch
 
-    from swgctl import training
     from swgctl.learners import GuideLearner
     from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, weigher
     from swgctl.tasks import transitions
@@ -130,20 +129,10 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
         denoiser=sampler.denoiser,
         fourier=denoiser.params.get("fourier", 0.2),
     )
-    metrics = training.train(
-        learner,
-        name="guide",
-        seeds=job.seeds,
-        steps=job.settings.steps,
-        work=work,
-        device=device,
-        mode=job.mode,
-        precision=job.settings.precision,
-    )
+    metrics = train(job, learner, directory, work)
     save_tensors(directory / "energy.safetensors", learner.tensors(), job.stage.name, job.task, job.seeds)
-    (directory / "metrics.jsonl").write_text(training.to_lines(metrics))
     parameters = sum(p[0].numel() for p in learner.energy.parameters())
-    return training.summary(metrics) | {"data": facts | {"parameters": parameters}}
+    return metrics | {"data": facts | {"parameters": parameters}}
 
 
 def _first(denoiser: Artifact) -> str:

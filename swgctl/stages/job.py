@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swgctl import console, tasks
 from swgctl.config import Settings, Stage
@@ -15,6 +15,9 @@ from swgctl.errors import InputError
 from swgctl.files import SCHEMA
 from swgctl.store import Artifact, make_key
 from swgctl.tasks import Task
+
+if TYPE_CHECKING:
+    from swgctl.training import Learner
 
 S = TypeVar("S", bound=Settings)
 
@@ -108,6 +111,26 @@ class Result:
             "wall_s": self.wall_s,
             "metrics": meta["metrics"],
         }
+
+
+def train(job: Job[Any], learner: "Learner", directory: Path, work: Path) -> dict:
+    """Train a learner by its job's settings, write metrics.jsonl, and return the summary of the last rows."""
+    import torch
+
+    from swgctl import training
+
+    rows = training.train(
+        learner,
+        name=job.stage.name,
+        seeds=job.seeds,
+        steps=job.settings.steps,
+        work=work,
+        device=torch.device(job.device),
+        mode=job.mode,
+        precision=job.settings.precision,
+    )
+    (directory / "metrics.jsonl").write_text(training.to_lines(rows))
+    return training.summary(rows)
 
 
 def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:

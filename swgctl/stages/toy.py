@@ -12,7 +12,7 @@ from pathlib import Path
 from swgctl.config import TOY, ToySettings
 from swgctl.errors import UsageError, closest, nearest
 from swgctl.files import canonical, new_hdf5, save_tensors
-from swgctl.stages.job import Job
+from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -36,7 +36,7 @@ def prepare(task: Task, settings: ToySettings, seeds: list[int], inputs: Mapping
 def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     import torch
 
-    from swgctl import toys, training
+    from swgctl import toys
     from swgctl.learners.toy import ToyLearner
     from swgctl.learners.toy_energy import ToyEnergyLearner
     from swgctl.plots.figures import save, styled
@@ -50,17 +50,7 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     frame = toys.Frame.of(raw)
     make = ToyLearner if s.method == "swg" else ToyEnergyLearner
     learner = make(frame.inside(raw), labels, s, job.seeds, device)
-    rows = training.train(
-        learner,
-        name="toy",
-        seeds=job.seeds,
-        steps=s.steps,
-        work=work,
-        device=device,
-        mode=job.mode,
-        precision=s.precision,
-    )
-    (directory / "metrics.jsonl").write_text(training.to_lines(rows))
+    metrics = train(job, learner, directory, work)
     parameters = learner.network.state_dict()
     averages = {f"average.{name}": value for name, value in learner.average.state_dict().items()}
     save_tensors(directory / "denoiser.safetensors", parameters | averages, job.stage.name, job.task, job.seeds)
@@ -72,7 +62,7 @@ def build(job: Job[ToySettings], directory: Path, work: Path) -> dict:
     _write(directory / "samples.hdf5", samples, job)
     with styled():
         save(draw_toys({job.task.name: {"samples": samples}}), directory / "picture.png", "png")
-    return training.summary(rows) | {"cells": cells}
+    return metrics | {"cells": cells}
 
 
 def show(artifact: Artifact) -> None:
