@@ -148,8 +148,18 @@ def _sharing(runs: list[Run]) -> str:
     names = [stage for stage in config.stages() if any(stage in one.stages for one in runs)]
     counts = {stage: len({one.identity(stage) for one in runs} - {""}) for stage in names}
     text = f"{len(runs)} run(s): {', '.join(f'{count} {stage}' for stage, count in counts.items())}"
-    shared = [f"--until {stage}" for stage, after in itertools.pairwise(counts) if counts[stage] < counts[after]]
+    edges = {edge for one in runs for node in one.node.walk() for edge in _edges(node)}
+    waited = {stage for stage, after in edges if counts[stage] < counts[after]}
+    shared = [f"--until {stage}" for stage in counts if stage in waited]
     return f"{text}; run the lines of {', then of '.join(shared)} first, and none waits for another" if shared else text
+
+
+def _edges(node: Node) -> Iterator[tuple[str, str]]:
+    """(input, stage) for each input of a node that no other input is made from."""
+    for parent in node.inputs.values():
+        others = (other for other in node.inputs.values() if other is not parent)
+        if not any(parent in other.walk() for other in others):
+            yield parent.stage.name, node.stage.name
 
 
 def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:

@@ -338,6 +338,8 @@ def test_methods_are_an_axis_each_with_its_chain():
     assert sorted(stages["cep"]) == ["behaviour", "candidates", "critic", "eval", "guide"]
     answer = swgctl("plan", "demo", "--method", "swg,cep", "--format", "commands")
     assert "1 critic, 1 augment, 1 diffuse, 1 behaviour, 1 candidates, 1 guide, 2 eval" in answer.err
+    answer = swgctl("plan", "demo", "--method", "aepo", "--grid", "guide.posterior=1,2", "--format", "commands")
+    assert "run the lines of --until critic, then of --until behaviour first" in answer.err
     assert "did you mean 'ddice'" in swgctl("plan", "demo", "--method", "ddize").error
 
 
