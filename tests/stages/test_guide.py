@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from support.harness import swgctl
 
 from swgctl.config import GUIDE, GuideSettings, methods
+from swgctl.evaluation.groups import gather
 from swgctl.policies.loading import LogWeight, load_critic, weigher
 from swgctl.stages.guide import prepare
 from swgctl.store import Artifact
@@ -256,3 +257,17 @@ def test_a_report_names_each_method_and_keeps_their_groups_apart(chain):
 def test_the_stage_table_names_the_role_that_is_filled():
     assert GUIDE.filled({"critic": 1, "behaviour": 2}) == "behaviour"
     assert GUIDE.filled({"critic": 1}) is None
+
+
+def test_the_papers_own_discretisation_runs_from_end_to_end(chain):
+    """1,000 steps, of which the walk visits 15."""
+    tiny = {"critic.steps": 20, "critic.hidden": "[8]", "behaviour.steps": 10, "behaviour.batch": 16}
+    tiny |= {"behaviour.width": 8, "guide.steps": 10, "guide.hidden": "[8]", "guide.moments": 256, "eval.episodes": 1}
+    words = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
+    data = ("run", chain.data, "--env", "Pendulum-v1", "--recipe", "aepo")
+    evaluation = Artifact(swgctl(*data, *words, "--rho", "0,2").path)
+    lineage = evaluation.ancestors()
+    assert (lineage["behaviour"].params["K"], lineage["guide"].params["method"]) == (1000, "aepo")
+    assert tensors(lineage["guide"].path)["posterior"].shape == (1, 3, 1000)
+    assert (evaluation.params["nfe"], evaluation.params["rescale"]) == (15, True)
+    assert [cell["policy"] for cell in gather([evaluation])[0].cells] == ["behaviour model", "AEPO"]
