@@ -24,7 +24,8 @@ def draw_guidances(rows: list[dict]) -> Picture:
     scales = sorted({row["rho"] for row in rows if row["rho"] > 0})
     methods = list(dict.fromkeys(row["method"] for row in rows if row["rho"] > 0))
     policies = list(dict.fromkeys((row["method"], row["candidates"]) for row in rows if row["rho"] > 0))
-    figure, axes = panels(len(temperatures), 2, 5.2, 4.2)
+    width = 8.0 if len(temperatures) == 1 else 5.2  # the legend is as wide as one panel, or two
+    figure, axes = panels(len(temperatures), 2, width, 4.6)
     labels: dict[str, None] = {}
     for panel, temperature in zip(axes, temperatures, strict=True):
         lines = lines_of([row for row in rows if row["temperature"] == temperature])
@@ -48,6 +49,6 @@ def draw_guidances(rows: list[dict]) -> Picture:
         panel.set(xlabel=r"guidance scale $\rho$", ylabel="normalised score" if measure == "score" else "return")
         panel.set_title(f"{rows[0]['task']}, T = {temperature:g}")
         panel.set_xticks(scales, [f"{rho:g}" for rho in scales])
-    note = "solid: Q is asked at the data's actions; dotted: at the posterior mean; dashed: at drawn actions as well"
-    figure.legend(loc="outside lower left", ncols=4, title=note, title_fontsize="small", alignment="left")
+    note = "Q is asked at the data's actions (solid), at the posterior mean (dotted), or at drawn actions (dashed)"
+    figure.legend(loc="outside lower left", ncols=3, title=note, title_fontsize="small", alignment="left")
     return figure, rows
