@@ -27,7 +27,8 @@ def check(task: Task, settings: EvalSettings) -> None:
             "swgctl eval --select sample --resample 8",
         )
     if not methods()[settings.method].guidance:
-        check_unguided(settings, f"{settings.method} only chooses among candidates", "--rho 0")
+        help = f"swgctl run TASK --method {settings.method} --rho 0   # or: swgctl eval --rho 0"
+        check_unguided(settings, f"{settings.method} only chooses among candidates", help)
 
 
 def check_unguided(settings: EvalSettings, why: str, help: str) -> None:
