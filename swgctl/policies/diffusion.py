@@ -152,16 +152,18 @@ def guidance_of(
         return None
     module, _, name = method.guidance.partition(":")
     make = partial(getattr(importlib.import_module(module), name), **settings.model_dump(include=set(method.options)))
-    given: Callable[[Tensor, Tensor], dict[str, Any]] = lambda observations, row: {}  # noqa: E731
-    if guide and method.takes == "energy":
-        energy = load_energy(guide, sampler, device)
-        given = lambda observations, row: {"energy": energy.bind(observations, row)}  # noqa: E731
-    elif guide and method.takes == "log_weight":
+    energy = load_energy(guide, sampler, device) if guide and method.takes == "energy" else None
+    log_weight = None
+    if guide and method.takes == "log_weight":
         log_weight = LogWeight(load_critic(guide.parent("critic"), device), weigher(guide.params))
-        given = lambda observations, row: {  # noqa: E731
-            "log_weight": partial(log_weight.of_z, observations[:, row]),
-            "bounds": sampler.bounds,
-        }
+
+    def given(observations: Tensor, row: Tensor) -> dict[str, Any]:
+        """What the guide gives to the guidance at these observations."""
+        if energy:
+            return {"energy": energy.bind(observations, row)}
+        if log_weight:
+            return {"log_weight": partial(log_weight.of_z, observations[:, row]), "bounds": sampler.bounds}
+        return {}
 
     def guided(rho: Tensor, observations: Tensor, row: Tensor) -> Guidance:
         guidance = make(rho, **given(observations, row))
