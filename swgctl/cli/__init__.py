@@ -2,7 +2,7 @@
 
 from swgctl import runtime
 
-from swgctl.cli import stages, toys, compare, look, data, plan, bench  # noqa: F401  # isort: skip - the order of --help
+from swgctl.cli import stages, synthetic, toys, compare, look, data, plan, bench  # noqa: F401  # isort: skip - the order of --help
 from swgctl.cli.app import app
 
 

@@ -12,17 +12,19 @@ LOSSES = ("expectile", "quantile", "linex", "cql", "isq", "dice")
 WEIGHTS = ("expectile", "hard_expectile", "exponential", "linex", "quantile", "dice")
 SAMPLERS = ("ddpm", "ddim", "dpm-solver++", "dpm-solver-2s")
 SELECTS = ("critic", "self", "sample")
-METHODS = ("swg", "resample", "mse", "dps", "emse", "cep", "ddice", "aepo")
-GUIDES = METHODS[1:]
+METHODS = ("swg", "resample", "mse", "dps", "emse", "cep", "ddice", "aepo", "pgd")
+GUIDES = METHODS[1:-1]
 TOYS = ("swg", *GUIDES[1:], "all")  # methods of the toys: not resampling
 STATES = ("states", "next")
 MODES = ("auto", "eager", "graph", "compiled")
-ENDS = ("critic", "augment", "diffuse", "behaviour", "candidates", "guide")
+ENDS = ("critic", "augment", "diffuse", "behaviour", "candidates", "guide", "trajectories", "agent")
+ALGOS = ("td3bc", "iql")
+PULLS = ("shift", "posterior")
 DENSITIES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
 BENCHMARKS = ("critic", "diffuse", "sample", "eval", "scaling", "inference")
 REPORTS = ("table", "csv", "json", "latex", "html")
 PLANS = ("table", "commands", "json")
-PAPERS = ("swg", "aepo")
+PAPERS = ("swg", "aepo", "pgd")
 
 
 def choices(values: tuple[str, ...]) -> str:
@@ -132,6 +134,13 @@ TaskArgument = Annotated[
     str,
     typer.Argument(help="A task's name, minari:ID, or an HDF5 file with --env.", autocompletion=complete_tasks),
 ]
+OptionalTask = Annotated[
+    str | None,
+    typer.Argument(
+        help="A task's name, minari:ID, or an HDF5 file with --env. [default: the input of --from]",
+        autocompletion=complete_tasks,
+    ),
+]
 Tasks = Annotated[
     list[str],
     typer.Argument(metavar="TASK", help="Tasks: names, minari:ID, or HDF5 files.", autocompletion=complete_tasks),
@@ -158,6 +167,9 @@ Weight = Annotated[
         help="Weight function of the advantage; linex, quantile and dice need a critic trained with that loss.",
         autocompletion=completing(WEIGHTS),
     ),
+]
+Lambda = Annotated[
+    float | None, typer.Option("--lambda", metavar="LAMBDA", help="Scale of the guidance; 0 is unguided.")
 ]
 Rho = Annotated[list[str] | None, typer.Option(metavar="RHO[,RHO...]", help="Guidance scales; 0 is unguided.")]
 Resample = Annotated[

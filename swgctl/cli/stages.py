@@ -30,6 +30,7 @@ from swgctl.cli.options import (
     Method,
     Mode,
     NoWait,
+    OptionalTask,
     Recipe,
     Resample,
     Rho,
@@ -118,10 +119,11 @@ def numbers(texts: list[str] | None, kind: type[Number], usage: str) -> list[Num
     swgctl critic demo
     swgctl critic hopper-medium-v2 --seeds 0-4 --tau 0.7
     swgctl critic my-data.hdf5 --env Pendulum-v1 --steps 10000
+    swgctl critic --from SYNTH
     """,
 )
 def critic(
-    task: TaskArgument,
+    task: OptionalTask = None,
     env: Env = None,
     seeds: Seeds = None,
     tau: Annotated[float | None, typer.Option(metavar="TAU", help="Expectile or quantile of V, in (0, 1).")] = None,
@@ -136,11 +138,15 @@ def critic(
     candidates: Annotated[
         str | None, typer.Option(metavar="REF", help="Candidates of the next states, for the loss isq.")
     ] = None,
+    source: From = None,
 ) -> dict:
-    """Train a critic: Q and V by in-sample learning."""
+    """Train a critic: Q and V by in-sample learning.
+
+    It learns from a task's data, or from a synthetic set that --from names.
+    """
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    source = f"candidates={candidates}" if candidates else None
-    return {"task": task, "environment": env, "seeds": seeds, "source": source, "flags": flags}
+    sources = [*(source or []), *([f"candidates={candidates}"] if candidates else [])]
+    return {"task": task, "environment": env, "seeds": seeds, "source": sources, "flags": flags}
 
 
 @stage(
@@ -355,6 +361,7 @@ def run(
         "augment": {"weight": weight},
         "behaviour": {"clip_actions": clip_actions},
         "guide": {"weight": weight},
+        "trajectories": {"clip_actions": clip_actions},
         "eval": {
             "rho": numbers(rho, float, f"{usage} --rho"),
             "resample": numbers(resample, int, f"{usage} --resample"),

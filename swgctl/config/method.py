@@ -83,8 +83,10 @@ DPS = Method(
     exact="no",
     asks="posterior mean",
 )
+# The trajectories are guided, not the policy: an agent acts by itself.
+PGD = Method("pgd", "PGD", "PGD", "", scale="lambda", stages=("trajectories", "agent", "eval"))
 
-SHIPPED = {row.name: row for row in (SWG, RESAMPLE, MSE, DPS, EMSE, CEP, DDICE, AEPO)}
+SHIPPED = {row.name: row for row in (SWG, RESAMPLE, MSE, DPS, EMSE, CEP, DDICE, AEPO, PGD)}
 
 
 @cache

@@ -6,6 +6,7 @@ A stage is a row here and a module, `swgctl.stages.NAME` or the one that the row
     build(job, directory, work) -> dict             writes the artifact's files; returns its metrics
     task_of(argument, environment) -> Task          optional, for a stage without inputs; default: `swgctl.tasks.get`
     check(task, settings)                           optional: raises for bad settings before a run builds anything
+    unread(inputs) -> names of settings             optional: those that it does not read with these inputs
     show(artifact)                                  optional: prints the table that people see at the end
 """
 
@@ -28,6 +29,7 @@ from swgctl.config.settings import (
     Settings,
     ToySettings,
 )
+from swgctl.config.synthetic import AgentSettings, DynamicsSettings, SynthSettings, TrajectoriesSettings
 from swgctl.errors import UsageError, nearest
 
 S = TypeVar("S", bound=Settings)
@@ -60,6 +62,7 @@ class Stage(Generic[S]):
     revision  part of every key; raised when the same settings would give another result
     inputs    by role; roles keep their names, which are part of keys
     module    its module; "": swgctl.stages.NAME
+    optional  whether it starts from a task where no primary input is named
     """
 
     name: str
@@ -68,6 +71,12 @@ class Stage(Generic[S]):
     revision: int
     inputs: Mapping[str, Input] = field(default_factory=lambda: MappingProxyType({}))
     module: str = ""
+    optional: bool = False
+
+    @property
+    def starts(self) -> bool:
+        """Whether it can start from a task alone."""
+        return self.optional or not self.primaries
 
     @property
     def primaries(self) -> dict[str, tuple[str, ...]]:
@@ -86,7 +95,8 @@ class Stage(Generic[S]):
 
 
 def _ranked(settings: EvalSettings, primary: str | None = None) -> bool:
-    return max(settings.resample) > 1 and max(settings.temperature) > 0 and settings.select != "self"
+    several = max(settings.resample) > 1 and max(settings.temperature) > 0
+    return several and settings.select != "self" and primary != "agent"
 
 
 def _contrasted(settings: GuideSettings, primary: str | None) -> bool:
@@ -101,7 +111,11 @@ CRITIC = Stage(
     "a critic",
     CriticSettings,
     1,
-    {"candidates": Input(("candidates",), when=lambda settings, primary: settings.loss == "isq")},
+    {
+        "synth": Input(("synth",), primary=True),
+        "candidates": Input(("candidates",), when=lambda settings, primary: settings.loss == "isq"),
+    },
+    optional=True,
 )
 AUGMENT = Stage("augment", "an augmented data set", AugmentSettings, 1, {"critic": Input(("critic",), primary=True)})
 DIFFUSE = Stage("diffuse", "a policy (diffuse)", DiffuseSettings, 1, {"augment": Input(("augment",), primary=True)})
@@ -113,6 +127,7 @@ EVAL = Stage(
     {
         **DENOISERS,
         "guide": Input(("guide",), primary=True),
+        "agent": Input(("agent",), primary=True),
         # says which weight ranks the candidates
         "augment": Input(("augment",), when=lambda settings, primary: primary == "diffuse" and _ranked(settings)),
         "critic": Input(("critic",), when=_ranked, apart="ranking"),
@@ -131,10 +146,48 @@ GUIDE = Stage(
         "candidates": Input(("candidates",), when=_contrasted),
     },
 )
+TRAJECTORIES = Stage("trajectories", "a trajectory model", TrajectoriesSettings, 1)
+DYNAMICS = Stage("dynamics", "a dynamics model", DynamicsSettings, 1)
+SYNTH = Stage(
+    "synth",
+    "a synthetic data set",
+    SynthSettings,
+    1,
+    {
+        "trajectories": Input(("trajectories",), primary=True),
+        "dynamics": Input(("dynamics",), primary=True),
+        "agent": Input(("agent",), when=lambda settings, primary: settings.scale > 0 or primary == "dynamics"),
+    },
+)
+AGENT = Stage(
+    "agent",
+    "an agent",
+    AgentSettings,
+    1,
+    {
+        "synth": Input(("synth",), primary=True, many=True),
+        "trajectories": Input(("trajectories",), primary=True),
+    },
+    optional=True,
+)
 TOY = Stage("toy", "a toy", ToySettings, 3)
 
 SHIPPED: dict[str, Stage] = {
-    row.name: row for row in (CRITIC, AUGMENT, DIFFUSE, BEHAVIOUR, CANDIDATES, GUIDE, EVAL, TOY)
+    row.name: row
+    for row in (
+        CRITIC,
+        AUGMENT,
+        DIFFUSE,
+        BEHAVIOUR,
+        CANDIDATES,
+        GUIDE,
+        TRAJECTORIES,
+        DYNAMICS,
+        SYNTH,
+        AGENT,
+        EVAL,
+        TOY,
+    )
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from swgctl.config import Method, methods
 from swgctl.errors import InputError
-from swgctl.evaluation.groups import method_of, primary_role, protocol
+from swgctl.evaluation.protocols import method_of, primary_role, protocol
 from swgctl.policies.origin import denoiser_of
 from swgctl.store import Artifact, Store
 

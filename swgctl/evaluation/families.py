@@ -1,23 +1,31 @@
 """Averages over the papers' families of tasks: of a whole family measured by one protocol, or none at all."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swgctl.config import Method
 from swgctl.evaluation import scores
-from swgctl.evaluation.groups import Group, method_of, tell_apart
+from swgctl.evaluation.groups import Group, tell_apart
+from swgctl.evaluation.protocols import agent_label, method_of, policy_label
 from swgctl.tasks import quoted
 
-OF_TASK = {"data", "critic.task", *(f"{s}.{x}" for s in ("critic", "eval") for x in ("environment", "horizon"))}
-OF_TASK |= {"eval.references"}  # settings in which tasks of one family differ anyway
+LEARNERS = ("critic", "trajectories", "dynamics", "agent")  # stages that read a task's data
+OF_TASK = {f"{stage}.{name}" for stage in (*LEARNERS, "eval") for name in ("task", "environment", "horizon")}
+OF_TASK |= {"data", "eval.references"}
+
+
+def varies_by_task(name: str) -> bool:
+    """Whether tasks of one family differ in a setting anyway, also that of an input by its path of roles."""
+    return ".".join(name.split(".")[-2:]) in OF_TASK
 
 
 @dataclass(frozen=True)
 class Average:
     """One cell of each task of a family, by one rule, and the mean over the tasks.
 
-    rho, candidates, temperature  None where the rule picks them for each task
+    rho, candidates, temperature  None where the rule picks them for each task, and for an agent
     cells       one for each task, None where nothing was measured
     statistics  `scores.statistics` of the scores; None unless every task has its cell
+    online      whether the cells are each task's best
     """
 
     policy: str
@@ -26,6 +34,7 @@ class Average:
     temperature: float | None
     cells: list[dict | None]
     statistics: dict | None
+    online: bool = False
 
     @property
     def paper_rho(self) -> bool:
@@ -63,6 +72,11 @@ class Family:
         return method_of(self.settings)
 
     @property
+    def agent(self) -> str | None:
+        """Name of the agent in reports; None for a diffusion policy."""
+        return agent_label(self.settings)
+
+    @property
     def tasks(self) -> list[str]:
         return quoted.paper(self.paper)["scores"][self.name]["tasks"]
 
@@ -83,14 +97,14 @@ class Family:
         for policy in (self.method.label, self.method.resampled):
             selected = {task: group.selected(policy) for task, group in self.groups.items()}
             if any(cell and cell["choices"] > 1 for cell in selected.values()):
-                averages.append(self._average(policy, None, None, None, selected))
+                averages.append(replace(self._average(policy, None, None, None, selected), online=True))
         return averages
 
     def fixed(self) -> list[Average]:
         """Averages with one (temperature, M, rho) for all tasks (Tables 4 and 5)."""
         averages = []
-        for t, m, rho in sorted({cell[:3] for group in self.groups.values() for cell in group.rows}):
-            policy = self.method.policy({"rho": rho, "candidates": m})
+        for t, m, rho in sorted({cell[:3] for group in self.groups.values() for cell in group.rows}, key=scores.order):
+            policy = policy_label(self.settings, {"rho": rho, "candidates": m})
             averages.append(
                 self._average(policy, rho, m, t, {task: group.cell(t, m, rho) for task, group in self.groups.items()})
             )
@@ -121,7 +135,7 @@ def families(groups: list[Group], paper: str | None = None) -> list[Family]:
         tell_apart(siblings)
         for family in siblings:
             for task, group in family.groups.items():
-                differs = {name: value for name, value in group.differs.items() if name in OF_TASK}
+                differs = {name: value for name, value in group.differs.items() if varies_by_task(name)}
                 family.differs |= {f"{name} of {task}": value for name, value in differs.items()}
         numbered += siblings
     for number, family in enumerate(numbered, 1):
@@ -132,7 +146,7 @@ def families(groups: list[Group], paper: str | None = None) -> list[Family]:
 def _join(siblings: list[Family], home: tuple[str, str], group: Group) -> None:
     """Put a group into the first family of its settings that lacks its task, or into a new one."""
     task = group.task.name
-    shared = {name: value for name, value in group.settings.items() if name not in OF_TASK}
+    shared = {name: value for name, value in group.settings.items() if not varies_by_task(name)}
     alike = [family for family in siblings if family.settings == shared]
     full = [family for family in alike if task in family.groups]
     family = next((family for family in alike if task not in family.groups), None)

@@ -1,8 +1,8 @@
 """Evaluations grouped by task and protocol, so that their seeds may be pooled.
 
 A protocol is everything that determines an evaluation's numbers except its seeds and its cells (temperature, M, rho):
-the settings of all four stages, the environment, the data.  Evaluations of one task and one protocol form a group;
-groups are never averaged with each other.
+the settings of all stages, the environment, the data.  Evaluations of one task and one protocol form a group; groups
+are never averaged with each other.
 """
 
 import csv
@@ -13,14 +13,15 @@ from functools import cached_property
 
 import numpy as np
 
-from swgctl.config import Method, a, methods, stages
+from swgctl.config import EVAL, Method, a
 from swgctl.errors import InputError, closest, nearest
 from swgctl.evaluation import scores
+from swgctl.evaluation.protocols import agent_label, method_of, policy_label, primary_role, protocol
+from swgctl.evaluation.scores import Place
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, names, quoted
 
 STATISTICS = ("mean", "ci95", "iqm", "sd")
-CELLS = ("eval.rho", "eval.resample", "eval.temperature")
 WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # integer columns of episodes.csv
 
 
@@ -34,7 +35,7 @@ def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> l
         if artifact.stage != "eval":
             raise InputError(
                 f"{artifact.id} is {a(artifact.stage)}, but a report needs evaluations",
-                f"swgctl eval --from {artifact.id}" if artifact.stage == "diffuse" else "swgctl ls --stage eval",
+                f"swgctl eval --from {artifact.id}" if artifact.stage in EVAL.primaries else "swgctl ls --stage eval",
             )
     chosen = [one for one in artifacts or store.artifacts("eval", task) if task in (None, one.task)]
     if artifacts and not chosen:
@@ -50,62 +51,10 @@ def select(store: Store, refs: Iterable[str] = (), task: str | None = None) -> l
     return sorted(distinct.values(), key=lambda one: (one.meta["made"]["at"], one.key))
 
 
-def protocol(evaluation: Artifact) -> dict:
-    """Everything that determines an evaluation's numbers except seeds and cells, by dotted name.
-
-    The settings of the chain of primary inputs are prefixed by their stage.  Those of another input, such as a critic
-    that ranks candidates, are prefixed by its role (`Input.apart`), and only those that differ from the chain's
-    artifact of the same stage are listed.  A parent that is not in the store is named by its key alone.
-    """
-    settings = {name: value for name, value in _settings(evaluation).items() if name not in CELLS}
-    chain = {evaluation.stage: evaluation}
-    others: list[tuple[Artifact, str]] = []
-    node = evaluation
-    while primary := primary_role(node):
-        others += [(node, role) for role in sorted(node.meta["inputs"]) if role != primary]
-        try:
-            node = node.parent(primary)
-        except InputError:
-            record = node.meta["inputs"][primary]
-            return settings | {record["stage"]: f"{record['key'][:16]}, which is gone"}
-        chain[node.stage] = node
-        settings |= _settings(node)
-    for child, role in reversed(others):  # a guide's critic comes before the one that ranks
-        record = child.meta["inputs"][role]
-        if record["digest"] in (one.digest for one in chain.values()):
-            continue
-        input = stages()[child.stage].inputs.get(role.partition(".")[0])
-        prefix = (input and input.apart) or role
-        try:
-            usual = _settings(chain[record["stage"]], prefix) if record["stage"] in chain else {}
-            other = child.parent(role)
-            settings |= {k: v for k, v in _settings(other, prefix).items() if v != usual.get(k)}
-            chain.setdefault(other.stage, other)
-        except InputError:
-            settings[prefix] = f"{record['key'][:16]}, which is gone"
-    return settings | {"data": node.meta["source"]["sha256"]}
-
-
-def primary_role(artifact: Artifact) -> str | None:
-    """The primary role that an artifact's record fills; None for one that was made from a task."""
-    row = stages().get(artifact.stage)
-    return row.filled(artifact.meta["inputs"]) if row else None
-
-
-def method_of(settings: dict) -> Method:
-    """The method of a protocol; SWG where its settings name none."""
-    return methods()[settings.get("guide.method") or settings.get("eval.method", "swg")]
-
-
-def _settings(artifact: Artifact, prefix: str | None = None) -> dict:
-    params = artifact.params | {"revision": artifact.meta["revision"]}
-    return {f"{prefix or artifact.stage}.{name}": value for name, value in params.items()}
-
-
 def episodes(evaluation: Artifact) -> list[dict]:
     """The rows of episodes.csv; `score` is None where the task has no references.  Raises CorruptError."""
-    # Written since there can be several temperatures; before, the settings have the one.
-    temperature = {"temperature": evaluation.params["temperature"]}
+    # Written since there can be several temperatures; before, the settings have the one.  An agent has none.
+    temperature = {name: evaluation.params[name] for name in ("temperature",) if name in evaluation.params}
     with open(evaluation.file("episodes.csv"), newline="") as file:
         return [
             temperature | {name: WHOLE.get(name, float)(text) if text else None for name, text in row.items()}
@@ -118,9 +67,10 @@ class Group:
     """Evaluations of one task and one protocol, their seeds pooled.
 
     number   position in the report
-    rows     (temperature, M, rho, seed) -> rows of its episodes
+    rows     (temperature, M, rho, seed) -> rows of its episodes; (None, None, None, seed) for an agent
     policies seed -> digest of the evaluated policy
-    differs  settings whose values are not the same in all groups of the task; empty for a single group
+    differs  settings whose values are not the same in all groups of the task, or in those of the same kind of agent;
+             empty for a single group
     again    True if an earlier group has the same settings: a seed was evaluated twice, with two results
     """
 
@@ -128,7 +78,7 @@ class Group:
     settings: dict
     number: int = 0
     evaluations: list[Artifact] = field(default_factory=list)
-    rows: dict[tuple[float, int, float, int], list[dict]] = field(default_factory=dict)
+    rows: dict[tuple[float | None, int | None, float | None, int], list[dict]] = field(default_factory=dict)
     policies: dict[int, str] = field(default_factory=dict)
     differs: dict = field(default_factory=dict)
     again: bool = False
@@ -154,6 +104,11 @@ class Group:
         return method_of(self.settings)
 
     @property
+    def agent(self) -> str | None:
+        """Name of the agent in reports; None for a diffusion policy."""
+        return agent_label(self.settings)
+
+    @property
     def paper_rho(self) -> float | None:
         """SWG's guidance scale of the task in its paper; None for another method, and where the paper has none."""
         scale = quoted.guidance_scale(self.task.name) if self.method.name == "swg" else None
@@ -167,28 +122,32 @@ class Group:
     def cells(self) -> list[dict]:
         """Every measured rho, and the paper's, at every measured (temperature, M): `scores.cells` with `policy`,
         `guidance` (the method's name, "none" at rho = 0) and `paper_rho` (True at the paper's rho) added; a cell
-        without measurements has 0 seeds and None."""
+        without measurements has 0 seeds and None.  An agent has one cell, without temperature, M and rho."""
         paper_rho = self.paper_rho
-        scales = {rho for _, _, rho, _ in self.rows} | ({paper_rho} if paper_rho is not None else set())
-        measured: dict[tuple, list[dict]] = {}
-        for temperature, m, rho, seed in sorted(self.rows):
+        measured: dict[Place, list[dict]] = {}
+        for temperature, m, rho, seed in sorted(self.rows, key=scores.order):
             measured.setdefault((temperature, m, rho), []).extend(self.rows[temperature, m, rho, seed])
-        sampler = self.settings["eval.sampler"]
+        sampler = self.settings.get("eval.sampler")
         numbers = {place: scores.cells(rows, sampler, STATISTICS)[0] for place, rows in measured.items()}
         empty = dict.fromkeys(next(iter(numbers.values()))) | {"seeds": 0}
+        places: list[Place] = list(measured)
+        if not self.agent:
+            scales = {rho for _, _, rho in measured} | ({paper_rho} if paper_rho is not None else set())
+            grid = itertools.product(self.settled, sorted(rho for rho in scales if rho is not None))
+            places = [(temperature, m, rho) for (temperature, m), rho in grid]
         cells = []
-        for (temperature, m), rho in itertools.product(self.settled, sorted(scales)):
+        for temperature, m, rho in places:
             cell = numbers.get((temperature, m, rho), empty) | {"rho": rho, "candidates": m, "temperature": temperature}
-            names = {"policy": self.method.policy(cell), "guidance": self.method.name if rho else "none"}
-            cells.append(cell | names | {"paper_rho": rho == paper_rho})
+            names = {"policy": policy_label(self.settings, cell), "guidance": self.method.name if rho else "none"}
+            cells.append(cell | names | {"paper_rho": rho is not None and rho == paper_rho})
         return cells
 
     @property
     def settled(self) -> list[tuple[float, int]]:
-        """Every (temperature, M) that was measured."""
-        return sorted({(temperature, m) for temperature, m, _, _ in self.rows})
+        """Every (temperature, M) that was measured; none for an agent."""
+        return sorted({(t, m) for t, m, _, _ in self.rows if t is not None and m is not None})
 
-    def cell(self, temperature: float, m: int, rho: float | None) -> dict | None:
+    def cell(self, temperature: float | None, m: int | None, rho: float | None) -> dict | None:
         """A measured cell; None if there is none."""
         return next((c for c in self.cells if scores.place_of(c) == (temperature, m, rho) and c["seeds"]), None)
 
@@ -197,7 +156,7 @@ class Group:
         return self.cell(temperature, m, self.paper_rho)
 
     def selected(self, policy: str) -> dict | None:
-        """The best cell of a policy (`Method.policy`), selected on the same episodes that its score comes from; None if
+        """The best cell of a policy (`policy_label`), selected on the same episodes that its score comes from; None if
         nothing was measured."""
         cells = [cell for cell in self.cells if cell["policy"] == policy and cell["seeds"]]
         best = max(cells, key=lambda cell: cell[f"{self.measure}_mean"], default=None)
@@ -209,9 +168,13 @@ class Group:
         return [best for p in policies if (best := self.selected(p)) and best["choices"] > 1]
 
     def runs(self, cell: dict) -> list[np.ndarray]:
-        """Scores of a cell's episodes, an array for each seed."""
+        """Scores of a cell's episodes, or returns where the task has no score, an array for each seed."""
         by_seed = (self.rows.get((*scores.place_of(cell), seed)) for seed in self.seeds)
-        return [np.array([row["score"] for row in rows]) for rows in by_seed if rows]
+        return [np.array([row[self.measure] for row in rows]) for rows in by_seed if rows]
+
+    def seed_means(self, cell: dict) -> list[float]:
+        """The mean of a cell's episodes by seed: `runs`."""
+        return [float(run.mean()) for run in self.runs(cell)]
 
 
 def gather(evaluations: list[Artifact]) -> list[Group]:
@@ -241,14 +204,26 @@ def tell_apart(groups: list) -> None:
     """Set `differs` on each group: settings whose values are not the same in all groups, and parents that are gone.
 
     Groups with tau = 0.7, 0.7 and 0.9 all get their `critic.tau`.  A setting that an artifact's version does not have
-    counts as "default" if the protocol includes its stage, else not at all.
+    counts as "default" if the protocol includes its stage, else not at all.  Agents, whose names say from what data
+    they learnt, are compared with those of the same name alone.
     """
+    kinds: dict[str | None, list] = {}
+    for group in groups:
+        kinds.setdefault(agent_label(group.settings), []).append(group)
+    for alike in kinds.values():
+        _tell_apart(alike)
+
+
+def _tell_apart(groups: list) -> None:
     settings = [group.settings for group in groups]
     for name in sorted({name for one in settings for name in one}):
-        stage, dot, _ = name.partition(".")
+        stage, dot, _ = name.rpartition(".")
+        first, _, nth = stage.partition(".")
         marker, absent = f"{stage}.revision", "default"  # present in a group whose protocol has the stage
         if stage == "ranking":
             marker, absent = "eval.revision", "that of the policy's critic"
+        elif nth.isdigit():  # of several inputs of one role
+            marker, absent = f"{first}.revision", f"that of the first {first}, or none"
         values = {i: one.get(name, absent) for i, one in enumerate(settings) if name in one or (dot and marker in one)}
         if (not dot and name != "data") or any(value != next(iter(values.values())) for value in values.values()):
             for i, value in values.items():

@@ -65,9 +65,9 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
                 batch = Batch(policy, cells, episodes, base, alive)
             proposed, shares = batch.propose(observations.take(batch.rows, 1), step)
             if not np.isfinite(proposed).all():
+                less = "a smaller --rho, or " if "rho" in cells[0] else ""
                 raise SwgError(
-                    "eval: the policy's actions are not finite",
-                    "a smaller --rho, or look at the policy's losses with swgctl show",
+                    "eval: the policy's actions are not finite", f"{less}look at the policy's losses with swgctl show"
                 )
             actions[:, batch.rows] = proposed
             copies.step()

@@ -1,6 +1,6 @@
 """Statistics of the episodes of an evaluation's cells."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,8 @@ from swgctl.tasks import Task, score
 RESAMPLES = 10_000
 LOCATION = ("mean", "ci95")
 PLACE = ("temperature", "candidates", "rho")  # a cell, in the order of tables
-COLUMNS = ("seed", "rho", "candidates", "temperature", "episode", "return", "length", "score")  # of every evaluation
+Place = tuple[float | None, int | None, float | None]  # (temperature, M, rho); three times None for an agent
+COLUMNS = ("seed", "rho", "candidates", "temperature", "episode", "return", "length", "score")  # never shares
 
 
 def interval(groups: list[np.ndarray]) -> tuple[float, float]:
@@ -62,15 +63,23 @@ def add_scores(episodes: list[dict], task: Task) -> None:
         row["score"] = score(task, row)
 
 
-def place_of(row: Mapping) -> tuple[float, int, float]:
-    """The (temperature, M, rho) of an episode or a cell."""
-    temperature, candidates, rho = (row[name] for name in PLACE)
+def place_of(row: Mapping) -> Place:
+    """The (temperature, M, rho) of an episode or a cell; None for what it does not have."""
+    temperature, candidates, rho = (row.get(name) for name in PLACE)
     return temperature, candidates, rho
 
 
-def cells(episodes: list[dict], sampler: str, shown: tuple = LOCATION) -> list[dict]:
+def order(place: Iterable[float | None]) -> tuple:
+    """A key to sort places by: by their numbers, None last."""
+    return tuple((value is None, value or 0.0) for value in place)
+
+
+def cells(episodes: list[dict], sampler: str | None, shown: tuple = LOCATION) -> list[dict]:
     """One entry for each (temperature, candidates, rho), in the order of the table, with the `statistics` named in
-    `shown`; every further column of the episodes enters as a share, its mean."""
+    `shown`; every further column of the episodes enters as a share, its mean.
+
+    sampler  that of the evaluation; None for an agent, whose cells have none
+    """
     shares = [name for name in episodes[0] if name not in COLUMNS]
     entries = []
     for place in dict.fromkeys(map(place_of, episodes)):
@@ -78,7 +87,7 @@ def cells(episodes: list[dict], sampler: str, shown: tuple = LOCATION) -> list[d
         seeds = list(dict.fromkeys(row["seed"] for row in rows))
         cell: dict[str, Any] = {
             **dict(zip(PLACE, place, strict=True)),
-            "sampler": sampler,
+            **({"sampler": sampler} if sampler else {}),
             "episodes": len(rows) // len(seeds),
             "seeds": len(seeds),
             "interval_over": "seeds" if len(seeds) > 1 else "episodes",

@@ -1,11 +1,11 @@
 """Critic learning: in-sample (SWG, Algorithm 3), conservative (CQL), or in-support (QGPO)."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from swgctl.config import CriticSettings
 from swgctl.learners import losses
+from swgctl.learners.rows import Rows
 from swgctl.models import Critic, reset
 from swgctl.models.critic import MLP
 from swgctl.randomness import generator
@@ -51,7 +51,7 @@ class CriticLearner:
         self.widths = [o, a, 1, 1, o]
         # One row holds a whole transition, so that a minibatch is one gather; all rows are kept, which saves a copy.
         self.rows = torch.from_numpy(data.packed(rewards)).to(device)
-        self.usable = torch.from_numpy(np.flatnonzero(data.known_next)).to(device)
+        self.known = Rows(torch.from_numpy(data.rows_of(seeds)).to(device))
         self.candidates = None if candidates is None else candidates.to(device)
         self.members = torch.arange(len(seeds), device=device).unsqueeze(1)
 
@@ -66,8 +66,7 @@ class CriticLearner:
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
         size = (self.chunk, self.settings.batch)
-        picks = [torch.randint(len(self.usable), size, generator=g, device=g.device) for g in streams("batch")]
-        drawn = {"rows": self.usable[torch.stack(picks, 1)]}
+        drawn = {"rows": self.known.draw(size, streams("batch"))}
         if self.settings.loss == "cql":
             shape = (*size, UNIFORM, self.widths[1])
             uniform = [torch.rand(shape, generator=g, device=g.device) for g in streams("uniform")]

@@ -6,6 +6,7 @@ from torch import Tensor
 from swgctl.config import BehaviourSettings, DiffuseSettings
 from swgctl.diffusion import Schedule
 from swgctl.learners.averaged import Averaged
+from swgctl.learners.rows import Rows
 from swgctl.models import Denoiser
 from swgctl.training import Streams
 
@@ -24,26 +25,29 @@ class DiffuseLearner(Averaged[Denoiser]):
         seeds: list[int],
         device: torch.device,
         name: str = "diffuse",
+        rows: Tensor | None = None,
     ):
         """observations (N, O), actions (N, A), weights (S, N); None: z is the action alone.
 
         name  prefix of the random streams, the stage's name
+        rows  row numbers that each member learns from, (S, n), of a synthetic set; None: all rows
         """
         self.settings = settings
         self.observations, self.actions = observations.to(device), actions.to(device)
+        numbers = torch.arange(len(actions)) if rows is None else rows
+        self.rows = Rows(numbers.to(device))
         self.weights = None if weights is None else weights.to(device)
         if self.weights is not None and isinstance(settings, DiffuseSettings) and settings.weight_scale == "unit":
-            self.weights = self.weights / self.weights.mean(1, keepdim=True)
+            self.weights = self.weights / self.rows.of(self.weights).mean(1, keepdim=True)
         self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
         self.denoiser = Denoiser(
             len(seeds), observations.shape[1], settings.channels(actions.shape[1]), **settings.network()
         )
-        super().__init__(self.denoiser, settings, seeds, device, name)
+        super().__init__(self.denoiser, settings, seeds, device, name, decay=settings.decay)
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
-        c, batch, rows = self.chunk, self.settings.batch, len(self.actions)
+        c, batch = self.chunk, self.settings.batch
         drawn = {
-            "rows": [torch.randint(rows, (c, batch), generator=g, device=g.device) for g in streams("batch")],
             "k": [torch.randint(self.settings.K, (c, batch), generator=g, device=g.device) for g in streams("k")],
             "eps": [
                 torch.randn(c, batch, self.denoiser.channels, generator=g, device=g.device) for g in streams("noise")
@@ -52,7 +56,8 @@ class DiffuseLearner(Averaged[Denoiser]):
         if self.settings.dropout:
             shape = (c, self.settings.blocks, batch, self.settings.width)
             drawn["keep"] = [_bernoulli(shape, 1 - self.settings.dropout, g) for g in streams("dropout")]
-        return {name: torch.stack(values, 1) for name, values in drawn.items()}
+        rows = self.rows.draw((c, batch), streams("batch"))
+        return {"rows": rows} | {name: torch.stack(values, 1) for name, values in drawn.items()}
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         rows, k, eps = drawn["rows"], drawn["k"], drawn["eps"]

@@ -74,7 +74,7 @@ class GuideLearner(Averaged[Energy]):
         self.energy = Energy(
             len(seeds), z0.shape[-1], observations.shape[1], len(schedule), settings.hidden, fourier=fourier
         )
-        super().__init__(self.energy, settings, seeds, device, name)
+        super().__init__(self.energy, settings, seeds, device, name, decay=settings.decay)
 
         self.expansion = None
         if settings.method == "aepo":

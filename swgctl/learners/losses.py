@@ -1,12 +1,15 @@
-"""Losses of V and Q (SWG, Algorithm 3; IQL; IDQL; CQL; QGPO; D-DICE), each (loss (...), info), one value a member.
+"""Losses of V and Q (SWG, Algorithm 3; IQL; IDQL; CQL; QGPO; D-DICE) and of actors (TD3+BC; IQL), each (loss (...),
+info), one value a member.
 
-The loss is a mean over the batch, the last axis of all predictions; leading axes are members (seeds).
+The loss is a mean over the batch, the last axis of all values and the one before the last of all actions; leading axes
+are members (seeds).
 """
 
 import math
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 
@@ -80,3 +83,27 @@ def conservative_penalty(q_uniform: Tensor, q: Tensor) -> Loss:
     soft_maximum = q_uniform.logsumexp(-1) - math.log(q_uniform.shape[-1])
     penalty = (soft_maximum - q).mean(-1).sum(-1)
     return penalty, {"penalty": penalty}
+
+
+def td3bc_loss(q: Tensor, policy_actions: Tensor, actions: Tensor, alpha: float) -> Loss:
+    """L_pi = -alpha E Q(s, pi(s)) / E |Q(s, pi(s))| + E |pi(s) - a|^2 / A (TD3+BC, arXiv 2106.06860, equations 4 and 5;
+    without a gradient through E |Q|, to which the published code of PGD adds 1e-7).
+
+    q (..., B) at the policy's actions (..., B, A); the data's actions (..., B, A)
+    """
+    scale = alpha / (q.detach().abs().mean(-1) + 1e-7)
+    cloning = (policy_actions - actions).square().mean((-1, -2))
+    return cloning - scale * q.mean(-1), {"cloning_error": cloning}
+
+
+def weighted_cloning_loss(
+    advantages: Tensor, actions: Tensor, mean: Tensor, sd: Tensor, beta: float, clip: float
+) -> Loss:
+    """L_pi = -E min(exp(beta A(s, a)), clip) log N(a; mean, sd^2), the density of all dimensions (IQL, arXiv
+    2110.06169, equation 7; the clip as published).
+
+    advantages (..., B), actions and mean (..., B, A), sd broadcastable to them
+    """
+    weights = (beta * advantages).exp().clamp(max=clip)
+    log_density = Normal(mean, sd, validate_args=False).log_prob(actions).sum(-1)
+    return -(weights * log_density).mean(-1), {"log_density": log_density.mean(-1)}

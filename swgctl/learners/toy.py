@@ -38,7 +38,7 @@ class PlaneLearner(Averaged[Network]):
         self.points, self.labels = points.float().to(device), labels.double().to(device)
         self.weigh = EnergyWeights(self.labels, settings.beta_max, scale)
         self.schedule = getattr(Schedule, settings.schedule)(settings.K).to(device, torch.float32)
-        super().__init__(network, settings, seeds, device, "toy")
+        super().__init__(network, settings, seeds, device, "toy", decay=settings.decay)
 
     def draw(self, streams: Streams) -> dict[str, Tensor]:
         s, size = self.settings, (self.chunk, self.settings.batch)

@@ -62,6 +62,41 @@ class LayerNorm(nn.Module):
         return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), self.weight)
 
 
+class Conv(Linear):
+    """Convolution over time (S, B, L, inputs) -> (S, B, L, outputs), with zeros beyond both ends: one batched product.
+
+    Of `weight` (S, width * inputs, outputs), rows [i * inputs, (i + 1) * inputs) are the i-th of `width` taps, which
+    reads step t + i - (width - 1) // 2: an even kernel reaches one step further to the right, as Flax's "SAME" does.
+    """
+
+    def __init__(self, seeds: int, inputs: int, outputs: int, width: int):
+        super().__init__((seeds,), width * inputs, outputs, init="lecun")
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        length, before = x.shape[2], (self.width - 1) // 2
+        padded = F.pad(x, (0, 0, before, self.width - 1 - before))
+        taps = [padded.narrow(2, i, length) for i in range(self.width)]
+        return super().forward(torch.cat(taps, -1).flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+
+class GroupNorm(LayerNorm):
+    """Group normalisation of (S, B, L, features), with a scale and an offset per channel and member.
+
+    The statistics are of one time step and one group of features / groups channels.  PyTorch's are of all time steps;
+    Flax, given one sequence (L, features) at a time as in the official code of PGD, takes the time for a batch.
+    """
+
+    def __init__(self, seeds: int, features: int, groups: int):
+        super().__init__((seeds, 1), features)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.unflatten(-1, (self.groups, -1))
+        normal = F.layer_norm(grouped, grouped.shape[-1:], eps=LAYER_NORM_EPS).flatten(-2)
+        return torch.addcmul(self.bias, normal, self.weight)
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x @ weight + bias over any leading member axes, as one batched product."""
     if x.dim() == 3:

@@ -44,6 +44,11 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
 def draw_rho(evaluation: Artifact) -> Picture:
     """Return (and score, where the task has one) against the guidance scale, a line for each temperature and number of
     candidates."""
+    if evaluation.meta["metrics"]["cells"][0]["rho"] is None:
+        raise InputError(
+            f"{evaluation.id} is an evaluation of an agent, which has no guidance scale",
+            f"swgctl plot compare {evaluation.id}",
+        )
     cells, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
     figure, (axes,) = panels(1, 1, 6, 4)
     for i, (t, m) in enumerate(sorted({(cell["temperature"], cell["candidates"]) for cell in cells})):

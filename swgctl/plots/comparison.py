@@ -4,12 +4,12 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
-from swgctl.evaluation.families import OF_TASK
+from swgctl.evaluation.families import varies_by_task
 from swgctl.evaluation.groups import Group, gather, select
-from swgctl.evaluation.scores import place_of
+from swgctl.evaluation.scores import Place, order, place_of
 from swgctl.files import canonical
 from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
-from swgctl.reports.sheets import described
+from swgctl.reports.sheets import SPREAD, described
 from swgctl.store import Store
 from swgctl.tasks import quoted
 
@@ -42,15 +42,17 @@ def draw_comparison(groups: list[Group]) -> Picture:
         numbers += _draw(panel, name, of_task, protocols)
         panel.set_ylim(tallest[i // COLUMNS] - 0.4, -0.6)
     legend = ["filled: mean and 95 % interval, over seeds where there are several"]
-    if any(map(_quoted, tasks.values())):
-        legend.append("hollow: as printed, ± standard deviation")
+    papers = [home[0] for name, of_task in tasks.items() if _quoted(of_task) and (home := quoted.home(name))]
+    if spreads := dict.fromkeys(SPREAD[quoted.spread(paper)] for paper in papers):
+        legend.append(f"hollow: as printed, ± {' or '.join(spreads)}")
     figure.supxlabel("\n".join(legend), x=0.01, ha="left", fontsize="small")
     return figure, numbers
 
 
-def _cells(groups: list[Group]) -> list[tuple[float, int, float]]:
-    """(temperature, M, rho) of every measured cell."""
-    return sorted({place_of(cell) for g in groups for cell in g.cells if cell["seeds"]})
+def _cells(groups: list[Group]) -> list[tuple[Place, str | None]]:
+    """Every measured cell, a line of a panel: (temperature, M, rho), and the name of the agent that has none."""
+    lines = {(place_of(cell), group.agent) for group in groups for cell in group.cells if cell["seeds"]}
+    return sorted(lines, key=lambda line: (order(line[0]), line[1] or ""))
 
 
 def _measure(groups: list[Group]) -> str:
@@ -72,11 +74,13 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
     measure, measured, printed = _measure(groups), _cells(groups), _quoted(groups)
     labels: list[str] = []
     numbers: list[dict] = []
-    for y, (temperature, m, rho) in enumerate(measured):
-        cells = [(i, group, cell) for i, group in enumerate(groups) if (cell := group.cell(temperature, m, rho))]
+    for y, (place, agent) in enumerate(measured):
+        temperature, m, rho = place
+        alike = [group for group in groups if group.agent == agent]
+        cells = [(i, group, cell) for i, group in enumerate(alike) if (cell := group.cell(temperature, m, rho))]
         labels.append(_label(cells[0][2]))
         for i, group, cell in cells:
-            at = y + 0.22 * (i - (len(groups) - 1) / 2) * min(1, 3 / len(groups))
+            at = y + 0.22 * (i - (len(alike) - 1) / 2) * min(1, 3 / len(alike))
             mean, (low, high) = cell[f"{measure}_mean"], cell[f"{measure}_ci95"]
             look = style(protocols[group][0])
             axes.plot([low, high], [at, at], color=look["color"], linewidth=2.2, solid_capstyle="butt", alpha=0.55)
@@ -106,24 +110,32 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
 
 
 def _protocols(groups: list[Group]) -> dict[Group, tuple[int, str]]:
-    """The style number of each group, the same in all panels, and the settings in which it differs from others."""
-    names = sorted({name for group in groups for name in group.differs} - OF_TASK)
-    groups_of = Counter(group.task.name for group in groups)
-    repeats: Counter[tuple[str, str]] = Counter()
+    """The style number of each group, the same in all panels, and the settings in which it differs from others, an
+    agent from those of its name."""
+    names: dict[str | None, set[str]] = {}
+    for group in groups:
+        names.setdefault(group.agent, set()).update(group.differs)
+    groups_of = Counter((group.task.name, group.agent) for group in groups)
+    repeats: Counter[tuple[str, str | None, str]] = Counter()
     numbers: dict[tuple[str, int], int] = {}
     protocols = {}
     for group in groups:
-        task, settings = group.task.name, {name: group.settings.get(name, "default") for name in names}
+        line = group.task.name, group.agent
+        settings = {
+            name: group.settings.get(name, "default") for name in sorted(names[group.agent]) if not varies_by_task(name)
+        }
         protocol = canonical(settings)
-        repeats[task, protocol] += 1  # several, where a task was evaluated again or with other data
-        number = numbers.setdefault((protocol, repeats[task, protocol]), len(numbers))
+        repeats[*line, protocol] += 1  # several, where a task was evaluated again or with other data
+        number = numbers.setdefault((protocol, repeats[*line, protocol]), len(numbers))
         parts = [described(group.differs or settings), "evaluated again" if group.again else ""]
-        text = "; ".join(filter(None, parts)) or ("evaluated first" if groups_of[task] > 1 else "")
+        text = "; ".join(filter(None, parts)) or ("evaluated first" if groups_of[line] > 1 else "")
         protocols[group] = number, textwrap.fill(text.replace(" = ", "\xa0=\xa0"), 40).replace("\xa0", " ")
     return protocols
 
 
 def _label(cell: dict) -> str:
+    if cell["rho"] is None:  # an agent
+        return cell["policy"]
     name = "behaviour model" if cell["rho"] == 0 else cell["policy"]
     whose = " (the paper's)" if cell["paper_rho"] else ""
     rho = f", rho {cell['rho']:g}{whose}" if cell["rho"] else ""

@@ -25,7 +25,7 @@ def load_denoiser(artifact: Artifact, device: str) -> Sampler:
     trained = DiffuseSettings(**params) if joint else BehaviourSettings(**_fields(BehaviourSettings, params))
     channels = trained.channels(facts["action_dim"])
     denoiser = Denoiser(len(artifact.seeds), facts["observation_dim"], channels, **trained.network())
-    denoiser.load_state_dict(_averages(tensors))
+    denoiser.load_state_dict(averages(tensors))
     low, high = bounds(facts["action_dim"], tensors.get("weight_range"))
     schedule = getattr(Schedule, trained.schedule)(trained.K)
     return Sampler(denoiser.to(device).requires_grad_(False), schedule, (low.to(device), high.to(device)))
@@ -44,7 +44,7 @@ def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
     """The averaged energy of a guide for the denoiser of a sampler."""
     net, seeds = sampler.denoiser, len(artifact.seeds)
     energy = Energy(seeds, net.channels, net.observation_dim, len(sampler.schedule), artifact.params["hidden"])
-    energy.load_state_dict(_averages(load_tensors(artifact.file("energy.safetensors"))))
+    energy.load_state_dict(averages(load_tensors(artifact.file("energy.safetensors"))))
     return energy.to(device).requires_grad_(False)
 
 
@@ -73,7 +73,8 @@ class LogWeight:
         return self(observations, z[..., : self.critic.action_dim])
 
 
-def _averages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def averages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The averaged parameters, `ema.*`, by the names that their network has."""
     return {name.removeprefix("ema."): tensor for name, tensor in tensors.items() if name.startswith("ema.")}
 
 

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from swgctl.reports.sheets import CONVENTIONS, Sheet, plural
+from swgctl.reports.sheets import Sheet, conventions, plural
 from swgctl.reports.svg import figure
 
 STYLE = """\
@@ -52,7 +52,7 @@ svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; }
 
 def page(summary: list[Sheet], details: list[Sheet]) -> str:
     """An HTML page of the families' sheets, then the tasks' with their pictures."""
-    groups = [sheet.group for sheet in details if sheet.group]
+    groups = dict.fromkeys(group for sheet in details for group in (sheet.group, *sheet.agents) if group)
     evaluations = sum(len(group.evaluations) for group in groups)
     tasks = len({group.task.name for group in groups})
     heading = f"{plural(evaluations, 'evaluation')} of {plural(tasks, 'task')}"
@@ -69,7 +69,7 @@ def page(summary: list[Sheet], details: list[Sheet]) -> str:
             f'<nav aria-label="Tables">{links}</nav>',
             *(_section(anchor, sheet) for anchor, sheet in anchored),
             "<footer>",
-            *(f"<p>{escape(line)}</p>" for line in CONVENTIONS),
+            *(f"<p>{escape(line)}</p>" for line in conventions([*summary, *details])),
             "</footer>\n</main>\n</body>\n</html>\n",
         ]
     )

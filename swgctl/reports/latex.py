@@ -1,6 +1,6 @@
 """Sheets as LaTeX tabulars for booktabs."""
 
-from swgctl.reports.sheets import CONVENTIONS, Sheet, differences
+from swgctl.reports.sheets import Sheet, conventions, differences
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
@@ -9,7 +9,7 @@ BREAK = "\\\\"
 
 def page(sheets: list[Sheet]) -> str:
     """A tabular for each sheet, which names it in its first lines; notes and conventions stand above as comments."""
-    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in CONVENTIONS)]
+    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in conventions(sheets))]
     for sheet in sheets:
         lines += ["", *(f"% {line}" for line in (sheet.title, *sheet.notes)), *_tabular(sheet)]
     return "\n".join(lines) + "\n"

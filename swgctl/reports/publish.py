@@ -31,7 +31,7 @@ def publish(
     """
     from swgctl.evaluation.families import families
     from swgctl.evaluation.groups import gather, select
-    from swgctl.reports import html, latex, rows, sheets
+    from swgctl.reports import agents, html, latex, rows, sheets
 
     form = _form(form, out, as_json)
     if paper and paper not in quoted.papers():
@@ -46,7 +46,8 @@ def publish(
         table = rows.rows(groups, averaged, paper)
         text = rows.as_csv(table) if form == "csv" else rows.as_json(groups, averaged, table)
     else:
-        summary, details = sheets.families(averaged), sheets.tasks(groups, averaged, paper)
+        summary = [*sheets.families(averaged), *agents.by_data(groups, paper)]
+        details = [*sheets.tasks(groups, averaged, paper), *agents.tasks(groups, paper)]
         if form == "table":
             sheets.show([*details, *summary])
             text = "".join(f"{evaluation.path}\n" for evaluation in evaluations)

@@ -3,8 +3,8 @@
 from swgctl import console
 from swgctl.config.method import methods
 from swgctl.errors import InputError
-from swgctl.evaluation.groups import method_of, protocol
-from swgctl.reports.sheets import interval, number
+from swgctl.evaluation.protocols import policy_label, protocol
+from swgctl.reports.sheets import choice, interval, number
 from swgctl.store import Artifact
 from swgctl.tasks import Task, normalized_score
 
@@ -19,17 +19,16 @@ def ancestor(artifact: Artifact, stage: str) -> Artifact | None:
 
 def print_evaluation(evaluation: Artifact) -> None:
     """Print the table with which an evaluation ends: every cell, never the best one alone."""
-    task, method = Task.from_json(evaluation.meta["task"]), method_of(protocol(evaluation))
-    critic = ancestor(evaluation, "critic")
+    task, settings = Task.from_json(evaluation.meta["task"]), protocol(evaluation)
     rows = []
-    if critic:
-        data = critic.meta["metrics"]["data"]
+    if learner := ancestor(evaluation, "critic") or _learner(evaluation):
+        data = learner.meta["metrics"]["data"]
         for name, value in (("data, mean episode", "return_mean"), ("data, best episode", "return_best")):
             score = number(normalized_score(task, data[value]))
             rows.append([name, "", "", "", number(data[value], "return"), "", score, ""])
     cells = evaluation.meta["metrics"]["cells"]
     for cell in cells:
-        row = [method.policy(cell), f"{cell['rho']:g}", str(cell["candidates"]), f"{cell['temperature']:g}"]
+        row = [policy_label(settings, cell), *(choice(cell[name]) for name in ("rho", "candidates", "temperature"))]
         for measure in ("return", "score"):
             row += [number(cell[f"{measure}_mean"], measure), interval(cell[f"{measure}_ci95"], measure)]
         rows.append(row)
@@ -41,6 +40,12 @@ def print_evaluation(evaluation: Artifact) -> None:
     columns = ["policy", "rho", "M", "T", "return", "95 %", "score", "95 %"]
     shown = len(columns) if task.references else columns.index("score")
     console.table(title, columns[:shown], [row[:shown] for row in rows])
+
+
+def _learner(evaluation: Artifact) -> Artifact | None:
+    """The model of a trajectory or the agent whose record has the returns of the task's own data."""
+    models = (ancestor(evaluation, stage) for stage in ("trajectories", "dynamics", "agent"))
+    return next((one for one in models if one and "return_mean" in one.meta["metrics"].get("data", {})), None)
 
 
 def print_toy(artifact: Artifact) -> None:

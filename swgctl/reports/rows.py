@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+from swgctl.evaluation.agents import by_data
 from swgctl.evaluation.families import Family
 from swgctl.evaluation.groups import STATISTICS, Group
 from swgctl.files import SCHEMA
@@ -24,12 +25,14 @@ CELL = (
     "choices",
 )
 FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "source")
+FURTHER = ("score_se", "difference", "p_value")  # fields of a report that has any such number
 
 
 def rows(groups: list[Group], families: list[Family], paper: str | None = None) -> list[dict]:
     """Every number of a report, each row with all FIELDS, None where one does not apply.
 
-    row      cell, missing, selected online, quoted; for a family: average, "average, selected online", quoted average
+    row      cell, missing, selected online, quoted; for a family: average, "average, selected online", quoted average;
+             for an agent: "against data", the `difference` from the same algorithm's on the data, with its `p_value`
     group    number of the group, or of the family
     seeds    for an average, the number of its tasks' seeds in all
     choices  number of cells among which this one was selected; for an average, the largest over its tasks
@@ -42,12 +45,12 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
             table.append({"row": "cell" if cell["seeds"] else "missing"} | head | _part(cell))
         table += [{"row": "selected online"} | head | _part(cell) for cell in group.choices()]
         if home := quoted.home(group.task.name, paper):
-            for method, (score, sd) in quoted.scores(group.task.name, home[0]).items():
-                table.append({"row": "quoted"} | head | _quoted(home[0], method, score, sd))
+            for method, (score, spread) in quoted.scores(group.task.name, home[0]).items():
+                table.append({"row": "quoted"} | head | _quoted(home[0], method, score, spread))
     for family in families:
         head = {"family": family.name, "group": family.number}
         for average in [*family.averages(), *family.fixed()]:
-            row: dict[str, Any] = {"row": "average" if average.candidates else "average, selected online"}
+            row: dict[str, Any] = {"row": "average, selected online" if average.online else "average"}
             row |= {"policy": average.policy, "rho": average.rho, "candidates": average.candidates}
             row |= {"temperature": average.temperature, "paper_rho": average.paper_rho}
             row |= {"seeds": average.runs if average.statistics else None}
@@ -56,15 +59,23 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
             table.append(row | head | {"tasks": average.tasks, "of": len(family.tasks)})
         for method, score in quoted.paper(family.paper)["scores"][family.name]["averages"].items():
             table.append({"row": "quoted average"} | head | _quoted(family.paper, method, score))
-    return [{name: row.get(name) for name in FIELDS} for row in table]
+    for agents in by_data(groups):
+        for kind, group in agents.groups.items():
+            if compared := agents.against_data(kind):
+                row = {"row": "against data", "task": agents.task, "group": group.number, "policy": group.agent}
+                row |= {"seeds": len(group.seeds), "difference": compared[0], "p_value": compared[1]}
+                table.append(row)
+    fields = (*FIELDS, *(name for name in FURTHER if any(name in row for row in table)))
+    return [{name: row.get(name) for name in fields} for row in table]
 
 
 def _part(cell: dict) -> dict:
     return {name: cell.get(name) for name in ("policy", *CELL)}
 
 
-def _quoted(paper: str, method: str, score: float, sd: float | None = None) -> dict:
-    return {"policy": method, "score_mean": score, "score_sd": sd, "source": quoted.paper(paper)["source"]}
+def _quoted(paper: str, method: str, score: float, spread: float | None = None) -> dict:
+    row = {"policy": method, "score_mean": score, "source": quoted.paper(paper)["source"]}
+    return row | {f"score_{quoted.spread(paper)}": spread}
 
 
 def as_csv(table: list[dict]) -> str:

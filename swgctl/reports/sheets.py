@@ -10,6 +10,7 @@ from swgctl.seeds import ranges
 from swgctl.tasks import quoted
 
 MISSING = "missing"
+SPREAD = {"sd": "standard deviation", "se": "standard error"}
 CONVENTIONS = (
     "Scores are D4RL's: 100 (R - random) / (expert - random). Episodes are averaged per seed, then seeds; the policy "
     "is the last checkpoint.",
@@ -22,6 +23,7 @@ CONVENTIONS = (
     "Selected online: the best of the cells beside it, chosen by the same episodes as its score.",
     "Quoted: as printed, not measured here; sd is the standard deviation over seeds.",
 )
+STANDARD_ERROR = "se: the standard error over seeds, as printed where the paper has no standard deviation."
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Sheet:
 
     marks    the kind of each row: "", "paper", "missing", "online", "quoted" or "average"
     quoted   number of quoted columns, at the right; source: their paper; citations: column -> authors
-    group    the group whose cells it shows; None for a family
+    group    the group whose cells it shows; None for a family and for agents
+    agents   the groups of the agents that it shows
+    terms    what it says that other sheets do not, for the conventions
     """
 
     title: str
@@ -42,6 +46,8 @@ class Sheet:
     source: str = ""
     citations: dict[str, str] = field(default_factory=dict)
     group: Group | None = None
+    agents: list[Group] = field(default_factory=list)
+    terms: list[str] = field(default_factory=list)
 
     def add(self, row: list[str], mark: str = "") -> None:
         self.rows.append(row)
@@ -59,15 +65,25 @@ def interval(bounds: list[float] | None, measure: str = "score") -> str:
     return f"[{number(bounds[0], measure)}, {number(bounds[1], measure)}]" if bounds else ""
 
 
+def choice(value: float | None) -> str:
+    """A cell's temperature, M or rho; "-" for an agent, which has none."""
+    return "-" if value is None else f"{value:g}"
+
+
+def conventions(sheets: list[Sheet]) -> list[str]:
+    """What the words in sheets mean: CONVENTIONS, and the terms of each sheet."""
+    return [*CONVENTIONS, *dict.fromkeys(term for sheet in sheets for term in sheet.terms)]
+
+
 def tasks(groups: list[Group], families: list[Family], paper: str | None = None) -> list[Sheet]:
-    """A sheet for each group: every cell, then the best of them, then the paper's numbers."""
-    sheets = [_task(group, paper) for group in groups]
+    """A sheet for each group of diffusion policies: every cell, then the best of them, then the paper's numbers."""
+    sheets = {group: _task(group, paper) for group in groups if not group.agent}
     for family in families:
-        if _alone(family):
+        if _alone(family) and not family.agent:
             (group,) = family.groups.values()
             note = f"no average of {family.name}: 1 of {len(family.tasks)} tasks by this protocol"
-            sheets[groups.index(group)].notes.append(note)
-    return sheets
+            sheets[group].notes.append(note)
+    return list(sheets.values())
 
 
 def _task(group: Group, paper: str | None) -> Sheet:
@@ -78,32 +94,47 @@ def _task(group: Group, paper: str | None) -> Sheet:
     evaluations = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
     notes = [f"{', '.join(about)}; from {evaluations}", *differences(group)]
     home = quoted.home(group.task.name, paper)
-    sheet = Sheet(title, notes, ["policy", "rho", "M", "T", measure, "95 %", "IQM", "seeds", "episodes"], group=group)
+    sheet = Sheet(title, notes, columns(measure), group=group)
     for cell in group.cells:
-        sheet.add(_cell(cell, group), "missing" if not cell["seeds"] else "paper" if cell["paper_rho"] else "")
+        sheet.add(cell_row(cell, group, measure), mark(cell))
     for best in group.choices():
-        row = _cell(best, group)
+        row = cell_row(best, group, measure)
         row[0] = f"{best['policy']}, selected online (best of {best['choices']})"
         sheet.add(row, "online")
     if home:
-        sheet.notes.append(f"quoted from {quoted.paper(home[0])['source']}")
-        for method, (score, sd) in quoted.scores(group.task.name, home[0]).items():
-            rho = quoted.guidance_scale(group.task.name) if method == quoted.ours("swg")[0] else None
-            name = f"quoted: {method}" + (f" ({who})" if (who := _citations(home[0]).get(method)) else "")
-            spread = "" if sd is None else f"sd {number(sd)}"
-            sheet.add([name, "" if rho is None else f"{rho:g}", "", "", number(score), spread, "", "", ""], "quoted")
+        add_quoted(sheet, group.task.name, home[0])
     return sheet
 
 
-def _cell(cell: dict, group: Group) -> list[str]:
-    measure = group.measure
+def columns(measure: str) -> list[str]:
+    """The columns of a task's sheet."""
+    return ["policy", "rho", "M", "T", measure, "95 %", "IQM", "seeds", "episodes"]
+
+
+def mark(cell: dict) -> str:
+    """The kind of a cell's row."""
+    return "missing" if not cell["seeds"] else "paper" if cell["paper_rho"] else ""
+
+
+def add_quoted(sheet: Sheet, task: str, paper: str) -> None:
+    """Add what a paper prints for a task to the task's sheet."""
+    sheet.notes.append(f"quoted from {quoted.paper(paper)['source']}")
+    if quoted.spread(paper) == "se":
+        sheet.terms.append(STANDARD_ERROR)
+    for method, (score, spread) in quoted.scores(task, paper).items():
+        rho = quoted.guidance_scale(task) if method == quoted.ours("swg")[0] else None
+        name = f"quoted: {method}" + (f" ({who})" if (who := _citations(paper).get(method)) else "")
+        printed = "" if spread is None else f"{quoted.spread(paper)} {number(spread)}"
+        sheet.add([name, "" if rho is None else f"{rho:g}", "", "", number(score), printed, "", "", ""], "quoted")
+
+
+def cell_row(cell: dict, group: Group, measure: str) -> list[str]:
+    """A cell as a row of `columns`."""
     values = {name: cell[f"{measure}_{name}"] for name in STATISTICS}
     seeds = str(cell["seeds"]) if cell["seeds"] == len(group.seeds) else f"{cell['seeds']} of {len(group.seeds)}"
     return [
         cell["policy"] + (", the paper's rho" if cell["paper_rho"] else ""),
-        f"{cell['rho']:g}",
-        str(cell["candidates"]),
-        f"{cell['temperature']:g}",
+        *(choice(cell[name]) for name in ("rho", "candidates", "temperature")),
         number(values["mean"], measure) if cell["seeds"] else MISSING,
         interval(values["ci95"], measure),
         number(values["iqm"], measure),
@@ -166,7 +197,7 @@ def _family(family: Family) -> Sheet:
     have = len(family.tasks) - len(family.missing)
     title = f"{family.name}: {have} of {len(family.tasks)} tasks"
     notes = [f"quoted from {tables['source']}", *differences(family)]
-    if (weights := tables.get("weights")) and family.name == "locomotion":
+    if (weights := tables.get("weights")) and family.name == "locomotion" and not family.agent:
         by_weight = ", ".join(f"{weight} {number(average)}" for weight, average in weights.items())
         notes.append(f"quoted averages by weight (Table 3): {by_weight}; here {family.settings.get('augment.weight')}")
     columns = ["task", "seeds", *map(rule, averages), *methods]
@@ -193,15 +224,17 @@ def _shown(cell: dict | None) -> str:
     """A cell's score; for a selected one also its rho and M, and among how many it was selected."""
     if cell is None:
         return MISSING
+    if "choices" not in cell:
+        return number(cell["score_mean"])
     among = f", M {cell['candidates']}" if cell["candidates"] > 1 else ""
     among += f", T {cell['temperature']:g}"
-    which = f" (rho {cell['rho']:g}{among}, of {cell['choices']})" if "choices" in cell else ""
-    return number(cell["score_mean"]) + which
+    return f"{number(cell['score_mean'])} (rho {cell['rho']:g}{among}, of {cell['choices']})"
 
 
 def _fixed(family: Family) -> Sheet | None:
-    """A sheet of averages with one (rho, M) for all tasks; None where no cell was measured in every task."""
-    averages = family.fixed()
+    """A sheet of averages with one (rho, M) for all tasks; None where no cell was measured in every task, and for an
+    agent."""
+    averages = [] if family.agent else family.fixed()
     if not any(average.statistics for average in averages):
         return None
     source = quoted.paper(family.paper)["source"]
@@ -214,8 +247,8 @@ def _fixed(family: Family) -> Sheet | None:
     sheet = Sheet(title, notes, columns, quoted=1 if printed else 0, source=source, citations=citations)
     for average in averages:
         values = average.statistics or {"ci95": None, "iqm": None}
-        row = [average.policy, f"{average.rho:g}", str(average.candidates)]
-        row += [f"{average.temperature:g}", mean(average), interval(values["ci95"])]
+        row = [average.policy, *(choice(value) for value in (average.rho, average.candidates, average.temperature))]
+        row += [mean(average), interval(values["ci95"])]
         row += [number(values["iqm"]), str(average.runs) if average.statistics else ""]
         if printed:
             row.append(_printed(printed.get(average.rho) if average.candidates == 1 else None))
@@ -228,8 +261,10 @@ def rule(average: Average) -> str:
     if average.paper_rho:
         several = f" M={average.candidates}" if average.candidates and average.candidates > 1 else ""
         return f"{average.policy}{several} T={average.temperature:g}, the paper's rho"
-    if average.rho is None:
+    if average.online:
         return f"{average.policy}, selected online"
+    if average.rho is None:  # an agent
+        return average.policy
     return f"{average.policy}, rho {average.rho:g}, M {average.candidates}, T {average.temperature:g}"
 
 
@@ -254,5 +289,5 @@ def show(sheets: list[Sheet]) -> None:
         heads = [c.replace(", ", "\n") if i < first else f"quoted\n{c}" for i, c in enumerate(sheet.columns)]
         console.table("\n  ".join([sheet.title, *sheet.notes]), heads, sheet.rows)
         console.say("")
-    for line in CONVENTIONS:
+    for line in conventions(sheets):
         console.say(line)

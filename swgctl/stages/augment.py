@@ -15,7 +15,8 @@ from swgctl.console import progress
 from swgctl.errors import InputError, SwgError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
-from swgctl.stages.job import Job, locate_source
+from swgctl.stages.inputs import locate_data
+from swgctl.stages.job import Job
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -39,7 +40,7 @@ def prepare(
             f"critic {critic.id} has the {critic.params['loss']} loss",
             " ".join([f"swgctl critic {argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
         )
-    path, digest = locate_source(task, critic.meta["source"]["sha256"])
+    path, digest = locate_data(critic)
     params = settings.weighing() | {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
     return Job(AUGMENT, task, settings, params, seeds, inputs, path, digest)
 
@@ -74,16 +75,7 @@ def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
             f"{(~np.isfinite(learnt['weights'])).mean():.2%} of the weights are not finite",
             "swgctl augment --weight expectile, whose weights are bounded",
         )
-    arrays = {
-        "observations": data.observations,
-        "actions": data.actions,
-        "rewards": data.rewards,
-        "next_observations": data.next_observations,
-        "terminals": data.terminals,
-        "timeouts": data.timeouts,
-        "infos/next_observation_valid": data.known_next,
-        **learnt,
-    }
+    arrays = data.fields() | learnt
     about = {
         "task": job.task.name,
         "environment": job.task.environment,
@@ -97,6 +89,9 @@ def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
             for start in range(0, len(array), BLOCK):
                 writer.put(name, array[start : start + BLOCK], start, len(array))
                 signals.check()
+    if data.seeds is not None:  # each member's are those of its rows
+        owned = data.rows_of(job.seeds)
+        learnt = {name: np.take_along_axis(values, owned, 1) for name, values in learnt.items()}
     return statistics(learnt["weights"], learnt["advantages"])
 
 

@@ -11,8 +11,8 @@ from swgctl import signals
 from swgctl.config import CANDIDATES, CandidatesSettings
 from swgctl.console import progress
 from swgctl.files import canonical, new_hdf5
-from swgctl.stages.inputs import data_of
-from swgctl.stages.job import Job, locate_source
+from swgctl.stages.inputs import check_measured, locate_data
+from swgctl.stages.job import Job
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -23,7 +23,8 @@ def prepare(
     task: Task, settings: CandidatesSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[CandidatesSettings]:
     (denoiser,) = inputs.values()
-    path, digest = locate_source(task, data_of(denoiser))
+    check_measured(denoiser, "candidates")
+    path, digest = locate_data(denoiser)
     return Job(CANDIDATES, task, settings, settings.keyed(), seeds, inputs, path, digest)
 
 

@@ -1,7 +1,7 @@
 """critic: transitions -> Q and V, learned in-sample (SWG, Algorithm 3).
 
-Reads the task's data file; the loss isq also candidates of its next states.  Writes critic.safetensors: q (S, 2, ...),
-q_target (S, 2, ...), v (S, ...).
+Reads the task's data file, or a synthetic set, of which each member learns from its own rows; the loss isq also
+candidates of its next states.  Writes critic.safetensors: q (S, 2, ...), q_target (S, 2, ...), v (S, ...).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from swgctl.config import CRITIC, CriticSettings
 from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
-from swgctl.stages.job import Job, locate_source, train
+from swgctl.stages.job import Job, facts_of, locate_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def prepare(
     task: Task, settings: CriticSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[CriticSettings]:
-    path, digest = locate_source(task)
+    path, digest = synthetic(inputs["synth"]) if "synth" in inputs else locate_source(task)
     if settings.loss == "isq":
         check_candidates(inputs["candidates"], task, seeds, digest)
-    elif inputs:
+    elif "candidates" in inputs:
         raise UsageError(
             f"the loss {settings.loss} learns from no candidates",
             f"swgctl critic {argument(task)} --loss isq --candidates {inputs['candidates'].id}",
@@ -38,6 +38,11 @@ def prepare(
     of_task = {"task": task.name, "environment": task.environment, "horizon": task.horizon}
     params = settings.keyed() | {"rewards": rewards} | of_task
     return Job(CRITIC, task, settings, params, seeds, inputs, path, digest)
+
+
+def synthetic(synth: Artifact) -> tuple[Path, str]:
+    """The file of a synthetic set and its sha256.  Raises CorruptError."""
+    return synth.file("data.hdf5"), synth.meta["files"]["data.hdf5"]["sha256"]
 
 
 def check_candidates(candidates: Artifact, task: Task, seeds: list[int], source: str) -> None:
@@ -75,18 +80,10 @@ def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
 
     data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
     environments.check(environments.make(job.task.environment), data)
-    returns = data.episode_returns()
-    candidates = _actions(job.inputs["candidates"], data.actions.shape) if job.inputs else None
+    candidates = _actions(job.inputs["candidates"], data.actions.shape) if "candidates" in job.inputs else None
     device = torch.device(job.device)
     learner = CriticLearner(data, job.settings, job.params["rewards"], job.seeds, device, candidates)
-    facts = {
-        "rows": len(data),
-        "episodes": len(returns),
-        "return_mean": float(returns.mean()),
-        "return_best": float(returns.max()),
-        "observation_dim": data.observations.shape[1],
-        "action_dim": data.actions.shape[1],
-    }
+    facts = facts_of(data)
     del data, candidates
     metrics = train(job, learner, directory, work)
     save_tensors(directory / "critic.safetensors", learner.critic.state_dict(), job.stage.name, job.task, job.seeds)

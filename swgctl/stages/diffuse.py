@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from swgctl.config import DIFFUSE, DiffuseSettings
 from swgctl.errors import CorruptError
 from swgctl.files import save_tensors
 from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
+from swgctl.tasks.layout import SEED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +42,16 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
             observations, actions, weights = (
                 torch.from_numpy(file[name][()]) for name in ("observations", "actions", "weights")
             )
+            owners = file[SEED][()] if SEED in file else None
     except (OSError, KeyError) as error:
         raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
     device = torch.device(job.device)
-    learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device)
+    rows = None if owners is None else torch.from_numpy(np.stack([np.flatnonzero(owners == one) for one in job.seeds]))
+    learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device, rows=rows)
     del observations, actions, weights  # the learner may hold copies on another device
     assert learner.weights is not None
-    return fit(job, learner, directory, work, torch.stack([learner.weights.amin(1), learner.weights.amax(1)], 1))
+    seen = learner.rows.of(learner.weights)
+    return fit(job, learner, directory, work, torch.stack([seen.amin(1), seen.amax(1)], 1))
 
 
 def fit(job: Job, learner: "DiffuseLearner", directory: Path, work: Path, weight_range: "Tensor | None" = None) -> dict:

@@ -1,4 +1,4 @@
-"""eval: a policy, a behaviour model or a guide -> scores of guided roll-outs (SWG, Algorithm 2 and section 6.2).
+"""eval: a policy, a behaviour model, a guide or an agent -> scores of roll-outs (SWG, Algorithm 2 and section 6.2).
 
 Writes episodes.csv, one row an episode, and summary.json, one cell for each (temperature, candidates, rho).
 """
@@ -18,9 +18,16 @@ from swgctl.store import Artifact
 from swgctl.tasks import Task
 
 
+def unread(inputs: Mapping) -> set[str]:
+    """All but the number of episodes and the seed, of an agent, which acts by its mean action."""
+    return set(EvalSettings.model_fields) - {"episodes", "seed", "method"} if "agent" in inputs else set()
+
+
 def check(task: Task, settings: EvalSettings) -> None:
     """Refuse a task without a horizon, and settings that exclude each other.  Raises InputError, UsageError."""
     check_horizon(task)
+    if "agent" in methods()[settings.method].stages:
+        return
     if settings.select == "sample" and max(settings.resample) == 1:
         raise UsageError(
             "--select sample draws one of several candidates, and there is one",
@@ -41,6 +48,19 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
     role = EVAL.filled(inputs)
     assert role
     source = inputs[role]
+    of_task = {
+        "environment": task.environment,
+        "horizon": task.horizon,
+        "references": task.references and list(task.references),
+    } | ({"score": task.score} if task.score != "return" else {})
+    if role == "agent":
+        check_horizon(task)
+        if others := [name for name in inputs if name != role]:
+            raise UsageError(
+                f"{others[0]} ranks candidates, and an agent has one action", f"swgctl eval --from {source.id}"
+            )
+        params = settings.model_dump(include={"episodes", "seed"}) | of_task
+        return Job(EVAL, task, settings, params, seeds, inputs)
     if role == "guide":
         if settings.method not in (source.params["method"], EvalSettings.model_fields["method"].default):
             raise UsageError(
@@ -58,15 +78,9 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
             )
         _check_weight(inputs, source)
         check_ranking(inputs["critic"], source, weight_of(source))
-    params = settings.keyed() | {
-        "environment": task.environment,
-        "horizon": task.horizon,
-        "references": task.references and list(task.references),
-    }
+    params = settings.keyed() | of_task
     if role != "diffuse":
         params.pop("method", None)  # the guide's, which is another input
-    if task.score != "return":
-        params["score"] = task.score
     return Job(EVAL, task, settings, params, seeds, inputs)
 
 
@@ -109,27 +123,34 @@ def _check_weight(inputs: Mapping[str, Artifact], source: Artifact) -> None:
 
 def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
     from swgctl.evaluation.rollout import grid, roll_out
+    from swgctl.policies.agent import load_agent
     from swgctl.policies.diffusion import assemble, ranking_of
+    from swgctl.policies.policy import Cell, Policy
     from swgctl.training.execution import products
 
     s = job.settings
-    cells = grid(s)
-    if 0 in s.temperature and max(s.resample) > 1:
-        say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
     role = EVAL.filled(job.inputs)
     assert role
     source = job.inputs[role]
-    ranking = ranking_of(job.inputs.get("critic"), weight_of(source), job.device, draw=s.select == "sample")
-    policy = assemble(source, ranking, s, job.device)
-    with products(s.precision):
+    policy: Policy
+    cells: list[Cell]
+    if role == "agent":
+        policy, cells, precision = load_agent(source, job.device), [{}], "fp32"
+    else:
+        cells, precision = grid(s), s.precision
+        if 0 in s.temperature and max(s.resample) > 1:
+            say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
+        ranking = ranking_of(job.inputs.get("critic"), weight_of(source), job.device, draw=s.select == "sample")
+        policy = assemble(source, ranking, s, job.device)
+    with products(precision):
         episodes = roll_out(policy, job.task, cells, s.episodes, s.seed)
     scores.add_scores(episodes, job.task)
     with open(directory / "episodes.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, episodes[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(episodes)
-    table = scores.cells(episodes, s.sampler)
-    if role != "diffuse":  # whose cells are of its own guidance, as they always were
+    table = scores.cells(episodes, None if role == "agent" else s.sampler)
+    if role in ("behaviour", "guide"):  # those of `diffuse` are of its own guidance, as they always were
         name = source.params.get("method", "none")
         table = [cell | {"guidance": name if cell["rho"] > 0 else "none"} for cell in table]
     task = {name: value for name, value in job.task.to_json().items() if name != "source"}

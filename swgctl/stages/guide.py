@@ -14,8 +14,8 @@ from swgctl.config import GUIDE, PLAIN_WEIGHT, AugmentSettings, GuideSettings, m
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.policies.origin import check_ranking, weight_of
-from swgctl.stages.inputs import data_of
-from swgctl.stages.job import Job, locate_source, train
+from swgctl.stages.inputs import check_measured, data_of, locate_data
+from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -52,7 +52,8 @@ def prepare(
         )
     if "candidates" in inputs:
         _check_candidates(inputs["candidates"], denoiser)
-    path, digest = locate_source(task, data_of(denoiser))
+    check_measured(denoiser, "guide")
+    path, digest = locate_data(denoiser)
     options = {name: getattr(settings, name) for name in READS.get(settings.method, ())}
     params = {"method": settings.method} | weight | options
     return Job(GUIDE, task, settings, params, seeds, inputs, path, digest)

@@ -7,7 +7,9 @@ from swgctl.config import Settings, Stage, a, stages
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.seeds import ranges
+from swgctl.stages.job import locate_source
 from swgctl.store import Artifact, Store
+from swgctl.tasks import Task, argument
 
 
 def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
@@ -28,7 +30,8 @@ def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
         if role in row.primaries and row.primary:
             role = row.primary
         refs.setdefault(role, []).append(ref)
-        if len(refs[role]) > 1 and not row.inputs[role].many:
+        many = any(row.inputs[one].many for one in row.primaries) if role in row.primaries else row.inputs[role].many
+        if len(refs[role]) > 1 and not many:
             what = " or ".join(row.primaries) if role in row.primaries else role
             raise UsageError(
                 f"{row.name} takes one {what}, and --from names two",
@@ -43,9 +46,17 @@ def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple
     Raises InputError where none fits, or several do; then `help` has a line to paste for each.
     """
     fit = tuple(stage for stages in row.primaries.values() for stage in stages)
-    if refs:
-        return [_named(store, row, "", fit, ref, task) for ref in refs], "named by --from"
-    return _fitting(store, row, "", fit, task)
+    if not refs:
+        return _fitting(store, row, "", fit, task)
+    named = [_named(store, row, "", fit, ref, task) for ref in refs]
+    many = {stage for input in row.inputs.values() if input.many for stage in input.stages}
+    if len(named) > 1 and not {one.stage for one in named} <= many:
+        single = next(one for one in named if one.stage not in many)
+        raise UsageError(
+            f"{row.name} takes several of {', '.join(map(a, many))}, and {a(single.stage)} by itself",
+            f"swgctl {row.name} --from {single.id}",
+        )
+    return named, "named by --from"
 
 
 def complete(
@@ -106,8 +117,10 @@ def _fitting(store: Store, row: Stage, role: str, fit: tuple[str, ...], task: st
         return fitting, "the only one that fits"
     of_task, option = f" of {task}" if task else "", f"--from {role}=" if role else "--from "
     if not fitting:
-        first = fit[0] if stages()[fit[0]].primary else f"{fit[0]} {task or 'TASK'}"
-        needs = f"{row.name} needs {' or '.join(map(a, fit))}{of_task}"
+        # A stage that can start from a task is told to; another, to build an input first.
+        stage = row if row.optional and not role else stages()[fit[0]]
+        first = f"{stage.name} {task or 'TASK'}" if stage.starts else stage.name
+        needs = f"{row.name} needs {'a task, or ' if stage is row else ''}{' or '.join(map(a, fit))}{of_task}"
         raise InputError(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
     raise InputError(
         f"{len(fitting)} {' or '.join(fit)} artifacts{of_task} fit, and this shell made none of them",
@@ -119,9 +132,35 @@ def _fitting(store: Store, row: Stage, role: str, fit: tuple[str, ...], task: st
 
 
 def data_of(artifact: Artifact) -> str:
-    """The sha256 of the data file that an artifact descends from, by its primary inputs.  Raises InputError."""
-    while not artifact.meta["source"]:
-        role = stages()[artifact.stage].filled(artifact.meta["inputs"])
+    """The sha256 of the data file that an artifact learnt from.  Raises InputError where an ancestor is gone."""
+    return _reader(artifact).meta["source"]["sha256"]
+
+
+def locate_data(artifact: Artifact) -> tuple[Path, str]:
+    """The data file that an artifact learnt from, synthetic or its task's, and its sha256.
+
+    Raises InputError where it has changed or is gone, CorruptError.
+    """
+    reader = _reader(artifact)
+    digest = reader.meta["source"]["sha256"]
+    if "synth" in reader.meta["inputs"]:
+        return reader.parent("synth").file("data.hdf5"), digest
+    return locate_source(Task.from_json(reader.meta["task"]), digest)
+
+
+def check_measured(artifact: Artifact, stage: str) -> None:
+    """Refuse an artifact of synthetic data, for a stage that takes every member's rows for all.  Raises InputError."""
+    if "synth" in _reader(artifact).meta["inputs"]:
+        task = Task.from_json(artifact.meta["task"])
+        raise InputError(
+            f"{stage} takes all rows for every seed, and {artifact.id} learnt from synthetic rows, each of one seed",
+            f"swgctl {stage} --from REF   # a denoiser of: swgctl critic {argument(task)}",
+        )
+
+
+def _reader(artifact: Artifact) -> Artifact:
+    """The artifact, first of the line of primary inputs, whose stage read a data file or a synthetic set."""
+    while (role := stages()[artifact.stage].filled(artifact.meta["inputs"])) not in (None, "synth"):
         assert role
         artifact = artifact.parent(role)
-    return artifact.meta["source"]["sha256"]
+    return artifact

@@ -17,6 +17,7 @@ from swgctl.store import Artifact, make_key
 from swgctl.tasks import Task
 
 if TYPE_CHECKING:
+    from swgctl.tasks.transitions import Transitions
     from swgctl.training import Learner
 
 S = TypeVar("S", bound=Settings)
@@ -143,6 +144,20 @@ def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
             f"swgctl critic {tasks.argument(task)}",
         )
     return path, digest
+
+
+def facts_of(data: "Transitions") -> dict:
+    """What an artifact's metrics say of the data that it learnt from."""
+    least, mean, best = data.returns()
+    return {
+        "rows": len(data),
+        "episodes": len(data.episodes()),
+        "return_least": least,
+        "return_mean": mean,
+        "return_best": best,
+        "observation_dim": data.observations.shape[1],
+        "action_dim": data.actions.shape[1],
+    }
 
 
 def check_horizon(task: Task) -> None:

@@ -14,7 +14,7 @@ from swgctl import config, console, tasks
 from swgctl.config import AUGMENT, CRITIC, EVAL, GUIDE, PLAIN_WEIGHT, Resolved, Settings, Stage, stage_named, stages
 from swgctl.console import say
 from swgctl.errors import UsageError, closest, nearest
-from swgctl.seeds import ranges
+from swgctl.seeds import parse, ranges
 from swgctl.stages.graph import Node, graph
 from swgctl.stages.inputs import by_role, choose, complete
 from swgctl.stages.job import Job, Result
@@ -43,8 +43,8 @@ def run_stage(
 ) -> Result:
     """Run one stage, unless its artifact exists.  Plain arguments in, one artifact out.
 
-    task         for a stage without inputs, its start: a task's name or an HDF5 file (critic), a density (toy); for
-                 the others, the task that their input must have
+    task         for a stage that can start from one, and no input is named: a task's name or an HDF5 file (critic),
+                 a density (toy); for the others, the task that their input must have
     environment  gymnasium id, for a file
     source       REF of the artifact to start from, or ROLE=REF, or several of them; None: the one that this shell made
                  last, else the only one that fits
@@ -63,15 +63,21 @@ def run_stage(
     refs = by_role(row, [*sources, *([f"critic={critic}"] if critic else [])])
     primary: list[Artifact] = []
     why = None
-    if row.primary:
+    if not row.primary or (row.optional and task is not None and row.primary not in refs):
+        problem = task_of(row, task, environment)
+    else:
         primary, why = choose(target, row, refs.get(row.primary, []), task)
         say(f"{stage}: from {', '.join(f'{one.stage} {one.id} ({one.task})' for one in primary)}, {why}")
         problem = Task.from_json(primary[0].meta["task"])
-    else:
-        problem = task_of(row, task, environment)
+        if seeds is not None and parse(seeds) != primary[0].seeds:
+            theirs = ranges(primary[0].seeds)
+            raise UsageError(
+                f"--seeds {seeds}: {stage} takes the seeds of its input, {theirs}", f"--seeds {theirs}, or none"
+            )
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     resolved = config.resolve(problem.name, problem.recipe, recipe=recipe, assignments=assignments, flags=flags)
     inputs = complete(target, row, resolved[stage], refs, primary)
+    check_read(row, resolved, inputs)
     job = prepare(row, problem, resolved[stage], primary[0].seeds if primary else resolved.seeds, inputs)
     return _build(job, resolved, why, target, started, device=device, mode=mode, force=force, wait=wait)
 
@@ -211,6 +217,17 @@ def prepare(row: Stage, task: Task, settings: Settings, seeds: list[int], inputs
     return module_of(row).prepare(task, settings, seeds, inputs)
 
 
+def check_read(row: Stage, resolved: Resolved, inputs: Mapping[str, Artifact | Node]) -> None:
+    """Refuse settings by flag or --set that a stage does not read with these inputs (its module's `unread`).
+
+    Raises UsageError.
+    """
+    for name in sorted(getattr(module_of(row), "unread", lambda inputs: ())(inputs)):
+        if resolved.origin[f"{row.name}.{name}"] in ("flag", "--set"):
+            what = row.filled(inputs) or "a task"
+            raise UsageError(f"{row.name} of {what} reads no setting '{name}'", f"leave out {row.name}.{name}")
+
+
 def prepare_node(node: Node, built: Mapping[str, Artifact]) -> Job:
     """The job of a node whose inputs exist, by `Node.identity`."""
     inputs = {role: built[parent.identity] for role, parent in node.inputs.items()}
@@ -235,7 +252,10 @@ def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
     Raises UsageError for a stage outside the method, and whatever the `check` of a stage raises.
     """
     method = resolved.of(EVAL).method
-    return check_nodes(graph(task, resolved, stages_of(method, until), method))
+    last = check_nodes(graph(task, resolved, stages_of(method, until), method))
+    for node in last.walk():
+        check_read(node.stage, resolved, node.inputs)
+    return last
 
 
 def check_nodes(last: Node) -> Node:
@@ -285,7 +305,7 @@ def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: 
     """
     for text in assignments:
         stage = owner(text)
-        starts = [one for one in allowed if not stages()[one].primary]
+        starts = [one for one in allowed if stages()[one].starts]
         if stage == "seeds" and not starts:
             raise UsageError(
                 f"--set {text}: {command} takes the seeds of its input", f"swgctl critic TASK --set {text}"
@@ -300,6 +320,8 @@ def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: 
 def check(resolved: Resolved) -> None:
     """Check the settings of a method's stages against each other.  Raises UsageError."""
     chain, loss = stages_of(resolved.of(EVAL).method), resolved.of(CRITIC).loss
+    if "critic" not in chain:
+        return
     weight = resolved.of(AUGMENT).weight
     if "augment" not in chain:
         weight = resolved.of(GUIDE).weight or PLAIN_WEIGHT

@@ -22,6 +22,7 @@ REWARDS = {
     "return_range": "1000 r / (best - worst return)",
 }
 
+STANDARD = {"sd": "", "se": " (standard error)"}  # what a paper's spread is
 LABELS = {
     "dimensions": "observation, action",
     "not_finite": "values",
@@ -92,8 +93,9 @@ def describe(task: Task) -> dict:
         "rewards": {"transform": task.rewards, "means": REWARDS[task.rewards]},
         "references": task.references and dict(zip(("random", "expert"), task.references, strict=True)),
         "scores": {
-            f"{quoted.paper(name)['ours'][0]}, {quoted.paper(name)['source']}": {
-                method: score if sd is None else f"{score} ± {sd}" for method, (score, sd) in scores.items()
+            quoted.label(name): {
+                method: score if spread is None else f"{score} ± {spread}{STANDARD[quoted.spread(name)]}"
+                for method, (score, spread) in scores.items()
             }
             for name, scores in papers.items()
             if scores

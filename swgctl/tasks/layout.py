@@ -16,7 +16,8 @@ SCHEMA = "swgctl.transitions/1"  # of files in this layout
 
 # Every array that is read, and its number of dimensions.
 REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
-OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1}
+SEED = "infos/seed"  # of a synthetic set: the seed whose member a row belongs to
+OPTIONAL = {"next_observations": 2, "timeouts": 1, "infos/next_observation_valid": 1, SEED: 1}
 FLAGS = {"terminals", "timeouts", "infos/next_observation_valid"}
 
 Fields = Mapping[str, tuple[str, str]]  # array -> its content, its units
@@ -51,6 +52,17 @@ AUGMENTED: Fields = {
     "q": ("min of the target twins Q(s, a), a row for each seed", "transformed reward"),
     "v": ("V(s), a row for each seed", "transformed reward"),
     "advantages": ("A(s, a) = q - v, a row for each seed", "transformed reward"),
+    SEED: ("seed of the member whose row it is", "1"),
+}
+SYNTHETIC: Fields = {
+    "observations": ("generated state before the action", "environment"),
+    "actions": ("generated action, rescaled to [-1, 1]", "1"),
+    "rewards": ("generated reward of the step", "environment"),
+    "next_observations": ("generated state after the action", "environment"),
+    "terminals": ("the action led to a state of value 0", "bool"),
+    "timeouts": ("the generated window ended after the action", "bool"),
+    "infos/next_observation_valid": ("next_observations holds what followed", "bool"),
+    SEED: ("seed of the model that generated the row", "1"),
 }
 
 

@@ -2,22 +2,24 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 PAPERS = Path(__file__).parent / "papers"
+ORDER = ("swg", "aepo", "pgd")  # in which papers are asked for a task: the first that has it is its home
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a fifth of the time
 
 
 @cache
 def paper(name: str) -> dict:
-    """The tables of a paper: swg or aepo.  `scores` has a section for each family, with `tasks` and `methods`."""
+    """The tables of a paper, one of ORDER.  `scores` has a section for each family, with `tasks` and `methods`."""
     return yaml.load((PAPERS / f"{name}.yaml").read_text(), LOADER)
 
 
 def papers() -> list[str]:
     """The names of the papers with tables here, SWG's first."""
-    return sorted((path.stem for path in PAPERS.glob("*.yaml")), reverse=True)
+    return list(ORDER)
 
 
 def home(task: str, name: str | None = None) -> tuple[str, str] | None:
@@ -40,9 +42,9 @@ def position(task: str) -> tuple:
 
 
 def scores(task: str, name: str = "swg") -> dict[str, tuple[float, float | None]]:
-    """{method: (normalised score, standard deviation over seeds or None)} on the task, the paper's own methods first.
+    """{method: (normalised score, its `spread` over seeds or None)} on the task, the paper's own runs first.
 
-    Papers print the deviation of their own methods only.  Empty where the paper does not have the task.
+    Papers print the spread of their own runs only.  Empty where the paper does not have the task.
     """
     where = home(task, name)
     if where is None:
@@ -51,18 +53,28 @@ def scores(task: str, name: str = "swg") -> dict[str, tuple[float, float | None]
     section, deviations = tables["scores"][family], tables.get("deviations", {}).get(family, {})
     i = section["tasks"].index(task)
     printed = {method: section["methods"][method][i] for method in methods(name, family)}
-    spread = {method: values[i] for method, values in deviations.items()}
-    return {method: (score, spread.get(method)) for method, score in printed.items() if score is not None}
+    printed_spread = {method: values[i] for method, values in deviations.items()}
+    return {method: (score, printed_spread.get(method)) for method, score in printed.items() if score is not None}
+
+
+def spread(name: str) -> Literal["sd", "se"]:
+    """The number that a paper prints behind its scores: their standard deviation over the seeds, or standard error."""
+    return paper(name).get("spread", "sd")
+
+
+def label(name: str) -> str:
+    """The paper by name and number: AEPO, arXiv 2505.01822."""
+    return f"{name.upper()}, {paper(name)['source']}"
 
 
 def methods(name: str, family: str) -> list[str]:
-    """The methods that a paper compares on a family, its own first."""
+    """The methods that a paper compares on a family, those that it ran itself first."""
     ours, listed = paper(name)["ours"], paper(name)["scores"][family]["methods"]
     return [*(m for m in ours if m in listed), *(m for m in listed if m not in ours)]
 
 
 def ours(name: str) -> list[str]:
-    """The paper's own methods; SWG's: without resampling, then with it."""
+    """The methods that the paper ran itself; SWG's: without resampling, then with it."""
     return paper(name)["ours"]
 
 

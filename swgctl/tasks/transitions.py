@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 from swgctl.errors import CorruptError, InputError, UsageError, closest, nearest
-from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED
+from swgctl.seeds import ranges
+from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED, SEED
 
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
 ROUNDING = 1e-6  # by which |a| may exceed 1
@@ -31,6 +32,9 @@ class Transitions:
     known_next         (N,)   bool: rows that a critic learns from; the denoiser takes every row.  A terminal
                               row counts as known: the critic's target ignores the state that follows it.
     source             the file, for messages
+    seeds              (N,) int64: the seed whose member a row belongs to, of a synthetic set; None: all rows are
+                       everyone's
+    imitated           (least, mean, greatest) return of an episode of the data that a synthetic set imitates
     table              (N, 2 O + A + 2) float32, where these arrays are views of one: see `packed`
     """
 
@@ -42,6 +46,8 @@ class Transitions:
     timeouts: np.ndarray
     known_next: np.ndarray
     source: str = "the data set"
+    seeds: np.ndarray | None = None
+    imitated: tuple[float, float, float] | None = None
     table: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -57,6 +63,23 @@ class Transitions:
     def episode_returns(self) -> np.ndarray:
         """Sum of the rewards of each episode, (E,) float64."""
         return np.add.reduceat(self.rewards, self.episodes()[:, 0], dtype=np.float64)
+
+    def rows_of(self, seeds: list[int]) -> np.ndarray:
+        """Rows that a critic learns from: (n,), or (S, n), each member's own, of a synthetic set.  Raises InputError
+        where the set lacks a seed."""
+        if self.seeds is None:
+            return np.flatnonzero(self.known_next)
+        missing = sorted(set(seeds) - set(self.seeds.tolist()))
+        if missing:
+            raise InputError(
+                f"{self.source} has no rows of seed {', '.join(map(str, missing))}",
+                f"swgctl synth --from REF   # of a trajectory model with the seeds {ranges(seeds)}",
+            )
+        rows = [np.flatnonzero(self.known_next & (self.seeds == seed)) for seed in seeds]
+        if len({len(one) for one in rows}) > 1:
+            counts = ", ".join(f"{seed}: {len(one):,}" for seed, one in zip(seeds, rows, strict=True))
+            raise InputError(f"{self.source}: seeds differ in their number of rows ({counts})", LAYOUT)
+        return np.stack(rows)
 
     def transformed_rewards(self, rule: str) -> np.ndarray:
         """The rewards that the critic learns from, (N,) float32.
@@ -80,15 +103,35 @@ class Transitions:
                 f"no reward transform is called '{rule}'{nearest(rule, rules)}",
                 f"swgctl critic TASK --set critic.rewards={name}   # one of {', '.join(rules)}",
             )
-        returns = self.episode_returns()
-        span = returns.max() - returns.min()
+        low, _, high = self.returns()
+        span = high - low
         if not span > 0:
             raise InputError(
                 f"{self.source}: rewards cannot be scaled by the range of returns: "
-                f"{len(returns)} episode(s), all of return {returns[0]:g}",
+                f"{len(self.episodes())} episode(s), all of return {low:g}",
                 "swgctl critic TASK --set critic.rewards=none   # or add episodes with another return",
             )
         return self.rewards * np.float32(1000 / span)
+
+    def returns(self) -> tuple[float, float, float]:
+        """(least, mean, greatest) return of an episode; for a synthetic set, of the data that it imitates."""
+        if self.imitated:
+            return self.imitated
+        returns = self.episode_returns()
+        return float(returns.min()), float(returns.mean()), float(returns.max())
+
+    def fields(self) -> dict[str, np.ndarray]:
+        """The arrays by their names in D4RL's layout, those of a synthetic set with the rows' seeds."""
+        arrays = {
+            "observations": self.observations,
+            "actions": self.actions,
+            "rewards": self.rewards,
+            "next_observations": self.next_observations,
+            "terminals": self.terminals,
+            "timeouts": self.timeouts,
+            "infos/next_observation_valid": self.known_next,
+        }
+        return arrays if self.seeds is None else arrays | {SEED: self.seeds}
 
     def packed(self, rule: str) -> np.ndarray:
         """All that a critic learns from, (N, 2 O + A + 2) float32, a row for each transition.
@@ -121,7 +164,7 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
 
     Raises InputError, with every problem of the file in one message, and CorruptError if bytes are damaged.
     """
-    arrays, table, problems = _load(Path(path))
+    arrays, table, imitated, problems = _load(Path(path))
     helps = [LAYOUT] if problems else []
     if holes := list(_not_finite(arrays)):
         problems += holes
@@ -132,6 +175,7 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     if problems:
         raise InputError(f"{path}: {'; '.join(problems)}", "; ".join(helps))
     data = _assemble(arrays, table, horizon, str(path))
+    data.imitated = imitated
     if not data.known_next.any():
         raise InputError(f"{path}: no row has a known next observation, so a critic has nothing to learn from", LAYOUT)
     return data
@@ -144,7 +188,7 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
     arrays, episodes, lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a
     critic does not learn from).  Raises InputError for a missing file, CorruptError if bytes are damaged.
     """
-    arrays, table, problems = _load(Path(path))
+    arrays, table, _, problems = _load(Path(path))
     not_finite: dict[str, int] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for name, array in arrays.items():
@@ -175,19 +219,22 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
     return contents
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """The arrays of a file, the table that holds the two-dimensional ones, and every problem of the layout."""
+def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[float, float, float] | None, list[str]]:
+    """The arrays of a file, the table that holds the two-dimensional ones, `Transitions.imitated`, and every problem of
+    the layout."""
     if not path.is_file():
         raise InputError(f"{path}: no such file", "check the path")
     try:
         with h5py.File(path) as file:
             datasets, problems = _suitable(file)
             arrays, table = _arrays(datasets)
+            returns = file.attrs.get("returns") if SEED in datasets else None
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror}", f"chmod u+r {shlex.quote(str(path))}") from None
     except (OSError, RuntimeError, KeyError) as error:  # the type depends on the place of the damage
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
-    return arrays, table, problems + list(_misfits(arrays))
+    imitated = None if returns is None else (float(returns[0]), float(returns[1]), float(returns[2]))
+    return arrays, table, imitated, problems + list(_misfits(arrays))
 
 
 def _suitable(file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
@@ -221,7 +268,7 @@ def _arrays(datasets: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], n
     table = np.empty((rows, o + a + 2 + widths.get("next_observations", o)), np.float32)
     arrays = {}
     for name, item in datasets.items():
-        if name in FLAGS:
+        if name in FLAGS or name == SEED:
             arrays[name] = item[()].reshape(-1)
         elif name not in widths:
             arrays[name] = item.astype(np.float32)[()].reshape(-1)
@@ -276,7 +323,16 @@ def _assemble(arrays: dict[str, np.ndarray], table: np.ndarray, horizon: int | N
         next_observations[~known_next] = observations[~known_next]
     known_next |= terminals
     return Transitions(
-        observations, actions, arrays["rewards"], next_observations, terminals, timeouts, known_next, source, table
+        observations,
+        actions,
+        arrays["rewards"],
+        next_observations,
+        terminals,
+        timeouts,
+        known_next,
+        source,
+        seeds=arrays.get(SEED),
+        table=table,
     )
 
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -43,6 +43,20 @@ class Learner(Protocol):
         """Live tensors by name: all that a later step reads, and the target of a checkpoint's restoration."""
 
 
+@runtime_checkable
+class Refreshed(Learner, Protocol):
+    """A learner whose data is made anew every `period` steps."""
+
+    period: int
+
+    def refresh(self, number: int, work: Path) -> None:
+        """Take the data of the `number`-th period, from `work` if it is there, else made and kept there.
+
+        Called before the first step of each period, and again where a run goes on inside of one: what it makes depends
+        on `state` alone, and what it puts in place is not part of it.
+        """
+
+
 def train(
     learner: Learner,
     *,
@@ -73,23 +87,29 @@ def train(
     log_every = max(1, steps // 200)
     step, drawn = runner(learner.step, learner.state, mode, device), draws(learner, name, seeds, device, done)
     saved = shown = time.monotonic()
+    while done < steps:
+        end = steps
+        if isinstance(learner, Refreshed):
+            if done % learner.period == 0:
+                _save(learner, checkpoint, meter, done, how)  # a run that is killed while it refreshes goes on here
+            learner.refresh(done // learner.period, work)
+            end = min(steps, (done // learner.period + 1) * learner.period)
+        with signals.deferred(), progress(name, steps) as bar, products(precision):
+            while done < end:
+                meter.add(step(next(drawn)))
+                done += 1
 
-    with signals.deferred(), progress(name, steps) as bar, products(precision):
-        while done < steps:
-            meter.add(step(next(drawn)))
-            done += 1
-
-            now = time.monotonic()
-            if done % log_every == 0 or done == steps:
-                meter.close_row(done)
-                write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False)
-            if now - shown > 0.5:
-                bar.update(done, meter.note)
-                shown = now
-            if signals.interrupted() or now - saved > every:
-                _save(learner, checkpoint, meter, done, how)
-                saved = time.monotonic()
-                signals.check()
+                now = time.monotonic()
+                if done % log_every == 0 or done == steps:
+                    meter.close_row(done)
+                    write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False)
+                if now - shown > 0.5:
+                    bar.update(done, meter.note)
+                    shown = now
+                if signals.interrupted() or now - saved > every:
+                    _save(learner, checkpoint, meter, done, how)
+                    saved = time.monotonic()
+                    signals.check()
     _require_finite_state(learner, name, done)
     return meter.rows
 

@@ -10,16 +10,30 @@ from torch import Tensor
 class Adam(torch.optim.Adam):
     """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8.
 
-    lr     the learning rate
-    decay  "cosine": the rate falls to 0 at the last of `steps`, after a warm-up of 1/16 of them
+    lr      the learning rate
+    decay   "cosine": the rate falls to 0 at the last of `steps` along half a cosine, whose first part a linear warm-up
+            multiplies; "warmup_cosine": the cosine begins where the warm-up ends
+    warmup  share of the steps in which the warm-up rises to 1
+    start   its value at the first step
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: str = "none", steps: int = 0):
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        decay: str = "none",
+        steps: int = 0,
+        *,
+        eps: float = 1e-8,
+        warmup: float = 1 / 16,
+        start: float = 0.0,
+    ):
         parameters = list(parameters)
         # A changing rate is a tensor, which a captured step reads anew each time.
-        self.rate = torch.full((), lr, device=parameters[0].device) if decay == "cosine" else lr
-        self.peak, self.steps = lr, steps
-        super().__init__(parameters, lr=self.rate, fused=True)
+        self.rate = torch.full((), lr, device=parameters[0].device) if decay != "none" else lr
+        self.peak, self.steps, self.warmup, self.start = lr, steps, warmup, start
+        self.held = warmup if decay == "warmup_cosine" else 0.0  # share of the steps before the cosine begins
+        super().__init__(parameters, lr=self.rate, eps=eps, fused=True)
         group = self.param_groups[0]
         group["capturable"] = group["params"][0].is_cuda  # keeps the step count on the device, for CUDA graphs
         for p in parameters:
@@ -38,7 +52,9 @@ class Adam(torch.optim.Adam):
         """Take one step down the gradient of a scalar."""
         if isinstance(self.rate, Tensor):
             share = self.done / self.steps
-            self.rate.copy_(self.peak * (16 * share).clamp(max=1) * 0.5 * (1 + torch.cos(math.pi * share)))
+            rise = self.start + (1 - self.start) * (share / self.warmup).clamp(max=1)
+            fall = ((share - self.held) / (1 - self.held)).clamp(min=0)
+            self.rate.copy_(self.peak * rise * 0.5 * (1 + torch.cos(math.pi * fall)))
         self.zero_grad()
         loss.backward()
         self.step()

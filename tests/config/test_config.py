@@ -14,7 +14,7 @@ from support.harness import CHAIN, swgctl
 from swgctl import config, seeds, tasks
 from swgctl.config import AUGMENT, TOY, AugmentSettings, CriticSettings, EvalSettings
 from swgctl.errors import UsageError
-from swgctl.stages import augment, behaviour, candidates, critic, guide, job, run, toy
+from swgctl.stages import agent, augment, behaviour, critic, inputs, job, run, toy, trajectories
 from swgctl.stages.job import Job
 from swgctl.store import make_key
 from swgctl.tasks import Task, quoted
@@ -294,7 +294,7 @@ class Made:
 
 def chain_keys(task: Task, monkeypatch, recipe: str | None = None, method: str | None = None) -> dict[str, str]:
     """The keys of a method's stages for a task, as its recipe has them, for a data file of a made-up hash."""
-    for module in (critic, augment, behaviour, candidates, guide):
+    for module in (critic, behaviour, trajectories, agent, inputs):
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
     flags = {"eval.method": method, "eval.rho": [0.0] if method == "resample" else None}
     resolved, keys, made = config.resolve(task.name, task.recipe, recipe=recipe, flags=flags), {}, {}
@@ -323,9 +323,12 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
         found[f"{name}, --recipe official"] = {"recipe": "official"} | keys
         keys = chain_keys(tasks.get(name), monkeypatch, "aepo")
         found[f"{name}, --recipe aepo"] = {"recipe": "aepo"} | keys
-    for method in ("resample", "mse", "dps", "emse", "cep", "ddice", "aepo"):
+    for method in ("resample", "mse", "dps", "emse", "cep", "ddice", "aepo", "pgd"):
         keys = chain_keys(tasks.get("demo"), monkeypatch, method=method)
         found[f"demo, --method {method}"] = {"recipe": "demo"} | keys
+    for recipe in ("pgd", "pgd-official", "continuous"):
+        keys = chain_keys(tasks.get("halfcheetah-medium-replay-v2"), monkeypatch, recipe, "pgd")
+        found[f"halfcheetah-medium-replay-v2, --method pgd --recipe {recipe}"] = {"recipe": recipe} | keys
     for density in toy.NAMES:
         found[density] = {"recipe": "toy"} | toy_key(density, None)
         found[f"{density}, --recipe paper"] = {"recipe": "paper"} | toy_key(density, "paper")
@@ -339,7 +342,7 @@ def test_the_options_that_a_weight_does_not_use_are_not_in_its_key():
     parent = SimpleNamespace(params={"loss": "expectile", "tau": 0.7, "alpha": 1.0}, seeds=[0], digest="d", id="i")
     parent.meta = {"source": {"sha256": "s"}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment, "locate_source", lambda *_: (Path("data.hdf5"), "s"))
+        patch.setattr(augment, "locate_data", lambda *_: (Path("data.hdf5"), "s"))
 
         def key(*assignments):
             resolved = config.resolve(None, "", assignments=assignments)

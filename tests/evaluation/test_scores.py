@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swgctl.config import methods
-from swgctl.evaluation.scores import add_scores, cells, interval, statistics
+from swgctl.evaluation.scores import add_scores, cells, interval, order, statistics
 from swgctl.tasks import get, normalized_score
 
 
@@ -103,6 +103,12 @@ def test_every_cell_is_there_in_the_tables_order():
     found = cells(rows({(0, rho, m): [1.0, 2.0] for rho, m in order}), "ddpm")
     assert [(cell["rho"], cell["candidates"]) for cell in found] == order
     assert all(cell["interval_over"] == "episodes" for cell in found)
+
+
+def test_places_without_numbers_are_the_last():
+    """Those of agents, which have no temperature, M and rho."""
+    places = [(None, None, None), (1.0, 8, 0.0), (0.0, 1, 5.0), (1.0, 1, 20.0)]
+    assert sorted(places, key=order) == [(0.0, 1, 5.0), (1.0, 1, 20.0), (1.0, 8, 0.0), (None, None, None)]
 
 
 def test_clamped_shares_are_averaged():

@@ -55,3 +55,16 @@ def test_twins_start_apart():
     reset(net, [generator(0, "critic", 0)])
     first = net.q.layers[0].weight
     assert (first[0, 0] - first[0, 1]).abs().max() > 0.1
+
+
+def test_the_first_twin_alone_has_the_same_value_and_gradient_and_leaves_the_parameters(critic, batch):
+    observations, actions = batch[0], batch[1].clone().requires_grad_()
+    net = Critic(S, O, A, [16, 8])
+    net.load_state_dict(critic.state_dict())
+    q = net.first(observations, actions)
+    (gradient,) = torch.autograd.grad(q.sum(), actions, retain_graph=True)
+    both = net.q(net.twins(observations, actions))[:, 0]
+    torch.testing.assert_close(q, both, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, torch.autograd.grad(both.sum(), actions)[0], rtol=1e-5, atol=1e-6)
+    q.sum().backward()
+    assert all(p.grad is None for p in net.parameters())

@@ -29,6 +29,81 @@ def evaluation(
     store, seeds = Store(store), sorted({seed for _, _, seed in returns})
     data, policy = changed.pop("data", "d" * 64), changed.pop("policy", "")
     episodes = _rows(task, returns, changed.pop("successes", None))
+    settings = _settings(task, changed)
+    settings["eval"] |= {"rho": sorted({r for r, _, _ in returns}), "resample": sorted({m for _, m, _ in returns})}
+    settings["eval"]["episodes"] = len(next(iter(returns.values())))
+    losses = "".join(json.dumps(row) + "\n" for row in _losses(seeds))
+    parent = None
+    for stage, files in (
+        ("critic", {"critic.txt": "Q and V", "metrics.jsonl": losses}),
+        ("augment", {"data.txt": "weights"}),
+        ("diffuse", {"policy.txt": f"a denoiser {policy}", "metrics.jsonl": losses}),
+        ("eval", {"episodes.csv": _table(episodes)}),
+    ):
+        inputs = {parent.stage: parent} if parent else {}
+        metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
+        if stage == "eval":
+            metrics = {"cells": scores.cells(episodes, settings["eval"]["sampler"])}
+        parent = _artifact(store, task, stage, settings[stage], seeds, inputs, data, files, metrics, at)
+    return parent
+
+
+def agent_evaluation(
+    store: Path,
+    task: Task | str,
+    returns: dict[int, list[float]],
+    algo: str = "td3bc",
+    of: str = "data",
+    at: str = "2026-01-01T00:00:00Z",
+    **changed,
+) -> Artifact:
+    """An evaluation of an agent, by seed the returns of its episodes, and all that it was made from.
+
+    of       "data": the task's own; "regenerated": its own synthetic data, by `agent.scale`; else sets of synthetic
+             data, each by its scale, or "dynamics" for roll-outs of a dynamics model: "0", "1 0", "1 dynamics"
+    changed  as for `evaluation`; target: settings of the agent that guides, and the `data` that it learnt from
+    """
+    task = get(task) if isinstance(task, str) else task
+    store, seeds = Store(store), sorted(returns)
+    data, policy, target = changed.pop("data", "d" * 64), changed.pop("policy", ""), changed.pop("target", {})
+    settings = _settings(task, {"agent_algo": algo} | changed)
+    settings["agent"] |= {"environment": task.environment}
+    kept = {"environment", "horizon", "references", "episodes", "seed"}
+    settings["eval"] = {name: value for name, value in settings["eval"].items() if name in kept}
+    settings["eval"]["episodes"] = len(next(iter(returns.values())))
+
+    def make(stage: str, inputs: dict, text: str = "", **more) -> Artifact:
+        source = more.pop("data", data)
+        params, files = settings[stage] | more, {"made.txt": f"{stage} {text}"}
+        return _artifact(store, task, stage, params, seeds, inputs, source, files, {}, at)
+
+    def synthetic(scale: str) -> Artifact:
+        guide = {"agent": make("agent", {}, "that guides", **target)}
+        if scale == "dynamics":
+            return make("synth", {"dynamics": make("dynamics", {}), **guide}, scale)
+        return make(
+            "synth", {"trajectories": make("trajectories", {})} | (guide if scale != "0" else {}), scale=float(scale)
+        )
+
+    if of == "data":
+        inputs = {}
+    elif of == "regenerated":
+        inputs = {"trajectories": make("trajectories", {})}
+    else:
+        inputs = {f"synth.{i}" if i > 1 else "synth": synthetic(scale) for i, scale in enumerate(of.split(), 1)}
+    agent = make("agent", inputs, policy)
+    rows = [
+        {"seed": seed, "episode": i, "return": value, "length": 10}
+        for seed, values in returns.items()
+        for i, value in enumerate(values)
+    ]
+    scores.add_scores(rows, task)
+    files, metrics = {"episodes.csv": _table(rows)}, {"cells": scores.cells(rows, None)}
+    return _artifact(store, task, "eval", settings["eval"], seeds, {"agent": agent}, data, files, metrics, at)
+
+
+def _settings(task: Task, changed: dict) -> dict[str, dict]:
+    """The settings of every stage, with the `changed` ones, named as for `evaluation`."""
     settings = {
         name: row.settings().keyed() | row.settings().model_dump(exclude={"temperature"})
         for name, row in config.stages().items()
@@ -39,51 +114,53 @@ def evaluation(
     place = {"environment": task.environment, "horizon": task.horizon}
     settings["critic"] |= {"task": task.name, **place}
     settings["eval"] |= {**place, "references": task.references and list(task.references)}
-    settings["eval"] |= {"rho": sorted({r for r, _, _ in returns}), "resample": sorted({m for _, m, _ in returns})}
-    settings["eval"]["episodes"] = len(next(iter(returns.values())))
-    losses = "".join(json.dumps(row) + "\n" for row in _losses(seeds))
-    made, parent = {"at": at, "host": "", "device": "cpu", "versions": {}}, None
-    for stage, files in (
-        ("critic", {"critic.txt": "Q and V", "metrics.jsonl": losses}),
-        ("augment", {"data.txt": "weights"}),
-        ("diffuse", {"policy.txt": f"a denoiser {policy}", "metrics.jsonl": losses}),
-        ("eval", {"episodes.csv": _table(episodes)}),
-    ):
-        inputs = {parent.stage: parent} if parent else {}
-        source = None if parent else {"path": "data.hdf5", "sha256": data}
-        digests = {role: one.digest for role, one in inputs.items()}
-        record = {
-            "stage": stage,
-            "revision": 1,
-            "task": task.to_json(),
-            "key": make_key(stage, 1, settings[stage], seeds, digests, source and data),
-            "params": settings[stage],
-            "seeds": seeds,
-            "inputs": {
-                role: {
-                    "stage": one.stage,
-                    "task": one.task,
-                    "key": one.key,
-                    "digest": one.digest,
-                    "path": str(one.path),
-                }
-                for role, one in inputs.items()
-            },
-            "source": source,
-            "origin": {},
-            "chosen": None,
-        }
-        metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
-        if stage == "eval":
-            metrics = {"cells": scores.cells(episodes, settings["eval"]["sampler"])}
+    return settings
 
-        def make(directory: Path, _, files=files, metrics=metrics, key=record["key"]) -> dict:
-            for name, text in files.items():
-                (directory / name).write_text(f"{text} of {key}" if name.endswith(".txt") else text)
-            return {"metrics": metrics, "made": made}
 
-        parent, _ = store.build(record, make)
-    return parent
+def _artifact(
+    store: Store,
+    task: Task,
+    stage: str,
+    params: dict,
+    seeds: list[int],
+    inputs: dict[str, Artifact],
+    data: str,
+    files: dict[str, str],
+    metrics: dict,
+    at: str,
+) -> Artifact:
+    """An artifact of these files, made from the inputs, or from a data file of this sha256 without any."""
+    source = None if inputs else {"path": "data.hdf5", "sha256": data}
+    digests = {role: one.digest for role, one in inputs.items()}
+    record = {
+        "stage": stage,
+        "revision": 1,
+        "task": task.to_json(),
+        "key": make_key(stage, 1, params, seeds, digests, source and data),
+        "params": params,
+        "seeds": seeds,
+        "inputs": {
+            role: {
+                "stage": one.stage,
+                "task": one.task,
+                "key": one.key,
+                "digest": one.digest,
+                "path": str(one.path),
+            }
+            for role, one in inputs.items()
+        },
+        "source": source,
+        "origin": {},
+        "chosen": None,
+    }
+
+    def make(directory: Path, _) -> dict:
+        for name, text in files.items():
+            (directory / name).write_text(f"{text} of {record['key']}" if name.endswith(".txt") else text)
+        return {"metrics": metrics, "made": {"at": at, "host": "", "device": "cpu", "versions": {}}}
+
+    artifact, _ = store.build(record, make)
+    return artifact
 
 
 def normal(cells: list[tuple[float, int]], seeds: range, mean=1000.0, spread=100.0, episodes=20, stream=0) -> Returns:

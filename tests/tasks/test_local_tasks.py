@@ -76,7 +76,7 @@ def test_pendulum_as_somebody_else_recorded_it(chain):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOCAL)
 def test_every_local_task_is_the_recorded_one(name, rolled_out):
-    """To record them: SWGCTL_UPDATE_CHECKSUMS=1 python -m pytest -m slow tests/test_tasks.py"""
+    """To record them: SWGCTL_UPDATE_CHECKSUMS=1 python -m pytest -m slow tests/tasks/test_local_tasks.py"""
     path, said = rolled_out(name)
     digest = (path.parent / f"{path.name}.sha256").read_text().split()[0]
     recorded = json.loads(local.RECORDED.read_text())

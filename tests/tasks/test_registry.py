@@ -80,6 +80,10 @@ KNOWN_MISPRINTS = {
         ("antmaze", "IDQL", 79.15, 79.1),
     },
     "aepo": set(),
+    "pgd": {
+        ("locomotion", "IQL", 46.99, 46.9),
+        ("locomotion", "IQL, unguided", 47.1, 47.0),
+    },
 }
 
 

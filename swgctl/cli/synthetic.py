@@ -1,0 +1,148 @@
+"""The commands of the stages of synthetic data: trajectories, dynamics, synth and agent."""
+
+from typing import Annotated
+
+import typer
+
+from swgctl.cli.options import (
+    ALGOS,
+    PULLS,
+    Batch,
+    ClipActions,
+    Env,
+    From,
+    Lambda,
+    LearningRate,
+    OptionalTask,
+    Seeds,
+    Steps,
+    TaskArgument,
+    TaskOption,
+    choices,
+    completing,
+)
+from swgctl.cli.stages import stage
+
+
+@stage(
+    "trajectories",
+    """
+    swgctl trajectories demo
+    swgctl trajectories hopper-medium-replay-v2 --seeds 0-3 --set trajectories.features=128
+    """,
+)
+def trajectories(
+    task: TaskArgument,
+    env: Env = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    clip_actions: ClipActions = None,
+) -> dict:
+    """Train a diffusion model over windows of the data.
+
+    A window is a sub-trajectory: observations, actions, rewards and terminals.
+    """
+    flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+
+
+@stage(
+    "dynamics",
+    """
+    swgctl dynamics demo
+    swgctl dynamics hopper-medium-v2 --seeds 0-2 --steps 50000
+    """,
+)
+def dynamics(
+    task: TaskArgument,
+    env: Env = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    clip_actions: ClipActions = None,
+) -> dict:
+    """Train an ensemble of one-step models, the autoregressive baseline.
+
+    It is PETS's with MOPO's settings, and its roll-outs are a synthetic data set as any other.
+    """
+    flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
+    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+
+
+@stage(
+    "synth",
+    """
+    swgctl synth --lambda 0
+    swgctl synth --from TRAJECTORIES --agent REF --lambda 1
+    """,
+)
+def synth(
+    scale: Lambda = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="Agent that guides, or acts in a dynamics model. [default: as --from, where needed]"
+        ),
+    ] = None,
+    trajectories: Annotated[int | None, typer.Option(metavar="N", help="Trajectories of each seed.")] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            metavar=choices(PULLS),
+            help="Shift by the policy's gradient, as published, or posterior, exact for Gaussians.",
+            autocompletion=completing(PULLS),
+        ),
+    ] = None,
+    source: From = None,
+    task: TaskOption = None,
+) -> dict:
+    """Generate a synthetic data set, guided by an agent or not.
+
+    --from names a trajectory model, or a dynamics model, which is rolled out
+    under the agent from states of the data.
+    """
+    flags = {"scale": scale, "trajectories": trajectories, "guidance": guidance}
+    sources = [*(source or []), *([f"agent={agent}"] if agent else [])]
+    return {"source": sources, "task": task, "flags": flags}
+
+
+@stage(
+    "agent",
+    """
+    swgctl agent demo --algo td3bc
+    swgctl agent --from SYNTH --from SYNTH2 --real 16
+    swgctl agent --from TRAJECTORIES --algo iql --lambda 1
+    """,
+)
+def agent(
+    task: OptionalTask = None,
+    env: Env = None,
+    seeds: Seeds = None,
+    algo: Annotated[
+        str | None,
+        typer.Option(metavar=choices(ALGOS), help="Algorithm.", autocompletion=completing(ALGOS)),
+    ] = None,
+    scale: Lambda = None,
+    real: Annotated[
+        int | None, typer.Option(metavar="N", help="Rows of a batch that come from the task's own data.")
+    ] = None,
+    steps: Steps = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Sets of synthetic data over the run, from a trajectory model.")
+    ] = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    clip_actions: ClipActions = None,
+    source: From = None,
+) -> dict:
+    """Train a target policy, TD3+BC or IQL.
+
+    It learns from a task's data, from synthetic sets, or from a trajectory
+    model, whose data it guides and draws anew while it trains (PGD).
+    """
+    flags = {"algo": algo, "scale": scale, "real": real, "steps": steps, "epochs": epochs}
+    flags |= {"batch": batch, "lr": lr, "clip_actions": clip_actions}
+    return {"task": task, "environment": env, "seeds": seeds, "source": source, "flags": flags}

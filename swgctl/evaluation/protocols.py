@@ -1,0 +1,155 @@
+"""Protocols of evaluations, and the names of what they evaluate."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from swgctl.config import EVAL, Method, methods, stages
+from swgctl.errors import InputError
+from swgctl.store import Artifact
+
+CELLS = ("eval.rho", "eval.resample", "eval.temperature")
+ALGORITHMS = {"td3bc": "TD3+BC", "iql": "IQL"}  # of agents, by `agent.algo`
+DATA, UNGUIDED, GUIDED, DYNAMICS = "data", "unguided", "guided", "dynamics model"  # from which an agent learns
+
+
+def protocol(evaluation: Artifact) -> dict:
+    """Everything that determines an evaluation's numbers except seeds and cells, by dotted name.
+
+    The settings of the chain of primary inputs are prefixed by their stage.  Those of another input, such as a critic
+    that ranks candidates, are prefixed by its role (`Input.apart`); where its child descends from an artifact of the
+    same stage in the chain, only those that differ from that one are listed.  What it was made from itself follows
+    under its path of roles.  A parent that is not in the store is named by its key alone.  `data` is the sha256 of the
+    file from which the chain starts, then of those from which other inputs do.
+    """
+    settings = {name: value for name, value in _settings(evaluation, evaluation.stage).items() if name not in CELLS}
+    chain = {evaluation.stage: evaluation}
+    others: list[tuple[Artifact, str]] = []
+    node = evaluation
+    while primary := primary_role(node):
+        others += [(node, role) for role in sorted(node.meta["inputs"]) if role != primary]
+        try:
+            node = node.parent(primary)
+        except InputError:
+            record = node.meta["inputs"][primary]
+            return settings | {record["stage"]: _gone(record)}
+        chain[node.stage] = node
+        settings |= _settings(node, node.stage)
+    sources = [node.meta["source"]["sha256"]]
+    digests = {one.digest for one in chain.values()}
+    for child, role in reversed(others):  # a guide's critic comes before the one that ranks
+        record = child.meta["inputs"][role]
+        if record["digest"] in digests:
+            continue
+        input = stages()[child.stage].inputs.get(role.partition(".")[0])
+        prefix = (input and input.apart) or role
+        if prefix in EVAL.primaries:  # the name of the policy that is evaluated itself
+            prefix = f"{child.stage}.{prefix}"
+        try:
+            other = child.parent(role)
+        except InputError:
+            settings[prefix] = _gone(record)
+            continue
+        order = list(chain)
+        below = record["stage"] in chain and order.index(record["stage"]) > order.index(child.stage)
+        usual = _settings(chain[record["stage"]], prefix) if below else {}
+        settings |= {k: v for k, v in _settings(other, prefix).items() if v != usual.get(k)}
+        settings |= _made_from(other, prefix, digests)
+        chain.setdefault(other.stage, other)
+        digests.add(other.digest)
+        sources += _sources(other)
+    return settings | {"data": ",".join(dict.fromkeys(sources))}
+
+
+def primary_role(artifact: Artifact) -> str | None:
+    """The primary role that an artifact's record fills; None for one that was made from a task."""
+    row = stages().get(artifact.stage)
+    return row.filled(artifact.meta["inputs"]) if row else None
+
+
+def _settings(artifact: Artifact, prefix: str) -> dict:
+    params = artifact.params | {"revision": artifact.meta["revision"]}
+    return {f"{prefix}.{name}": value for name, value in params.items()}
+
+
+def _gone(record: dict) -> str:
+    return f"{record['key'][:16]}, which is gone"
+
+
+def _made_from(artifact: Artifact, prefix: str, known: set[str]) -> dict:
+    """The settings of an artifact's ancestors by their paths of roles, without those of the `known` digests."""
+    settings = {}
+    for role, record in artifact.meta["inputs"].items():
+        if record["digest"] in known:
+            continue
+        path = f"{prefix}.{role}"
+        try:
+            parent = artifact.parent(role)
+        except InputError:
+            settings[path] = _gone(record)
+            continue
+        settings |= _settings(parent, path) | _made_from(parent, path, known)
+    return settings
+
+
+def _sources(artifact: Artifact) -> Iterator[str]:
+    """The sha256 of the files from which an artifact's ancestors start, but for those that are gone."""
+    if primary_role(artifact) is None and artifact.meta["source"]:
+        yield artifact.meta["source"]["sha256"]
+    for role in artifact.meta["inputs"]:
+        try:
+            yield from _sources(artifact.parent(role))
+        except InputError:
+            continue
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def method_of(settings: Mapping) -> Method:
+    """The method of a protocol: PGD of an agent, else SWG where its settings name none."""
+    if "agent.algo" in settings:
+        return methods()["pgd"]
+    return methods()[settings.get("guide.method") or settings.get("eval.method", "swg")]
+
+
+def policy_label(settings: Mapping, cell: Mapping) -> str:
+    """Name of a cell's policy in reports, by its protocol's settings."""
+    return agent_label(settings) or method_of(settings).policy(cell)
+
+
+def agent_label(settings: Mapping) -> str | None:
+    """Name of an agent in reports: its algorithm, and what it learnt from other than the task's data.
+
+    None where the settings are of another policy.
+    """
+    if "agent.algo" not in settings:
+        return None
+    return ", ".join([ALGORITHMS[settings["agent.algo"]], *(kind for kind in learnt_from(settings) if kind != DATA)])
+
+
+def learnt_from(settings: Mapping) -> list[str]:
+    """What an agent learnt from: DATA, or those of UNGUIDED, GUIDED and DYNAMICS of which its synthetic data is.
+
+    Synthetic data of a trajectory model is guided if any of its sets is.
+    """
+    prefixes = sorted({match[1] for name in settings if (match := re.match(r"(synth(?:\.\d+)?)(?:\.|$)", name))})
+    if not prefixes:
+        learns = any(name.partition(".")[0] == "trajectories" for name in settings)
+        return [GUIDED if settings["agent.scale"] > 0 else UNGUIDED] if learns else [DATA]
+    scales: dict[str, list[float]] = {}
+    for prefix in prefixes:
+        scale = settings.get(f"{prefix}.scale", settings.get("synth.scale", 0.0))
+        scales.setdefault(_model(settings, prefix), []).append(scale)
+    kinds = [GUIDED if max(scales["trajectories"]) > 0 else UNGUIDED] if "trajectories" in scales else []
+    return kinds + [DYNAMICS] * ("dynamics" in scales) + ["of data that is gone"] * ("" in scales)
+
+
+def _model(settings: Mapping, prefix: str) -> str:
+    """The stage of the model that made a set of synthetic data; "" where the set is gone."""
+    if prefix in settings:
+        return ""
+    for path in (f"{prefix}.", ""):  # its own, else that of the first set
+        for model in ("trajectories", "dynamics"):
+            if f"{path}{model}.revision" in settings or isinstance(settings.get(f"{path}{model}"), str):
+                return model
+    return ""

@@ -1,0 +1,77 @@
+"""An agent that learns from trajectories which it guides itself, drawn anew while it trains (PGD, arXiv 2404.06356,
+Algorithm 1)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from swgctl import signals
+from swgctl.config import AgentSettings
+from swgctl.console import progress, say
+from swgctl.files import load_tensors, write_atomically
+from swgctl.learners.agent import AgentLearner
+from swgctl.policies.trajectories import TrajectorySampler
+from swgctl.randomness import generator
+from swgctl.training.execution import products
+
+Packed = Callable[[Tensor], Tensor]  # windows (S, W, L, D), z-scored -> transitions (S, W (L - 1), 2 O + A + 2)
+
+
+class Regenerating:
+    """An agent's learner whose table holds the last `settings.keep` sets of synthetic data.
+
+    A run has `settings.epochs` periods.  Before the first, every slot of the table is filled by an unguided set; before
+    each later one, the oldest slot by a set that the agent guides as it then is.
+    """
+
+    def __init__(
+        self,
+        learner: AgentLearner,
+        sampler: TrajectorySampler,
+        packed: Packed,
+        settings: AgentSettings,
+        seeds: list[int],
+        device: torch.device,
+        mode: str,
+    ):
+        """packed  turns windows into rows of the table; mode: see `TrajectorySampler.draw`"""
+        self.learner, self.sampler, self.packed = learner, sampler, packed
+        self.settings, self.seeds, self.device, self.mode = settings, seeds, device, mode
+        self.chunk, self.period = learner.chunk, settings.steps // settings.epochs
+        self.draw, self.step, self.state = learner.draw, learner.step, learner.state
+        self.loaded: dict[int, int] = {}  # slot -> the period whose set it holds
+
+    def refresh(self, number: int, work: Path) -> None:
+        """See `training.loop.Refreshed`.  A set is work/set-PERIOD-SLOT.safetensors, removed when it is replaced."""
+        for slot in range(self.settings.keep):
+            # the last period, up to this one, whose set went into the slot; 0: that of the beginning
+            period = max((p for p in range(1, number + 1) if p % self.settings.keep == slot), default=0)
+            if self.loaded.get(slot) != period:
+                path = _path(work, period, slot)
+                if not path.exists():
+                    rows = self._generate(period, slot).cpu()
+                    write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to))  # type: ignore[misc]
+                self.learner.fill(load_tensors(path)["rows"].to(self.device), slot)
+                self.loaded[slot] = period
+            for stale in work.glob(f"set-*-{slot}.safetensors"):
+                if stale != _path(work, period, slot):
+                    stale.unlink(missing_ok=True)
+
+    def _generate(self, period: int, slot: int) -> Tensor:
+        """The rows (S, n, 2 O + A + 2) of a new set, guided by the agent unless it is of the beginning."""
+        s = self.settings
+        act = self.learner.actor.act if period and s.scale > 0 else None
+        say(f"agent: drawing {s.trajectories:,} trajectories a seed, {'guided' if act else 'unguided'}")
+
+        def sources(stream: str, index: int) -> list[torch.Generator]:
+            return [generator(seed, f"agent/synth/{period}-{slot}/{stream}", index, self.device) for seed in self.seeds]
+
+        with signals.deferred(), progress("agent", s.trajectories, "trajectories") as bar, products(s.precision):
+            return self.packed(self.sampler.draw(s.trajectories, s, act, sources, self.mode, bar.update))
+
+
+def _path(work: Path, period: int, slot: int) -> Path:
+    return work / f"set-{period}-{slot}.safetensors"

@@ -1,0 +1,54 @@
+"""An agent (TD3+BC, IQL) as a policy: the mean action of an actor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swgctl.files import load_tensors
+from swgctl.models import Actor
+from swgctl.policies.policy import Cell, Noise
+from swgctl.store import Artifact
+
+
+@dataclass
+class Agent:
+    """S actors that act side by side by their mean actions: a `Policy` whose cells are empty."""
+
+    seeds: list[int]
+    actor: Actor
+    noise_shape: tuple[int, ...] = (0,)
+    statistics: tuple[str, ...] = ()
+
+    @property
+    def action_dim(self) -> int:
+        return self.actor.action_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.actor.mean.device
+
+    def act(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Actor.act`: mean (S, ..., A) in [-1, 1] and standard deviation at observations (S, ..., O).
+
+        An agent of one seed acts for any number of members.
+        """
+        return self.actor.act(observations)
+
+    @torch.no_grad()
+    def propose(self, observations: Tensor, cells: Sequence[Cell], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Policy.propose`."""
+        return self.actor(observations), {}
+
+
+def load_agent(artifact: Artifact, device: str) -> Agent:
+    """The actor of an agent.  Raises CorruptError."""
+    tensors = load_tensors(artifact.file("agent.safetensors"))
+    facts, params = artifact.meta["metrics"]["data"], artifact.params
+    sizes = len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"]
+    actor = Actor(*sizes, gaussian=params["algo"] == "iql")
+    actor.load_state_dict(
+        {name.removeprefix("actor."): tensor for name, tensor in tensors.items() if name.startswith("actor.")}
+    )
+    return Agent(artifact.seeds, actor.to(device).requires_grad_(False))
