@@ -178,7 +178,7 @@ def test_the_check_sees_what_it_is_meant_to():
     for script, complaint in (
         ("swgctl crtic demo", "unknown command 'crtic'"),
         ("swgctl critic demo --taus 3", "--taus"),
-        ("swgctl critic", "Missing argument"),
+        ("swgctl behaviour", "Missing argument"),
         ("swgctl export REF", "Missing option"),
         ("swgctl critic dmeo", "unknown task 'dmeo'"),
         ("swgctl run demo --set diffuse.layers=3", "unknown setting"),

@@ -28,7 +28,7 @@ from swgctl.cli.stages import stage
     "trajectories",
     """
     swgctl trajectories demo
-    swgctl trajectories hopper-medium-replay-v2 --seeds 0-3 --set trajectories.features=128
+    swgctl trajectories hopper-medium-v2 --seeds 0-3 --steps 100000
     """,
 )
 def trajectories(
@@ -64,9 +64,10 @@ def dynamics(
     lr: LearningRate = None,
     clip_actions: ClipActions = None,
 ) -> dict:
-    """Train an ensemble of one-step models, the autoregressive baseline.
+    """Train an ensemble of one-step dynamics models.
 
-    It is PETS's with MOPO's settings, and its roll-outs are a synthetic data set as any other.
+    It is the autoregressive baseline of trajectory models, PETS with MOPO's
+    settings; its roll-outs are a synthetic data set as any other.
     """
     flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags}

@@ -43,7 +43,8 @@ def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
 def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple[list[Artifact], str]:
     """The artifacts of one of a stage's primary roles, and the reason for the choice, which is never merely the newest.
 
-    Raises InputError where none fits, or several do; then `help` has a line to paste for each.
+    Raises InputError where none fits, or several do; then `help` has a line to paste for each.  Raises UsageError where
+    none fits a stage that could start from a task.
     """
     fit = tuple(stage for stages in row.primaries.values() for stage in stages)
     if not refs:
@@ -117,11 +118,12 @@ def _fitting(store: Store, row: Stage, role: str, fit: tuple[str, ...], task: st
         return fitting, "the only one that fits"
     of_task, option = f" of {task}" if task else "", f"--from {role}=" if role else "--from "
     if not fitting:
-        # A stage that can start from a task is told to; another, to build an input first.
-        stage = row if row.optional and not role else stages()[fit[0]]
+        starts = row.optional and not role  # from a task, which is not named
+        stage = row if starts else stages()[fit[0]]
         first = f"{stage.name} {task or 'TASK'}" if stage.starts else stage.name
-        needs = f"{row.name} needs {'a task, or ' if stage is row else ''}{' or '.join(map(a, fit))}{of_task}"
-        raise InputError(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
+        needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}{of_task}"
+        failure = UsageError if starts else InputError
+        raise failure(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
     raise InputError(
         f"{len(fitting)} {' or '.join(fit)} artifacts{of_task} fit, and this shell made none of them",
         [

@@ -182,7 +182,7 @@ def test_choices_are_those_that_are_checked():
         ("critic", "--set NAME=VALUE"),
         ("critic", "--steps N"),
         ("critic", "--loss [expectile|quantile|linex|cql|isq|dice]"),
-        ("run", "--until [critic|augment|diffuse|behaviour|candidates|guide]"),
+        ("run", "--until [critic|augment|diffuse|behaviour|candidates|guide|trajectories|agent]"),
         ("report", "--format [table|csv|json|latex|html]"),
         ("plan", "Usage: swgctl plan [OPTIONS] TASK..."),
         ("report", "Usage: swgctl report [OPTIONS] [REF...]"),
@@ -248,7 +248,7 @@ def test_the_choices_in_examples_exist(name):
             ["plan", "demo", "--json", "--format", "commands"],
             "swgctl plan demo --format commands   # or --json alone",
         ),
-        (["critic"], "swgctl critic --help"),
+        (["behaviour"], "swgctl behaviour --help"),
         (["plot", "pie"], "swgctl plot --help"),
     ],
 )
