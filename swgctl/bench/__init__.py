@@ -1,32 +1,24 @@
-"""Rates of training, sampling and evaluation at the paper's sizes, against the machine's limit.
+"""Rates of training, sampling and evaluation at the paper's sizes, or a recipe's, against the machine's limit.
 
 A rate is the median of several repeats, which take turns, so that noise of the machine affects all cases alike.
 """
 
 import itertools
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
 import torch
 
-from swgctl import console
-from swgctl.bench import inference
+from swgctl import config, console
+from swgctl.bench import inference, synthetic
 from swgctl.bench.cases import HORIZON, ROWS, SETTINGS, evaluation_case, sampling_case, training_case
-from swgctl.bench.measure import measure
-from swgctl.config import EvalSettings
+from swgctl.bench.measure import measure, modes, precisions
+from swgctl.config import EvalSettings, Resolved
 from swgctl.console import say
 from swgctl.errors import UsageError, closest, nearest
-from swgctl.training.execution import MODES
-
-
-def modes(device: torch.device) -> list[str]:
-    return [mode for mode in MODES if mode != "graph" or device.type == "cuda"]
-
-
-def precisions(device: torch.device) -> list[str]:
-    return ["fp32", "tf32" if device.type == "cuda" else "bf16"]
 
 
 def train_table(what: str, seeds: int, device: torch.device, repeats: int) -> Iterator[dict]:
@@ -81,17 +73,23 @@ def _width(what: str, value: int) -> dict:
 
 
 DEFAULT = ("critic", "diffuse", "sample", "eval")
-TABLES = {
-    "critic": lambda *how: train_table("critic", *how),
-    "diffuse": lambda *how: train_table("diffuse", *how),
-    "sample": sample_table,
-    "eval": eval_table,
-    "scaling": scaling_table,
-    "inference": lambda seeds, device, repeats: inference.table(repeats, device),
+SIZED: dict[str, Callable[[Resolved, int, torch.device, int], Iterator[dict]]] = {  # by a recipe
+    "trajectories": synthetic.trajectories_table,
+    "synth": synthetic.synth_table,
+    "agent": synthetic.agent_table,
+}
+TABLES: dict[str, Callable[[Resolved, int, torch.device, int], Iterator[dict]]] = {
+    "critic": lambda sizes, *how: train_table("critic", *how),
+    "diffuse": lambda sizes, *how: train_table("diffuse", *how),
+    "sample": lambda sizes, *how: sample_table(*how),
+    "eval": lambda sizes, *how: eval_table(*how),
+    **SIZED,
+    "scaling": lambda sizes, *how: scaling_table(*how),
+    "inference": lambda sizes, seeds, device, repeats: inference.table(repeats, device),
 }
 
 
-LABELS = ("what", "axis", "value", "mode", "guidance", "precision", "seeds", "batch", "cells")
+LABELS = ("what", "axis", "value", "algo", "mode", "guidance", "precision", "seeds", "batch", "cells", "levels")
 COLUMNS: dict[str, tuple[str, float, str]] = {  # title: field, unit, format
     "steps/s": ("steps_per_s", 1, ",.1f"),
     "seed-steps/s": ("seed_steps_per_s", 1, ",.1f"),
@@ -104,22 +102,36 @@ COLUMNS: dict[str, tuple[str, float, str]] = {  # title: field, unit, format
     "ms": ("seconds_mean", 1e-3, ",.2f"),
     "2 sd": ("seconds_sd", 0.5e-3, ",.2f"),
     "runs": ("runs", 1, ","),
+    "times plain": ("times_plain", 1, ",.2f"),
+    "us a call": ("call_s", 1e-6, ",.1f"),
+    "recipe, s": ("recipe_s", 1, ",.0f"),
 }
 
 
-def report(names: list[str], seeds: int, repeats: int, device: str, as_json: bool) -> None:
-    """Print a table a name on stderr, or with `as_json` one object a row on stdout, as measured.  Raises UsageError."""
+def report(names: list[str], seeds: int, repeats: int, device: str, as_json: bool, recipe: str | None = None) -> None:
+    """Print a table a name on stderr, or with `as_json` one object a row on stdout, as measured.
+
+    recipe  sets the sizes of trajectories, synth and agent, on top of the local recipe
+
+    Raises UsageError.
+    """
     for name in names:
         if name not in TABLES:
             raise UsageError(
                 f"no table '{name}' to measure{nearest(name, TABLES)}",
                 f"swgctl bench {closest(name, TABLES) or DEFAULT[0]}   # or {', '.join(TABLES)}",
             )
+    if recipe and not SIZED.keys() & set(names):
+        raise UsageError(
+            f"--recipe sets the sizes of {', '.join(SIZED)}; the others have the paper's",
+            f"swgctl bench {' '.join(SIZED)} --recipe {shlex.quote(recipe)}",
+        )
+    sizes = config.resolve(None, synthetic.RECIPE, recipe=recipe)
     measured: list[dict] = []
     for name in names or DEFAULT:
         say(f"bench: measuring {name}")
         rows: list[dict] = []
-        for row in TABLES[name](seeds, torch.device(device), repeats):
+        for row in TABLES[name](sizes, seeds, torch.device(device), repeats):
             rows.append(row)
             if as_json:
                 print(json.dumps(row), flush=True)

@@ -8,11 +8,24 @@ import torch
 
 from swgctl import training
 from swgctl.bench.measure import Case
-from swgctl.bench.work import CHEETAH_A, CHEETAH_O, critic_flop, diffuse_flop, rank_flop, sample_flop
-from swgctl.config import CriticSettings, DiffuseSettings, EvalSettings
+from swgctl.bench.work import (
+    CHEETAH_A,
+    CHEETAH_D,
+    CHEETAH_O,
+    agent_flop,
+    critic_flop,
+    diffuse_flop,
+    rank_flop,
+    sample_flop,
+    trajectories_flop,
+)
+from swgctl.config import AgentSettings, CriticSettings, DiffuseSettings, EvalSettings, TrajectoriesSettings
 from swgctl.diffusion import Schedule, self_weighted
 from swgctl.evaluation.rollout import Batch, grid
 from swgctl.learners import CriticLearner, DiffuseLearner
+from swgctl.learners.agent import LEARNERS, Experience
+from swgctl.learners.rows import Rows
+from swgctl.learners.trajectories import TrajectoryLearner
 from swgctl.models import Critic, Denoiser, reset
 from swgctl.policies.candidates import Ranking
 from swgctl.policies.diffusion import DiffusionPolicy
@@ -42,28 +55,43 @@ def transitions(rows: int = ROWS) -> Transitions:
     )
 
 
-Trained = CriticSettings | DiffuseSettings
+def windows(rows: int = ROWS) -> torch.Tensor:
+    """Noise in the shape of a trajectory model's z-scored rows, (rows, D)."""
+    return torch.randn(rows, CHEETAH_D, generator=generator(0, "bench/windows", 0))
 
 
-def learner(
-    settings: Trained, seeds: list[int], device: torch.device, rows: int = ROWS
-) -> CriticLearner | DiffuseLearner:
+Trained = CriticSettings | DiffuseSettings | TrajectoriesSettings | AgentSettings
+
+
+def learner(settings: Trained, seeds: list[int], device: torch.device, rows: int = ROWS) -> training.Learner:
     """A fresh learner on noise."""
+    if isinstance(settings, TrajectoriesSettings):
+        starts = torch.arange(rows - settings.length + 1)
+        return TrajectoryLearner(windows(rows), starts, settings, seeds, device)
     data = transitions(rows)
+    observations = torch.from_numpy(data.observations)
     if isinstance(settings, CriticSettings):
         return CriticLearner(data, settings, "none", seeds, device)
+    if isinstance(settings, AgentSettings):
+        experience = Experience(torch.from_numpy(data.packed("none")).unsqueeze(0), Rows(torch.arange(rows)))
+        return LEARNERS[settings.algo](experience, (observations.mean(0), observations.std(0)), settings, seeds, device)
     weights = torch.rand(len(seeds), rows, generator=generator(0, "bench/weights", 0))
-    return DiffuseLearner(
-        torch.from_numpy(data.observations), torch.from_numpy(data.actions), weights, settings, seeds, device
-    )
+    return DiffuseLearner(observations, torch.from_numpy(data.actions), weights, settings, seeds, device)
 
 
 def training_flop(settings: Trained) -> int:
     """Floating-point operations of one seed's training step."""
+    if isinstance(settings, TrajectoriesSettings):
+        return trajectories_flop(settings)
+    if isinstance(settings, AgentSettings):
+        return agent_flop(settings)
     return critic_flop(settings) if isinstance(settings, CriticSettings) else diffuse_flop(settings)
 
 
-SETTINGS: dict[str, type[Trained]] = {"critic": CriticSettings, "diffuse": DiffuseSettings}
+SETTINGS: dict[str, type[CriticSettings] | type[DiffuseSettings]] = {
+    "critic": CriticSettings,
+    "diffuse": DiffuseSettings,
+}
 
 
 def training_case(

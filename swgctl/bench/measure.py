@@ -11,7 +11,16 @@ import torch
 
 from swgctl.console import say
 from swgctl.errors import CompileError, UsageError
-from swgctl.training.execution import products
+from swgctl.training.execution import MODES, products
+
+
+def modes(device: torch.device) -> list[str]:
+    return [mode for mode in MODES if mode != "graph" or device.type == "cuda"]
+
+
+def precisions(device: torch.device) -> list[str]:
+    """Full precision, and the one that settings have by default."""
+    return ["fp32", "tf32" if device.type == "cuda" else "bf16"]
 
 
 @dataclass

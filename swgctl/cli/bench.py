@@ -6,7 +6,7 @@ import typer
 
 from swgctl.cli.app import app, command
 from swgctl.cli.layout import MEASURE
-from swgctl.cli.options import BENCHMARKS, Device, Json, completing
+from swgctl.cli.options import BENCHMARKS, Device, Json, complete_recipes, completing
 
 
 @command(
@@ -17,6 +17,7 @@ from swgctl.cli.options import BENCHMARKS, Device, Json, completing
     swgctl bench
     swgctl bench critic diffuse --seeds 5 --device cpu
     swgctl bench scaling --json | swgctl plot scaling -
+    swgctl bench trajectories synth agent --recipe pgd --seeds 1
     """,
 )
 def measure(
@@ -39,14 +40,24 @@ def measure(
             help="Measurements, whose median is shown; for inference at least so many, and their mean.",
         ),
     ] = 5,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Sizes of trajectories, synth and agent: a recipe's file, or the name of a shipped one. "
+            "[default: local]",
+            autocompletion=complete_recipes,
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure the speed of training, sampling and evaluation.
 
-    The sizes are the paper's, and what the machine could do at most stands beside them.
+    The sizes are the paper's, and what the machine could do at most stands beside them. trajectories, synth and
+    agent have a recipe's sizes, and how long its steps take.
     """
     from swgctl import bench
     from swgctl.training.execution import pick_device
 
-    bench.report(what or [], seeds, repeats, pick_device(device), as_json)
+    bench.report(what or [], seeds, repeats, pick_device(device), as_json, recipe)

@@ -27,6 +27,14 @@ OfTask = Annotated[
     typer.Option("--task", metavar="TASK", help="Evaluations of this task only.", autocompletion=complete_tasks),
 ]
 
+Sets = Annotated[
+    list[str] | None, typer.Argument(metavar="REF", help="Synthetic data sets. [default: all of the store]")
+]
+OfModel = Annotated[
+    str | None,
+    typer.Option("--task", metavar="TASK", help="Data sets of this task only.", autocompletion=complete_tasks),
+]
+
 
 def complete_stages(ctx: typer.Context) -> list[str]:
     """The names of the stages, those of plugins as well."""
@@ -169,7 +177,7 @@ def plot_weights(ref: OptionalRef = None, out: Out = None, store: StoreOption = 
 def plot_training(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
     """Plot training losses against steps.
 
-    REF is a critic or a policy, or an evaluation: then all that it was made from.
+    REF is a trained model, such as a critic or an agent, or an evaluation: then all that it was made from.
     """
     _plot("training", ref, out, store)
 
@@ -193,6 +201,58 @@ def plot_compare(refs: Evaluations = None, task: OfTask = None, out: Out = None,
     from swgctl.store import Store
 
     print(comparison.compare(Store.locate(store), refs or [], task, out))
+
+
+@command(plot_app, "synthetic", examples="swgctl plot synthetic --out synthetic.svg")
+def plot_synthetic(refs: Evaluations = None, task: OfTask = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot agents' scores by the data that they learnt from.
+
+    A panel by environment and one by behaviour policy, averaged over TD3+BC and IQL: the task's data, unguided and
+    guided synthetic data, and that of continuous regeneration (agent.keep above 1).
+    """
+    from swgctl.plots import agents
+    from swgctl.store import Store
+
+    print(agents.synthetic(Store.locate(store), refs or [], task, out))
+
+
+@command(plot_app, "likelihood", examples="swgctl plot likelihood --task demo --out likelihood.svg")
+def plot_likelihood(refs: Sets = None, task: OfModel = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot the likelihood of synthetic actions against lambda.
+
+    A line for each agent and kind of guidance, beside the likelihood of the agent's own actions and that of roll-outs
+    of a dynamics model. A line begins at lambda 0 with `swgctl synth --lambda 0 --agent REF`.
+    """
+    from swgctl.plots import trajectories
+    from swgctl.store import Store
+
+    print(trajectories.likelihood(Store.locate(store), refs or [], task, out))
+
+
+@command(plot_app, "error", examples="swgctl plot error --task demo --out error.svg")
+def plot_error(refs: Sets = None, task: OfModel = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot errors of synthetic states against the simulator.
+
+    A line for each set, by the number of steps from a window's first state.
+    """
+    from swgctl.plots import trajectories
+    from swgctl.store import Store
+
+    print(trajectories.error(Store.locate(store), refs or [], task, out))
+
+
+@command(plot_app, "maze", examples="swgctl plot maze --task local-maze2d-umaze --out maze.svg")
+def plot_maze(refs: Sets = None, task: OfModel = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot trajectories in a maze: simulated, data, synthetic.
+
+    A panel for each set of a Maze2D task, beside its data and the agents' roll-outs in the simulator from states of
+    the data.
+    """
+    from swgctl.plots import maze
+    from swgctl.stages.inputs import locate_data
+    from swgctl.store import Store
+
+    print(maze.maze(Store.locate(store), refs or [], task, out, locate_data))
 
 
 @command(plot_app, "scaling", examples="swgctl bench scaling --json | swgctl plot scaling - --out scaling.svg")
@@ -253,7 +313,8 @@ def export(
         typer.Option("--seeds", "--seed", metavar="0-4", help="Seeds of the policy to export. [default: all]"),
     ] = None,
     rho: Annotated[
-        float | None, typer.Option(metavar="RHO", help="Guidance scale. [default: as evaluated, else the recipe's]")
+        float | None,
+        typer.Option(metavar="RHO", help="Guidance scale; not of an agent. [default: as evaluated, else the recipe's]"),
     ] = None,
     resample: Annotated[
         int | None,
@@ -264,8 +325,8 @@ def export(
 ) -> None:
     """Export a policy that runs without swgctl.
 
-    REF is a policy (diffuse) or an evaluation of one. The directory has the tensors and a script that acts; its path
-    is printed.
+    REF is a policy (diffuse, behaviour, guide), an agent, or an evaluation of one.
+    The directory has the tensors and a script that acts; its path is printed.
     """
     from swgctl.policies import export
     from swgctl.store import Store

@@ -21,7 +21,10 @@ ENDS = ("critic", "augment", "diffuse", "behaviour", "candidates", "guide", "tra
 ALGOS = ("td3bc", "iql")
 PULLS = ("shift", "posterior")
 DENSITIES = ("8gaussians", "2spirals", "swissroll", "rings", "moons", "checkerboard")
-BENCHMARKS = ("critic", "diffuse", "sample", "eval", "scaling", "inference")
+BENCHMARKS = (
+    *("critic", "diffuse", "sample", "eval", "trajectories", "synth", "agent"),
+    *("scaling", "inference"),
+)
 REPORTS = ("table", "csv", "json", "latex", "html")
 PLANS = ("table", "commands", "json")
 PAPERS = ("swg", "aepo", "pgd")

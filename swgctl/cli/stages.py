@@ -362,6 +362,7 @@ def run(
         "behaviour": {"clip_actions": clip_actions},
         "guide": {"weight": weight},
         "trajectories": {"clip_actions": clip_actions},
+        "agent": {"clip_actions": clip_actions},
         "eval": {
             "rho": numbers(rho, float, f"{usage} --rho"),
             "resample": numbers(resample, int, f"{usage} --resample"),

@@ -16,12 +16,12 @@ REPLAYED = 512  # windows of a member, at most, that are replayed
 def measure(x: Tensor, channels: Channels, act: Act | None, environment: str) -> dict:
     """Measures of windows x (S, W, L, D), z-scored; a list over the members for each.
 
-    coverage        (S, D) standard deviation of each channel over the data's
+    coverage        (S, D - 1) standard deviation of each channel over the data's, without the terminal flag
     likelihood      see `likelihood`, and on_policy, the value that actions of the agent itself would reach: with an
                     agent
     dynamics        see `errors`: where an observation determines the environment's state
     """
-    measured: dict = {"coverage": x.std((1, 2), correction=0).tolist()}
+    measured: dict = {"coverage": x[..., :-1].std((1, 2), correction=0).tolist()}
     observations, actions, rewards, _ = channels.outside(x)
     if act is not None:
         with torch.no_grad():

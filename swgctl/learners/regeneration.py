@@ -1,6 +1,7 @@
 """An agent that learns from trajectories which it guides itself, drawn anew while it trains (PGD, arXiv 2404.06356,
 Algorithm 1)."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from swgctl import signals
 from swgctl.config import AgentSettings
 from swgctl.console import progress, say
+from swgctl.errors import CorruptError
 from swgctl.files import load_tensors, write_atomically
 from swgctl.learners.agent import AgentLearner
 from swgctl.policies.trajectories import TrajectorySampler
@@ -44,21 +46,27 @@ class Regenerating:
         self.draw, self.step, self.state = learner.draw, learner.step, learner.state
         self.loaded: dict[int, int] = {}  # slot -> the period whose set it holds
 
-    def refresh(self, number: int, work: Path) -> None:
-        """See `training.loop.Refreshed`.  A set is work/set-PERIOD-SLOT.safetensors, removed when it is replaced."""
+    def refresh(self, step: int, work: Path) -> None:
+        """See `training.loop.Refreshed`.  A set is work/set-PERIOD-SLOT.safetensors, removed when it is replaced.
+
+        Raises CorruptError where a set is gone, since the agent that guided it is gone as well.
+        """
+        number, inside = divmod(step, self.period)
         for slot in range(self.settings.keep):
             # the last period, up to this one, whose set went into the slot; 0: that of the beginning
             period = max((p for p in range(1, number + 1) if p % self.settings.keep == slot), default=0)
             if self.loaded.get(slot) != period:
                 path = _path(work, period, slot)
                 if not path.exists():
+                    if period and (inside or period < number):
+                        raise CorruptError(f"{path} is gone", f"rm -r {shlex.quote(str(work))}   # then start again")
                     rows = self._generate(period, slot).cpu()
                     write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to))  # type: ignore[misc]
                 self.learner.fill(load_tensors(path)["rows"].to(self.device), slot)
                 self.loaded[slot] = period
-            for stale in work.glob(f"set-*-{slot}.safetensors"):
-                if stale != _path(work, period, slot):
-                    stale.unlink(missing_ok=True)
+            # a later one is of another process, which without locks may be ahead
+            for earlier in range(period):
+                _path(work, earlier, slot).unlink(missing_ok=True)
 
     def _generate(self, period: int, slot: int) -> Tensor:
         """The rows (S, n, 2 O + A + 2) of a new set, guided by the agent unless it is of the beginning."""

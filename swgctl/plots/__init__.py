@@ -1,1 +1,2 @@
-"""Pictures of one artifact (`artifacts`), of evaluations (`comparison`), of speed (`scaling`), of samples (`toys`)."""
+"""Pictures of one artifact (`artifacts`), of evaluations (`comparison`, `agents`), of synthetic data (`trajectories`,
+`maze`), of speed (`scaling`), of samples (`toys`)."""

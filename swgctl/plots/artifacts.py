@@ -14,6 +14,7 @@ from swgctl.reports.results import ancestor
 from swgctl.store import Artifact, Store
 
 METRICS = "metrics.jsonl"
+TRAINED = ["diffuse", "behaviour", "guide", "critic", "toy", "trajectories", "dynamics", "agent"]
 
 
 def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
@@ -26,7 +27,7 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     kinds: dict[str, tuple[list[str], Callable[[Artifact], Picture]]] = {
         "rho": (["eval"], draw_rho),
         "weights": (["augment"], draw_weights),
-        "training": (["diffuse", "behaviour", "guide", "critic", "toy"], draw_training),
+        "training": (TRAINED, draw_training),
         "posterior": (["guide"], draw_posterior),
     }
     fit, draw = kinds[kind]

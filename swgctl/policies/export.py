@@ -4,9 +4,10 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError
 
@@ -19,7 +20,11 @@ from swgctl.policies.origin import denoiser_of, weight_of
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, environments
 
-EXAMPLE = Path(__file__).with_name("act.py")
+if TYPE_CHECKING:
+    import gymnasium
+
+EXAMPLE = "act.py"
+TEMPLATES = {"diffusion": "act.py", "agent": "act_agent.py"}  # beside this file, by the kind of policy
 TENSORS = "policy.safetensors"
 STAGE = "policy"  # the stage in an export's metadata
 
@@ -33,11 +38,11 @@ def export(
     candidates: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Write the policy of diffuse, behaviour, guide or an evaluation into a new directory; returns its path.
+    """Write the policy of diffuse, behaviour, guide, agent or an evaluation into a new directory; returns its path.
 
     members          the policy's seeds to export, "0-4"; None: all
     rho, candidates  defaults of act.py; None: the first scale above 0 and the first number of candidates of the
-                     evaluation, or of the task's recipe
+                     evaluation, or of the task's recipe; an agent has neither
     force            replace an earlier export
 
     The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
@@ -45,7 +50,10 @@ def export(
     candidates; z_low and z_high (S, 1, channels), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and
     step_alpha (K,) of the schedule; action_low and action_high (A,) of the environment; observation_mean and
     observation_std (O,) of the data, for information only, since observations enter unscaled.  The metadata has the
-    rest: architecture, guidance, task, lineage.
+    rest: its `kind`, "diffusion" or "agent"; architecture, guidance, task, lineage.
+
+    Of an agent: the actor's layers and observation_mean and observation_std (S, O), by which it z-scores observations;
+    action_low and action_high as above.
 
     Raises InputError where REF has no policy, UsageError for a directory in use or an unknown seed, CorruptError.
     """
@@ -56,29 +64,33 @@ def export(
     artifact = store.resolve(ref)
     role = EVAL.filled(artifact.meta["inputs"]) if artifact.stage == "eval" else None
     policy = artifact.parent(role) if role else artifact
-    if policy.stage not in EVAL.primaries:
-        raise InputError(f"{ref} is {a(artifact.stage)}, which has no policy yet", "swgctl ls --stage diffuse")
-    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "log_weight":
-        raise InputError(
-            f"{policy.params['method']} asks its critic at every step, which act.py cannot: {policy.id}",
-            f"swgctl guide ddice --from {denoiser_of(policy).id}   # its energy is exported",
+    _check_policy(policy, ref)
+    agent = policy.stage == "agent"
+    if agent and not (rho is None and candidates is None):
+        raise UsageError(
+            f"an agent has one action, neither guided nor chosen: {policy.id}",
+            f"swgctl export {policy.id} --policy {shlex.quote(directory)}   # without --rho and --resample",
         )
-    task, settings = _task(policy), _settings(artifact, rho, candidates)
-    critic = _ranking(artifact, policy, settings)
-    chosen, env = _chosen(policy, members), environments.make(task.environment)
-    tensors = _tensors(policy, critic, env.action_space, settings.clip, [policy.seeds.index(seed) for seed in chosen])
-    about = {"environment": _named(env.spec)} | _about(policy, critic, settings)
-    env.close()
+    settings = None if agent else _settings(artifact, rho, candidates)
+    critic = _ranking(artifact, policy, settings) if settings else None
+    task, chosen = _task(policy), _chosen(policy, members)
+    rows = [policy.seeds.index(seed) for seed in chosen]
+    environment, box = _environment(task)
     say(f"export: policy {policy.id} of {policy.task}, seeds {seeds.ranges(chosen)}")
-    guidance = f"rho = {about['rho']:g} and M = {about['candidates']}"
-    say(f"export: act.py takes {guidance} unless told otherwise; {'the critic' if critic else 'its own weight'} ranks")
+    if settings:
+        tensors, about = _tensors(policy, critic, settings.clip, rows), _about(policy, critic, settings)
+        guidance = f"rho = {about['rho']:g} and M = {about['candidates']}"
+        ranking = "the critic" if critic else "its own weight"
+        say(f"export: act.py takes {guidance} unless told otherwise; {ranking} ranks")
+    else:
+        tensors, about = _tensors_of_agent(policy, rows), _about_agent(policy)
     draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     replaced = draft.with_name(f"{draft.name}.replaced")
     try:
         draft.mkdir(parents=True)
-        save_tensors(draft / TENSORS, tensors, STAGE, task, chosen, **about)
-        shutil.copyfile(EXAMPLE, draft / EXAMPLE.name)
-        shutil.copymode(draft / EXAMPLE.name, draft / TENSORS)  # safetensors leaves it to its owner
+        save_tensors(draft / TENSORS, tensors | box, STAGE, task, chosen, environment=environment, **about)
+        shutil.copyfile(Path(__file__).with_name(TEMPLATES[about["kind"]]), draft / EXAMPLE)
+        shutil.copymode(draft / EXAMPLE, draft / TENSORS)  # safetensors leaves it to its owner
         for file in draft.iterdir():
             sync(file)
         with signals.deferred():
@@ -91,6 +103,22 @@ def export(
         for leftover in (draft, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
     return target
+
+
+def _check_policy(policy: Artifact, ref: str) -> None:
+    """Raise InputError unless act.py can run an artifact, which `ref` names, itself or by its evaluation."""
+    if policy.stage in ("trajectories", "synth", "dynamics"):
+        how = f"swgctl agent --from {policy.id}"
+        if policy.stage == "dynamics":
+            how = f"swgctl synth --from {policy.id} --agent REF"
+        raise InputError(f"{ref} is {a(policy.stage)}, which has no policy: an agent learns one from it", how)
+    if policy.stage not in EVAL.primaries:
+        raise InputError(f"{ref} is {a(policy.stage)}, which has no policy yet", "swgctl ls --stage diffuse")
+    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "log_weight":
+        raise InputError(
+            f"{policy.params['method']} asks its critic at every step, which act.py cannot: {policy.id}",
+            f"swgctl guide ddice --from {denoiser_of(policy).id}   # its energy is exported",
+        )
 
 
 def _check(target: Path, force: bool) -> None:
@@ -107,7 +135,7 @@ def _check(target: Path, force: bool) -> None:
 def _is_export(directory: Path) -> bool:
     """True if a directory holds the files that `export` writes, and nothing else that could be lost."""
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    if names - {"__pycache__"} != {TENSORS, EXAMPLE.name}:
+    if names - {"__pycache__"} != {TENSORS, EXAMPLE}:
         return False
     with contextlib.suppress(CorruptError, KeyError, ValueError):
         return json.loads(read_header(directory / TENSORS)["__metadata__"]["swg"])["stage"] == STAGE
@@ -167,8 +195,8 @@ def _chosen(policy: Artifact, members: str | None) -> list[int]:
     return chosen
 
 
-def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows: list[int]) -> dict:
-    """Tensors of the chosen members, bytes checked.  Raises CorruptError."""
+def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[int]) -> dict:
+    """Tensors of the chosen members of a denoiser, bytes checked.  Raises CorruptError."""
     import h5py
     import torch
 
@@ -191,7 +219,6 @@ def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows:
         tensors[name] = bound if clip else sign * torch.full_like(bound, torch.inf)
     schedule = getattr(Schedule, denoiser.params["schedule"])(denoiser.params["K"])
     tensors |= {"alpha": schedule.alpha, "sigma": schedule.sigma, "step_alpha": schedule.step_alpha}
-    tensors |= {"action_low": torch.from_numpy(space.low), "action_high": torch.from_numpy(space.high)}
     joint = denoiser.stage == "diffuse"
     data = denoiser.parent("augment").file("data.hdf5") if joint else tasks.locate(_task(policy), say, None)[0]
     with h5py.File(data) as file:
@@ -201,19 +228,35 @@ def _tensors(policy: Artifact, critic: Artifact | None, space, clip: bool, rows:
     return tensors
 
 
-def _named(spec) -> str:
-    """Environment id as `gymnasium.make` accepts it anywhere, with the module to import first."""
+def _tensors_of_agent(policy: Artifact, rows: list[int]) -> dict:
+    """Tensors of the chosen members of an agent, bytes checked.  Raises CorruptError."""
+    learnt = load_tensors(policy.file("agent.safetensors"))
+    layers = {name.removeprefix("actor.net."): t[rows] for name, t in learnt.items() if name.startswith("actor.net.")}
+    return layers | {f"observation_{name}": learnt[f"actor.{name}"][rows] for name in ("mean", "std")}
+
+
+def _environment(task: Task) -> tuple[str, dict]:
+    """The environment's id as `gymnasium.make` accepts it anywhere, with the module to import first; and the bounds
+    action_low and action_high (A,) of its actions."""
+    import torch
+
+    env = environments.make(task.environment)
+    spec, space = env.spec, cast("gymnasium.spaces.Box", env.action_space)
+    env.close()
+    assert spec
     entry = spec.entry_point if isinstance(spec.entry_point, str) else spec.entry_point.__module__
     module = entry.partition(":")[0]
-    return spec.id if module.startswith("gymnasium.") else f"{module}:{spec.id}"
+    name = spec.id if module.startswith("gymnasium.") else f"{module}:{spec.id}"
+    return name, {"action_low": torch.from_numpy(space.low), "action_high": torch.from_numpy(space.high)}
 
 
 def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) -> dict:
-    """Metadata of the policy beside its task, seeds and environment."""
+    """Metadata of a guided denoiser beside its task, seeds and environment."""
     lineage, denoiser = policy.ancestors() | ({"ranking": critic} if critic else {}), denoiser_of(policy)
     guided = policy.stage == "diffuse" or bool(_energy_layers(policy))
     joint = denoiser.stage == "diffuse"
     return {
+        "kind": "diffusion",
         **{name: denoiser.params[name] for name in ("K", "schedule", "blocks")},
         "weight_block": denoiser.params["weight_block"] if joint else 0,
         "joint": joint,
@@ -225,9 +268,26 @@ def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) ->
         "candidates": settings.resample[0] if joint or critic else 1,
         "temperature": _temperature(settings),
         "w_min": settings.w_min,
-        "lineage": {stage: {"key": one.key, "digest": one.digest} for stage, one in lineage.items()},
+        "lineage": _identities(lineage),
         "data": lineage["critic" if joint else "behaviour"].meta["source"]["sha256"],
     }
+
+
+def _about_agent(policy: Artifact) -> dict:
+    """Metadata of an agent beside its task, seeds and environment; `data` are the sha256 of all files behind it."""
+    lineage = policy.ancestors()
+    sources = (one.meta["source"] for one in lineage.values())
+    return {
+        "kind": "agent",
+        "algo": policy.params["algo"],
+        "layers": [f"layers.{i}" for i in range(len(policy.params["hidden"]) + 1)],
+        "lineage": _identities(lineage),
+        "data": sorted({source["sha256"] for source in sources if source}),
+    }
+
+
+def _identities(lineage: dict[str, Artifact]) -> dict[str, dict[str, str]]:
+    return {stage: {"key": one.key, "digest": one.digest} for stage, one in lineage.items()}
 
 
 def _energy_layers(policy: Artifact) -> list[str]:

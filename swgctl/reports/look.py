@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from swgctl import console
@@ -13,6 +13,8 @@ from swgctl.errors import CorruptError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store, make_key, record_checksum
+
+LONGEST = 64  # characters of a list that a table shows in full: a digest's
 
 
 def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None:
@@ -100,7 +102,7 @@ def diff(a: Artifact, b: Artifact, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"a": str(a.path), "b": str(b.path), "different": different}))
         return
-    rows = [[name, *("" if v is None else str(v) for v in values)] for name, values in different.items()]
+    rows = [[name, *map(_cell, values)] for name, values in different.items()]
     if rows:
         console.table("", ["", a.id, b.id], rows)
     else:
@@ -110,19 +112,23 @@ def diff(a: Artifact, b: Artifact, as_json: bool) -> None:
 
 
 def tree(artifact: Artifact, as_json: bool) -> None:
-    """Print the lineage of an artifact, itself first."""
+    """Print the lineage of an artifact, itself first; what an artifact descends from, once."""
     if as_json:
         print(json.dumps(_lineage(artifact)))
         return
     printed: list[str] = []
 
     def walk(node: Artifact, depth: int) -> None:
-        say(f"{'   ' * depth}{node.stage} {node.id}   {node.task}, seeds {ranges(node.seeds)}")
-        if str(node.path) not in printed:
-            printed.append(str(node.path))
+        again = str(node.path) in printed
+        above = "   (above)" if again else ""
+        say(f"{'   ' * depth}{node.stage} {node.id}   {node.task}, seeds {ranges(node.seeds)}{above}")
+        if again:
+            return
+        printed.append(str(node.path))
         for role in node.meta["inputs"]:
             walk(node.parent(role), depth + 1)
-        if source := node.meta["source"]:
+        source = node.meta["source"]
+        if source and not _inherited(source, node):
             say(f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}")
 
     walk(artifact, 0)
@@ -203,6 +209,12 @@ def _shapes(artifact: Artifact, name: str) -> dict[str, str]:
     return {}
 
 
+def _inherited(source: dict, artifact: Artifact) -> bool:
+    """Whether the data file of an artifact is one of a synthetic set that it descends from."""
+    files = (file for one in artifact.ancestors().values() for file in one.meta["files"].values())
+    return any(file["sha256"] == source["sha256"] for file in files)
+
+
 def _origin(meta: dict, name: str) -> str:
     origin = meta["origin"].get(f"{meta['stage']}.{name}")
     return f"   ({origin})" if origin else ""
@@ -210,8 +222,28 @@ def _origin(meta: dict, name: str) -> str:
 
 def _section(title: str, values: dict) -> None:
     say(title)
-    for name, value in _flat(values).items():
-        say(f"  {name:28} {value:.6g}" if isinstance(value, float) else f"  {name:28} {value}")
+    leaves = _flat(values)
+    width = max([28, *map(len, leaves)])
+    for name, value in leaves.items():
+        say(f"  {name:{width}} {value:.6g}" if isinstance(value, float) else f"  {name:{width}} {value}")
+
+
+def _cell(value: Any) -> str:
+    """A value as a table shows it: of many numbers, their mean and how many they are."""
+    text = "" if value is None else str(value)
+    if len(text) <= LONGEST or not isinstance(value, list):
+        return text
+    numbers = list(_numbers(value))
+    return f"{sum(numbers) / len(numbers):.6g}, the mean of {len(numbers)}" if numbers else text
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in nested lists."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

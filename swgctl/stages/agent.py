@@ -22,7 +22,8 @@ from swgctl.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from swgctl.learners.agent import Experience
+    from swgctl.learners.agent import AgentLearner, Experience
+    from swgctl.learners.regeneration import Regenerating
     from swgctl.tasks.transitions import Transitions
 
 
@@ -71,42 +72,54 @@ def prepare(
 
 
 def build(job: Job[AgentSettings], directory: Path, work: Path) -> dict:
+    own = _own(job) if job.source else None
+    facts = facts_of(own) if own else _facts(next(iter(job.inputs.values())))
+    real = _experience([own], job) if own and job.inputs else None
+    trained: AgentLearner | Regenerating
+    if "trajectories" in job.inputs:
+        learner, trained = _regenerating(job, facts, real)
+    else:
+        sets = [own] if own and not job.inputs else [_read(one) for one in job.inputs.values()]
+        learner = trained = _fixed(job, _experience(sets, job), facts, real)
+    metrics = train(job, trained, directory, work)
+    save_tensors(directory / "agent.safetensors", learner.tensors(), job.stage.name, job.task, job.seeds)
+    return metrics | {"data": facts | {"parameters": sum(p[0].numel() for p in learner.actor.parameters())}}
+
+
+def _fixed(job: Job[AgentSettings], data: "Experience", facts: dict, real: "Experience | None") -> "AgentLearner":
+    """The learner of data that stays."""
     import torch
 
     from swgctl.learners.agent import LEARNERS
+
+    statistics = _statistics(data, facts["observation_dim"])
+    return LEARNERS[job.settings.algo](data, statistics, job.settings, job.seeds, torch.device(job.device), real)
+
+
+def _regenerating(
+    job: Job[AgentSettings], facts: dict, real: "Experience | None"
+) -> "tuple[AgentLearner, Regenerating]":
+    """The learner of data that is drawn anew, and what the loop trains.  Observations are z-scored as the model's."""
+    import torch
+
+    from swgctl.learners.agent import LEARNERS, Experience
     from swgctl.learners.regeneration import Regenerating
+    from swgctl.learners.rows import Rows
     from swgctl.policies.trajectories import load_trajectories, transitions_of
 
     s, device = job.settings, torch.device(job.device)
-    own = _own(job) if job.source else None
-    facts = facts_of(own) if own else _facts(next(iter(job.inputs.values())))
-    real = _experience([own], job) if own and s.real and job.inputs else None
-    make = LEARNERS[s.algo]
-    if "trajectories" not in job.inputs:
-        sets = [_read(one) for one in job.inputs.values()] if job.inputs else [own]
-        data = _experience([one for one in sets if one], job)
-        learner = make(data, _statistics(data, facts["observation_dim"]), s, job.seeds, device, real)
-        metrics = train(job, learner, directory, work)
-    else:
-        from swgctl.learners.agent import Experience
-        from swgctl.learners.rows import Rows
+    sampler = load_trajectories(job.inputs["trajectories"], job.device)
+    channels, o = sampler.channels, facts["observation_dim"]
+    rows, width = s.keep * s.trajectories * (sampler.length - 1), 2 * o + facts["action_dim"] + 2
+    data = Experience(torch.zeros(len(job.seeds), rows, width), Rows(torch.arange(rows)))
+    learner = LEARNERS[s.algo](data, (channels.mean[:o].cpu(), channels.std[:o].cpu()), s, job.seeds, device, real)
+    returns = (facts["return_least"], facts["return_mean"], facts["return_best"])
 
-        sampler = load_trajectories(job.inputs["trajectories"], job.device)
-        o = sampler.channels.observation_dim
-        rows = s.keep * s.trajectories * (sampler.length - 1)
-        width = 2 * o + sampler.channels.action_dim + 2
-        data = Experience(torch.zeros(len(job.seeds), rows, width), Rows(torch.arange(rows)))
-        statistics = sampler.channels.mean[:o].cpu(), sampler.channels.std[:o].cpu()
-        learner = make(data, statistics, s, job.seeds, device, real)
-        returns = (facts["return_least"], facts["return_mean"], facts["return_best"])
+    def packed(x: torch.Tensor) -> torch.Tensor:
+        drawn = transitions_of(x, channels, job.seeds, returns)
+        return torch.from_numpy(drawn.packed(job.params["rewards"])).unflatten(0, (len(x), -1))
 
-        def packed(x: torch.Tensor) -> torch.Tensor:
-            made = transitions_of(x, sampler.channels, job.seeds, returns)
-            return torch.from_numpy(made.packed(job.params["rewards"])).unflatten(0, (len(x), -1))
-
-        metrics = train(job, Regenerating(learner, sampler, packed, s, job.seeds, device, job.mode), directory, work)
-    save_tensors(directory / "agent.safetensors", learner.tensors(), job.stage.name, job.task, job.seeds)
-    return metrics | {"data": facts | {"parameters": sum(p[0].numel() for p in learner.actor.parameters())}}
+    return learner, Regenerating(learner, sampler, packed, s, job.seeds, device, job.mode)
 
 
 def _facts(source: Artifact) -> dict:

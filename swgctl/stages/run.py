@@ -253,9 +253,20 @@ def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
     """
     method = resolved.of(EVAL).method
     last = check_nodes(graph(task, resolved, stages_of(method, until), method))
+    check_flags(resolved, method)
     for node in last.walk():
         check_read(node.stage, resolved, node.inputs)
     return last
+
+
+def check_flags(resolved: Resolved, method: str) -> None:
+    """Refuse options of a run that no stage of its method reads.  Raises UsageError."""
+    flags = [name.partition(".") for name, origin in resolved.origin.items() if origin == "flag" and "." in name]
+    read = {setting for stage, _, setting in flags if stage in stages_of(method)}
+    for setting in sorted({setting for *_, setting in flags} - read):
+        raise UsageError(
+            f"no stage of {method} reads the setting '{setting}'", f"leave out --{setting.replace('_', '-')}"
+        )
 
 
 def check_nodes(last: Node) -> Node:

@@ -49,8 +49,8 @@ class Refreshed(Learner, Protocol):
 
     period: int
 
-    def refresh(self, number: int, work: Path) -> None:
-        """Take the data of the `number`-th period, from `work` if it is there, else made and kept there.
+    def refresh(self, step: int, work: Path) -> None:
+        """Take the data of the period that a step is in, from `work` if it is there, else made and kept there.
 
         Called before the first step of each period, and again where a run goes on inside of one: what it makes depends
         on `state` alone, and what it puts in place is not part of it.
@@ -92,7 +92,7 @@ def train(
         if isinstance(learner, Refreshed):
             if done % learner.period == 0:
                 _save(learner, checkpoint, meter, done, how)  # a run that is killed while it refreshes goes on here
-            learner.refresh(done // learner.period, work)
+            learner.refresh(done, work)
             end = min(steps, (done // learner.period + 1) * learner.period)
         with signals.deferred(), progress(name, steps) as bar, products(precision):
             while done < end:

@@ -144,9 +144,9 @@ def test_candidates_whose_rows_are_not_the_datas_are_refused(task, candidates, r
 
 def parent(loss: str, task: Task, path) -> SimpleNamespace:
     meta = {"source": {"sha256": sha256(path)}, "origin": {"critic.loss": "--loss", "critic.q_beta": "--set"}}
-    return SimpleNamespace(
-        id="a" * 16, digest="d", seeds=SEEDS, meta=meta, params={"loss": loss, "tau": 0.7, "alpha": 0.5}
-    )
+    meta |= {"inputs": {}, "task": task.to_json()}
+    params = {"loss": loss, "tau": 0.7, "alpha": 0.5}
+    return SimpleNamespace(stage="critic", id="a" * 16, digest="d", seeds=SEEDS, meta=meta, params=params)
 
 
 @pytest.mark.parametrize(

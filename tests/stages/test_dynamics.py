@@ -20,9 +20,9 @@ def build(path, *assignments, seeds="0,4"):
 def test_an_ensemble_of_a_file(pendulum):
     result = build(pendulum())
     metrics = result.artifact.meta["metrics"]
-    # of 400 rows the four that end an episode have no next state
     parameters = 3 * ((4 + 1) * 8 + (8 + 1) * 8) + 2 * 4
-    assert metrics["data"] == {"observation_dim": 3, "action_dim": 1, "rows": 396, "parameters": parameters}
+    known = {"observation_dim": 3, "action_dim": 1, "rows": 400, "episodes": 4, "parameters": parameters}
+    assert metrics["data"].items() >= known.items()
     assert metrics["steps"] == 60
     assert len(metrics["holdout_mse"]) == 2
     assert all(0 < error < float("inf") for error in metrics["holdout_mse"])
