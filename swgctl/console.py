@@ -1,6 +1,10 @@
-"""Messages, progress and tables for people, all on stderr: stdout belongs to the paths of artifacts."""
+"""Messages, progress and tables for people, all on stderr: stdout belongs to the paths of artifacts.
+
+What is printed may hold names that came from outside.  `printable` keeps them from steering a terminal.
+"""
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,16 +12,49 @@ from pathlib import Path
 
 LINE_EVERY = 60.0  # seconds between plain progress lines where stderr is not a terminal
 FIRST_LINE = 4.0
-
+NAME, LINE = 200, 4_000  # most characters of a name and of a line that are shown
 
 _log: list[Path] = []
+_said: set[str] = set()
+
+
+def printable(text: str, most: int = LINE) -> str:
+    """Text without its power over a terminal: control, bidi and lone surrogate characters escaped, cut at `most`."""
+    if len(text) > most:
+        text = f"{text[: most - 3]}..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shown(name: object) -> str:
+    """A name from outside as a message holds it."""
+    return printable(str(name), NAME)
+
+
+def quoted(word: object) -> str:
+    """A word as a shell takes it in a line that is pasted; one with control characters in bash's and zsh's $'...'."""
+    text = str(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    raw = text.encode(errors="surrogateescape").decode("latin-1")
+    return "$'" + "".join(c if " " <= c <= "~" and c not in "\\'" else f"\\x{ord(c):02x}" for c in raw) + "'"
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Print a message, and append it to the log of the block that is `logged_to` one."""
+    lines = "\n".join(printable(line) for line in text.split("\n"))
+    print(lines, file=sys.stderr, flush=True)
     for path in _log:
-        with open(path, "a") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {lines}\n")
+
+
+def say_once(text: str) -> None:
+    """Print a message unless this process has printed it before."""
+    if text not in _said:
+        _said.add(text)
+        say(text)
 
 
 @contextlib.contextmanager
@@ -93,7 +130,8 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     It looks like Rich's, which takes half a millisecond a row; `ls` may have thousands.
     """
-    heads = [column.split("\n") for column in columns]
+    heads = [[shown(part) for part in column.split("\n")] for column in columns]
+    rows = [[text if len(text) <= NAME and text.isprintable() else shown(text) for text in row] for row in rows]
     height = max(map(len, heads))
     head_rows = list(zip(*([""] * (height - len(head)) + head for head in heads), strict=True))
     widths = [max(map(len, column)) for column in zip(*head_rows, *rows, strict=True)]

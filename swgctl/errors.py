@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+LONGEST = 100  # characters of a name that are compared with others
+
 
 class SwgError(Exception):
     """A failure (exit 1).  `message` says what and where; `help` is a line to paste or an instruction, or several."""
@@ -55,7 +57,7 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that was probably meant; None where none is similar."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)), None)
+    return next(iter(difflib.get_close_matches(name[:LONGEST], list(names), n=1, cutoff=0.5)), None)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,11 +1,17 @@
-"""Bytes on disk: one JSON text for a value, one checksum, one way to replace a file, one kind of tensor file."""
+"""Bytes on disk: one JSON text for a value, one checksum, one way to replace a file, one kind of tensor file.
+
+Files follow the umask: whoever may read a folder's other files may read its tensors.
+"""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SCHEMA = 1  # version of every record and tensor file; a reader refuses a greater one
+COMPONENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"  # of a path: the names of tasks, stages and an artifact's files
 
 
 def canonical(value: Any) -> str:
@@ -24,13 +31,21 @@ def canonical(value: Any) -> str:
 
 
 def parse(text: bytes) -> Any:
-    """json.loads in half the time, for the thousands of records that `ls` reads."""
+    """json.loads of UTF-8 in half the time, for the thousands of records that `ls` reads.  Raises ValueError."""
     from pydantic_core import from_json
 
     try:
         return from_json(text)
     except ValueError:  # damaged, or with a path outside UTF-8, which only Python's own parser reads
-        return json.loads(text)
+        try:
+            return json.loads(text.decode(errors="surrogatepass"))
+        except RecursionError:
+            raise ValueError("brackets too deep") from None
+
+
+def is_component(name: object) -> bool:
+    """True for a name that is one component of a path on any machine: letters, digits, ".", "_" and "-"."""
+    return isinstance(name, str) and re.fullmatch(COMPONENT, name) is not None
 
 
 def line(value: Any) -> str:
@@ -43,9 +58,35 @@ def line(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+def _open_regular(path: Path | str) -> tuple[int, int]:
+    """The descriptor and the size of a regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor, state.st_size
+
+
+def open_regular(path: Path | str) -> io.BufferedReader:
+    """A regular file to read.  Raises OSError, also for a directory, a device or a pipe, which might never answer."""
+    return open(_open_regular(path)[0], "rb")
+
+
+def read_regular(path: Path | str, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.  Raises OSError; EFBIG for a longer one."""
+    descriptor, size = _open_regular(path)
+    try:
+        if size > most:
+            raise OSError(errno.EFBIG, f"longer than {most:,} bytes", str(path))
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as file:
+    """SHA-256 of a regular file's bytes, as hexadecimal.  Raises OSError."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -90,14 +131,14 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 def read_header(path: Path) -> dict:
     """The header of a whole safetensors file: names, shapes, dtypes, metadata.  Raises CorruptError."""
     try:
-        with open(path, "rb") as file:
-            size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
+        with open_regular(path) as file:
+            size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < size else {}
             ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
             if 8 + length + max(ends, default=-1) != size:
                 raise ValueError("cut off")
             return header
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
 
 
@@ -113,26 +154,40 @@ def reopen(path: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: dict, stage: str, task, seeds: list[int], **about) -> None:
+    """Write a stage's tensors and what they are."""
+    meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
+    write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, meta)
+
+
+def write_tensors(path: Path, tensors: dict, meta: dict) -> None:
     """Write a safetensors file with one metadata entry, `swg`: several would be written in random order."""
     from safetensors.torch import save_file
 
-    meta = {"schema": SCHEMA, "stage": stage, "task": task.name, "seeds": seeds, **about}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, path, metadata={"swg": canonical(meta)})
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(tensors, path, metadata={"swg": canonical(meta)})
+    path.chmod(mode)  # safetensors makes files that their owner alone may read
 
 
 def read_tensors(path: Path) -> tuple[dict, dict]:
     """The tensors and the metadata of a file that another process may replace meanwhile.
 
     safetensors' own reader opens the path twice: its header may be the old file's and its tensors the new one's.
-    Raises OSError, SafetensorError, ValueError, KeyError.
+    Raises OSError, SafetensorError, ValueError.
     """
     from safetensors.torch import load
 
-    raw = path.read_bytes()
+    with open_regular(path) as file:
+        raw = file.read()
     tensors = load(raw)  # first: it checks the header
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return tensors, json.loads(header["__metadata__"]["swg"])
+    try:
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        meta = json.loads(header["__metadata__"]["swg"])
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"its metadata is not swgctl's: {type(error).__name__}") from None
+    if not isinstance(meta, dict):
+        raise ValueError("its metadata is not swgctl's")
+    return tensors, meta
 
 
 @contextlib.contextmanager

@@ -2,22 +2,31 @@
 
 import re
 
+from swgctl.console import shown
 from swgctl.errors import UsageError
+
+MOST = 1001  # seeds of one run
+DIGITS = 18  # of a seed, at most
 
 
 def parse(text: str | int | list[int]) -> list[int]:
-    """Sorted distinct seeds from "0-4", "3" or "0,2,5-7".  Raises UsageError."""
-    if isinstance(text, list):
-        text = ",".join(map(str, text))
+    """Sorted distinct seeds, at most 1,001 and below 10^18, from "0-4", "3" or "0,2,5-7".  Raises UsageError."""
+    given = text if isinstance(text, list) else [text]
+    if any(isinstance(one, int) and one >= 10**DIGITS for one in given):  # too long, maybe, even for a text
+        raise UsageError(f"seeds must have at most {DIGITS} digits", "--seeds 0-4")
     seeds: set[int] = set()
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+    for part in (part for one in given for part in str(one).split(",")):
+        match = re.fullmatch(rf"\s*([0-9]{{1,{DIGITS}}})(?:-([0-9]{{1,{DIGITS}}}))?\s*", part)
         if not match:
-            raise UsageError(f"seeds '{text}' must be numbers and ranges", "--seeds 0-4")
+            raise UsageError(
+                f"seeds '{shown(part)}' must be numbers of at most {DIGITS} digits, and ranges", "--seeds 0-4"
+            )
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first > 1000:
-            raise UsageError(f"seeds '{part}' must be an ascending range of at most 1000", "--seeds 0-4")
+        if last < first or last - first >= MOST:
+            raise UsageError(f"seeds '{shown(part)}' must be an ascending range of at most {MOST:,}", "--seeds 0-4")
         seeds.update(range(first, last + 1))
+        if len(seeds) > MOST:
+            raise UsageError(f"more than {MOST:,} seeds", "--seeds 0-4")
     return sorted(seeds)
 
 

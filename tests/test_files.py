@@ -6,13 +6,25 @@ import json
 import os
 import resource
 import subprocess
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from swgctl.errors import Interrupted
-from swgctl.files import line, new_hdf5, parse, write_text
+from swgctl.files import (
+    is_component,
+    line,
+    new_hdf5,
+    parse,
+    read_regular,
+    read_tensors,
+    sha256,
+    write_tensors,
+    write_text,
+)
 
 VALUES = [
     {"a": [1, -2.5, 1e-7, 1e300, 5e-324, 0.1 + 0.2, -0.0, 10**30], "b": {"c": None, "d": [True, False, ""]}},
@@ -36,7 +48,10 @@ def test_parse_reads_what_pythons_own_wrote(value):
         assert parse(text) == json.loads(text) == value
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b'{"a": 1} {}', b"\xff\xfe", b'{"a": 01}'])
+BROKEN = [b"", b"{", b'{"a": 1} {}', b"\xff\xfe", b'{"a": 01}', b"[" * 100_000, '{"a": 1}'.encode("utf-16")]
+
+
+@pytest.mark.parametrize("text", BROKEN)
 def test_damaged_json_is_a_value_error(text):
     with pytest.raises(ValueError):  # noqa: PT011 - of either reader
         parse(text)
@@ -62,6 +77,46 @@ def test_a_pipe_is_written_into(tmp_path):
         assert reader.communicate(timeout=30)[0] == "text"
     assert (tmp_path / "pipe").is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+# -- regular files -----------------------------------------------------------------------------------------------------
+
+
+def test_only_a_regular_file_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        for read in (sha256, lambda path: read_regular(path, 10)):
+            with pytest.raises(OSError, match="not a regular file"):
+                read(path)
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 10)
+    assert read_regular(tmp_path / "file", 10) == b"x" * 10
+    with pytest.raises(OSError, match="longer than 9 bytes"):
+        read_regular(tmp_path / "file", 9)
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_tensors_follow_the_umask_as_other_files_do(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(3)}, {"step": 1})
+        (tmp_path / "b").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
+    assert read_tensors(tmp_path / "a.safetensors")[1] == {"step": 1}
+
+
+@pytest.mark.parametrize("name", ["demo", "a.b-c_d", "_x", "20000", "x" * 255])
+def test_a_component_of_a_path(name):
+    assert is_component(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "x\x00", "é", "x" * 256, 3, None])
+def test_what_is_no_component_of_a_path(name):
+    assert not is_component(name)
 
 
 # -- HDF5 --------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ FLOORS = (
     {"cli"},
     {"sweeps"},
     {"stages"},
+    {"trackers"},
     {"plots"},
     {"reports", "bench"},
     {"evaluation", "learners"},

@@ -1,7 +1,9 @@
 """The frame of the command line: groups of commands, and errors as one line, a `help:` line and an exit code."""
 
+import errno
+import io
 import os
-import shlex
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from swgctl.cli import layout
+from swgctl.console import NAME, printable, quoted
 from swgctl.errors import SwgError
 
 try:
@@ -17,6 +20,12 @@ except ImportError:  # an older one, on the package click
     from click import ClickException as ParserError  # type: ignore[assignment]
 
 COMPLETION = {"--show-completion", "--install-completion"}
+NO_MEMORY = ("out of memory", "allocate memory", "failed to map segment")  # of PyTorch, of the system, of its loader
+SYSTEM = {  # what the system may refuse anywhere -> (exit code, help about a file)
+    **dict.fromkeys((errno.EACCES, errno.EPERM), (3, "ls -ld {0}")),
+    **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG), (2, "ls -ld {0}")),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), (1, "ulimit -n 1024")),
+}
 
 
 class Group(layout.Group):
@@ -38,6 +47,8 @@ class Group(layout.Group):
 
         for name in ("stdout", "stderr"):  # None where the parent process had closed it
             setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # a path outside UTF-8 keeps its bytes
         try:
             with signals.handled():
                 code = super().main(args, program, standalone_mode=False, **extra)
@@ -61,17 +72,20 @@ class Group(layout.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
             return 0
         except Exception as error:
-            if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
+            if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY):
                 advice = f"{_line(program, args[:1])} --help   # fewer seeds or a smaller batch need less"
                 return fail(f"out of memory: {error}", advice, 1)
+            if isinstance(error, OSError) and error.errno in SYSTEM:
+                code, help = SYSTEM[error.errno]
+                name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+                return fail(f"{name or program}: {error.strerror}", help.format(quoted(name or ".")), code)
             where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return fail(f"internal: {where}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
 
 
 def _line(program: str, args: list[str]) -> str:
-    """A command as a shell takes it; without its arguments where a terminal would interpret them."""
-    line = shlex.join([program, *args])
-    return line if line.isprintable() else program
+    """A command as a shell takes it."""
+    return " ".join([program, *map(quoted, args)])
 
 
 def fail(message: str, advice: str | list[str] | None, code: int) -> int:
@@ -80,9 +94,10 @@ def fail(message: str, advice: str | list[str] | None, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    text = re.sub(rf"[^\s/]{{{NAME + 1},}}", lambda long: printable(long[0], NAME), " ".join(message.split()))
+    print(f"error: {printable(text)}", file=sys.stderr)
     for line in [advice] if isinstance(advice, str) else advice or []:
-        print(f"help: {line}", file=sys.stderr)
+        print(f"help: {printable(line, len(line))}", file=sys.stderr)
     return code
 
 

@@ -10,6 +10,7 @@ from swgctl.cli.options import (
     PAPERS,
     REPORTS,
     Json,
+    Leave,
     OptionalRef,
     Out,
     Ref,
@@ -49,9 +50,13 @@ def complete_stages(ctx: typer.Context) -> list[str]:
     """
     swgctl ls
     swgctl ls --stage eval --task demo
+    swgctl ls s3://my-bucket/swg-store
     """,
 )
 def ls(
+    url: Annotated[
+        str | None, typer.Argument(metavar="URL", help="A remote store. [default: the one of --store]")
+    ] = None,
     stage: Annotated[
         str | None,
         typer.Option(metavar="STAGE", help="Artifacts of this stage only.", autocompletion=complete_stages),
@@ -67,6 +72,11 @@ def ls(
 
     The table goes to stderr; unless stdout is a terminal, the artifacts' directories go there.
     """
+    if url is not None:
+        from swgctl.reports import remote
+
+        remote.ls(url, stage, task, as_json)
+        return
     from swgctl.reports import look
     from swgctl.store import Store
 
@@ -320,6 +330,7 @@ def export(
         int | None,
         typer.Option(metavar="M", help="Number of candidate actions. [default: as evaluated, else the recipe's]"),
     ] = None,
+    env: Leave = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     store: StoreOption = None,
 ) -> None:
@@ -331,7 +342,7 @@ def export(
     from swgctl.policies import export
     from swgctl.store import Store
 
-    print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force))
+    print(export.export(Store.locate(store), ref, policy, seeds, rho, resample, force, env))
 
 
 @command(app, "verify", SHARE)

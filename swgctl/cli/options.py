@@ -26,7 +26,7 @@ BENCHMARKS = (
     *("scaling", "inference"),
 )
 REPORTS = ("table", "csv", "json", "latex", "html")
-PLANS = ("table", "commands", "json")
+PLANS = ("table", "commands", "json", "slurm")
 PAPERS = ("swg", "aepo", "pgd")
 
 
@@ -108,7 +108,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="[ROLE=]REF",
-        help="Input artifact: a directory, the first characters of an id, or - for standard input. "
+        help="Input artifact: a directory, the first characters of an id, URL#ID, or - for standard input. "
         "[default: the one that this shell made last, else the only one that fits]",
     ),
 ]
@@ -131,7 +131,16 @@ Until = Annotated[
     str | None, typer.Option(metavar=choices(ENDS), help="Stop after this stage.", autocompletion=completing(ENDS))
 ]
 Env = Annotated[
-    str | None, typer.Option("--env", metavar="ID", help="Gymnasium environment in which to evaluate a data file.")
+    str | None,
+    typer.Option(
+        "--env", metavar="ID", help="Environment in which a file is evaluated; module:Id runs that module's code."
+    ),
+]
+Leave = Annotated[
+    str | None,
+    typer.Option(
+        "--env", metavar="MODULE:ID", help="The record's environment, to allow its module, whose code this runs."
+    ),
 ]
 TaskArgument = Annotated[
     str,
@@ -149,7 +158,8 @@ Tasks = Annotated[
     typer.Argument(metavar="TASK", help="Tasks: names, minari:ID, or HDF5 files.", autocompletion=complete_tasks),
 ]
 Ref = Annotated[
-    str, typer.Argument(help="An artifact: a directory, the first characters of an id, or - for standard input.")
+    str,
+    typer.Argument(help="An artifact: a directory, the first characters of an id, URL#ID, or - for standard input."),
 ]
 OptionalRef = Annotated[str | None, typer.Argument(help="An artifact. [default: the one that this shell made last]")]
 Out = Annotated[

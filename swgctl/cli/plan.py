@@ -131,4 +131,9 @@ def plan(
     location = Store.locate(store)
     axes = [*(grid or []), *([f"eval.method={method}"] if method else [])]
     runs = expand(tasks, seeds or [], axes, tuple(assignments or ()), recipe, env, location, until)
+    if form == "slurm":
+        from swgctl.sweeps import slurm
+
+        print(slurm.script(runs, location), end="")
+        return
     show(runs, location, "json" if as_json else form)

@@ -27,6 +27,7 @@ from swgctl.cli.options import (
     From,
     Json,
     LearningRate,
+    Leave,
     Method,
     Mode,
     NoWait,
@@ -306,6 +307,7 @@ def evaluate(
     rescale: Annotated[
         bool | None, typer.Option("--rescale", help="Give guided noise the unguided one's norm (AEPO).")
     ] = None,
+    env: Leave = None,
     source: From = None,
     task: TaskOption = None,
 ) -> dict:
@@ -326,7 +328,7 @@ def evaluate(
         "method": method,
         "rescale": rescale,
     }
-    return {"source": source, "task": task, "critic": critic, "flags": flags}
+    return {"source": source, "task": task, "critic": critic, "environment": env, "flags": flags}
 
 
 @stage(

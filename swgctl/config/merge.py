@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from swgctl import seeds
 from swgctl.config.recipes import (
+    NAMED,
     misplaced,
     read_recipe,
     read_yaml,
@@ -18,6 +19,7 @@ from swgctl.config.recipes import (
 )
 from swgctl.config.settings import Settings
 from swgctl.config.stage import S, Stage, stages
+from swgctl.console import shown
 from swgctl.errors import UsageError
 from swgctl.tasks import names as task_names
 
@@ -58,7 +60,8 @@ def resolve(
     resolved, problems = merge(task, family, recipe, assignments, flags)
     if resolved is None or problems:
         example = task if family == "toy" or task in task_names() else "demo"
-        raise UsageError("; ".join(problems), f"swgctl recipe show {example}   # lists every key")
+        more = [f"and {len(problems) - NAMED} more problems"] if len(problems) > NAMED else []
+        raise UsageError("; ".join(problems[:NAMED] + more), f"swgctl recipe show {example}   # lists every key")
     return resolved
 
 
@@ -83,8 +86,8 @@ def merge(
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--set '{text}' is not NAME=VALUE", "--set critic.lr=3e-4")
-        values[name.strip()] = (read_yaml(value, f"--set {name}"), "--set")
+            raise UsageError(f"--set '{shown(text)}' is not NAME=VALUE", "--set critic.lr=3e-4")
+        values[name.strip()] = (read_yaml(value, f"--set {shown(name)}"), "--set")
     values |= {name: (value, "flag") for name, value in (flags or {}).items() if value is not None}
     resolved, wrong = _validate(values)
     return resolved, problems + wrong
@@ -105,9 +108,10 @@ def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list
     settings: dict[str, Settings] = {}
     origin: dict[str, str] = {}
     names = ["seeds", *(f"{stage}.{name}" for stage, row in stages().items() for name in row.settings.model_fields)]
-    for name, (_, where) in values.items():
-        if name not in names:
-            problems.append(f"unknown key '{name}'{_nearest_setting(name, names)} ({where})")
+    unknown = [name for name in values if name not in names]
+    for name in unknown[:NAMED]:  # the nearest name takes a while
+        problems.append(f"unknown key '{shown(name)}'{_nearest_setting(name, names)} ({values[name][1]})")
+    problems += [f"and {len(unknown) - NAMED} more unknown keys"] if len(unknown) > NAMED else []
     for stage, row in stages().items():
         given = {k.split(".", 1)[1]: v for k, (v, _) in values.items() if k in names and k.startswith(f"{stage}.")}
         try:
@@ -117,7 +121,7 @@ def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list
                 name = f"{stage}.{item['loc'][0]}"
                 where = values.get(name, (None, "default"))[1]
                 message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-                problems.append(f"{name} = {item['input']!r}: {message} ({where})")
+                problems.append(f"{name} = {shown(_text(item['input']))}: {message} ({where})")
         origin |= {f"{stage}.{name}": "default" for name in row.settings.model_fields}
     members, where = values.get("seeds", ("0", "default"))
     try:
@@ -130,8 +134,15 @@ def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list
     return Resolved(settings, members, origin), []
 
 
+def _text(value: Any) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # Python refuses to print a very long one
+        return "an integer beyond 64 bits"
+    return repr(value)
+
+
 def _nearest_setting(name: str, names: list[str]) -> str:
     """Hint at the nearest full name, or at the setting of the same bare name in another stage."""
     same = [k for k in names if k.rpartition(".")[2] == name.rpartition(".")[2]]
-    match = same or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    match = same or difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""

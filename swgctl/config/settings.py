@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from swgctl.config.method import methods
 from swgctl.errors import nearest
 
+# Upper limits, beyond what any machine holds: a slip of the keyboard is said before anything is built.
+MOST = 1_000_000  # of guidance scales and of candidates
+MOST_VALUES = 1_000  # of a list
+MOST_ROWS = 2**24  # of a batch
+MOST_STEPS = 10**12
+MOST_UNITS, MOST_LAYERS = 2**16, 256  # of a layer, of a network
+
 
 class Settings(BaseModel):
     """Parameters of one stage.
@@ -20,12 +27,17 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name is not None
-        flag = cls.model_fields[info.field_name].annotation is bool
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, bool) and not flag:  # YAML reads `yes` and `on` as booleans, and pydantic those as 1
+        kind = cls.model_fields[info.field_name].annotation
+        many = value if isinstance(value, list) else [value]
+        if len(many) > MOST_VALUES:
+            raise ValueError(f"has {len(many):,} values, of at most {MOST_VALUES:,}")
+        for one in many:
+            if isinstance(one, bool) and kind is not bool:  # YAML reads `yes` as a boolean, and pydantic that as 1
                 raise ValueError(f"must not be {str(one).lower()}")
+            if kind is int and isinstance(one, int | float) and abs(one) >= 2**63:
+                raise ValueError("must fit into 64 bits")
         return value
 
     def keyed(self) -> dict[str, Any]:
@@ -41,7 +53,6 @@ class Settings(BaseModel):
 # Precision of the factors of matrix products (`execution.products`); old keys, which lack it, are of fp32.
 Precision = Literal["fp32", "tf32", "bf16"]
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++", "dpm-solver-2s"]  # `diffusion.SAMPLERS`
-MOST = 1_000_000  # upper limit of guidance scales and of candidates
 Decay = Literal["none", "cosine"]  # learning rate (`optimisers.Adam`): cosine falls to 0 at the end, after a warm-up
 
 
@@ -49,6 +60,8 @@ def has_layers(value: list[int]) -> list[int]:
     """Check the widths of a network's hidden layers."""
     if not value or min(value) < 1:
         raise ValueError("needs at least one layer of at least one unit")
+    if len(value) > MOST_LAYERS or max(value) > MOST_UNITS:
+        raise ValueError(f"needs at most {MOST_LAYERS} layers of at most {MOST_UNITS:,} units")
     return value
 
 
@@ -63,8 +76,8 @@ class CriticSettings(Settings):
     q_beta: float = Field(1.0, ge=0, json_schema_extra={"neutral": 1.0})  # isq: inverse temperature of the softmax
     gamma: float = Field(0.99, ge=0, lt=1)
     lr: float = Field(3e-4, gt=0)
-    batch: int = Field(256, ge=1)
-    steps: int = Field(1_000_000, ge=1)
+    batch: int = Field(256, ge=1, le=MOST_ROWS)
+    steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)
     target_rate: float = Field(0.005, gt=0, le=1)  # rate of the targets' soft update
     hidden: list[int] = [256, 256]
     rewards: Literal["task", "none", "return_range", "minus_one"] = "task"  # transform; "task": the task's
@@ -118,18 +131,18 @@ def reaches_noise(value: str, info: ValidationInfo) -> str:
 class DiffuseSettings(Settings):
     """Joint diffusion model of (action, weight) (SWG, Algorithm 1 and appendix B.2)."""
 
-    K: int = Field(15, ge=2)  # diffusion steps
+    K: int = Field(15, ge=2, le=MOST)  # diffusion steps
     schedule: Literal["vp", "cosine", "linear"] = "vp"
-    width: int = Field(256, ge=1)
-    blocks: int = Field(3, ge=1)
+    width: int = Field(256, ge=1, le=MOST_UNITS)
+    blocks: int = Field(3, ge=1, le=MOST_LAYERS)
     weight_block: int = Field(2, ge=0)  # block, counted from 1, whose output feeds the weight's head; 0: no head
     # width of a sub-network for the weight alone, weight_block blocks deep; 0: the weight shares the blocks
-    weight_net: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
+    weight_net: int = Field(0, ge=0, le=MOST_UNITS, json_schema_extra={"neutral": 0})
     dropout: float = Field(0.1, ge=0, le=0.99)
     lr: float = Field(3e-4, gt=0)  # 3e-5 for Adroit Pen
     decay: Decay = Field("none", json_schema_extra={"neutral": "none"})
-    batch: int = Field(1024, ge=1)
-    steps: int = Field(1_000_000, ge=1)  # 3M for AntMaze
+    batch: int = Field(1024, ge=1, le=MOST_ROWS)
+    steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)  # 3M for AntMaze
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean over the data
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
@@ -162,16 +175,16 @@ class DiffuseSettings(Settings):
 class BehaviourSettings(Settings):
     """Diffusion model of the action alone (AEPO, equation 7)."""
 
-    K: int = Field(15, ge=2)  # diffusion steps
+    K: int = Field(15, ge=2, le=MOST)  # diffusion steps
     schedule: Literal["vp", "cosine", "linear"] = "vp"
-    width: int = Field(256, ge=1)
-    blocks: int = Field(3, ge=1)
+    width: int = Field(256, ge=1, le=MOST_UNITS)
+    blocks: int = Field(3, ge=1, le=MOST_LAYERS)
     fourier: float = Field(0.2, gt=0)  # spread of the step's frequencies; 0.03 for K = 1000
     dropout: float = Field(0.1, ge=0, le=0.99)
     lr: float = Field(3e-4, gt=0)
     decay: Decay = "none"
-    batch: int = Field(1024, ge=1)
-    steps: int = Field(1_000_000, ge=1)
+    batch: int = Field(1024, ge=1, le=MOST_ROWS)
+    steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     clip_actions: bool = False  # accept data whose actions leave [-1, 1], and clip them
     precision: Precision = "bf16"
@@ -190,7 +203,7 @@ class BehaviourSettings(Settings):
 class CandidatesSettings(Settings):
     """Actions drawn from a denoiser, unguided, at states of the data (QGPO's fake actions)."""
 
-    M: int = Field(16, ge=2)  # actions a state; 32 for AntMaze
+    M: int = Field(16, ge=2, le=MOST)  # actions a state; 32 for AntMaze
     of: Literal["states", "next"] = "states"  # "next": the successors, for critics of in-support targets
     rows: int = Field(0, ge=0)  # size of a random part of the data; 0: all
     sampler: SamplerName = "ddpm"
@@ -213,18 +226,18 @@ class GuideSettings(Settings):
     beta: float = Field(3.0, gt=0)  # inverse temperature of exp(beta A)
     w_max: float = Field(80.0, gt=0)  # clips the unbounded weights
     normalise: Literal["self", "none"] = "self"  # of cep's targets: over the candidates (published), or equation 12
-    noises: int = Field(1, ge=1)  # ddice: noisy copies of a row; 16 in the published code
+    noises: int = Field(1, ge=1, le=MOST_ROWS)  # ddice: noisy copies of a row; 16 in the published code
     expansion: Literal["data", "posterior_mean"] = "data"  # aepo: the point at which log w is expanded
     eta: float = Field(1e-3, ge=0)  # aepo: length of the step from the data's action to that point
     posterior: Literal[1, 2, 3] = 1  # aepo: estimate of the posterior variance, equation 22, 24 or 42
     curvature: Literal["paper", "secant"] = "paper"  # aepo: the last term as printed, or with a measured curvature
-    moments: int = Field(16_384, ge=256)  # aepo: rows a step from which the variances are estimated
+    moments: int = Field(16_384, ge=256, le=MOST_ROWS)  # aepo: rows a step from which the variances are estimated
     hidden: list[int] = [256, 256, 256, 256]  # AEPO has three layers
     lr: float = Field(3e-4, gt=0)
     decay: Decay = "none"
-    batch: int = Field(256, ge=1)  # rows in a gradient step
-    states: int = Field(256, ge=1)  # cep: states in a gradient step, each with all its candidates
-    steps: int = Field(1_000_000, ge=1)
+    batch: int = Field(256, ge=1, le=MOST_ROWS)  # rows in a gradient step
+    states: int = Field(256, ge=1, le=MOST_ROWS)  # cep: states in a gradient step, each with all its candidates
+    steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)
     ema: float = Field(0.005, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     precision: Precision = "bf16"
 
@@ -244,7 +257,7 @@ class EvalSettings(Settings):
 
     rho: list[float] = [0.0, 15.0]  # guidance scales, one row of cells each
     resample: list[int] = [1]  # numbers M of candidates of which one is kept; SWG-R if above 1
-    episodes: int = Field(20, ge=1)  # for each cell and seed; 50 for AntMaze
+    episodes: int = Field(20, ge=1, le=MOST)  # for each cell and seed; 50 for AntMaze
     sampler: SamplerName = "ddpm"
     # steps that the walk visits, evenly spread; 0: all.  dpm-solver-2s calls the denoiser once more, for its last z_0
     nfe: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
@@ -306,22 +319,24 @@ class ToySettings(Settings):
     )
     rows: int = Field(1_000_000, ge=1)  # points of the data set
     beta_max: float = Field(20.0, gt=0, le=100)  # greatest trained beta; the Swiss roll's target exists below 112
-    K: int = Field(100, ge=2)  # diffusion steps
+    K: int = Field(100, ge=2, le=MOST)  # diffusion steps
     schedule: Literal["cosine", "vp"] = "cosine"
-    width: int = Field(512, ge=1)
-    layers: int = Field(6, ge=1)
+    width: int = Field(512, ge=1, le=MOST_UNITS)
+    layers: int = Field(6, ge=1, le=MOST_LAYERS)
     activation: Literal["gelu", "silu"] = "gelu"
-    octaves: int = Field(0, ge=0, json_schema_extra={"neutral": 0})  # sines and cosines of the action, as inputs
+    octaves: int = Field(
+        0, ge=0, le=MOST_LAYERS, json_schema_extra={"neutral": 0}
+    )  # sines and cosines of the action, as inputs
     lr: float = Field(1e-4, gt=0)
     decay: Decay = "none"
     draws: Literal["uniform", "focused"] = Field(
         "uniform", json_schema_extra={"neutral": "uniform"}
     )  # distribution of k and beta
-    batch: int = Field(1024, ge=1)
+    batch: int = Field(1024, ge=1, le=MOST_ROWS)
     group: int = Field(64, ge=2, json_schema_extra={"neutral": 64})  # cep: points that share k and beta
     # of cep's targets: over a group, or SWG's equation 12
     normalise: Literal["self", "none"] = Field("none", json_schema_extra={"neutral": "none"})
-    steps: int = Field(200_000, ge=1)
+    steps: int = Field(200_000, ge=1, le=MOST_STEPS)
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
     weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean for each beta
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})

@@ -4,7 +4,16 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from swgctl.config.settings import MOST, Precision, Settings, has_layers
+from swgctl.config.settings import (
+    MOST,
+    MOST_LAYERS,
+    MOST_ROWS,
+    MOST_STEPS,
+    MOST_UNITS,
+    Precision,
+    Settings,
+    has_layers,
+)
 
 GUIDING = {"guidance", "ramp", "unit", "denoised"}  # settings that only guided generation reads
 
@@ -14,11 +23,11 @@ class TrajectoriesSettings(Settings):
 
     length: int = Field(16, ge=2)  # rows in a window
     stride: int = Field(8, ge=1)  # over the valid starts; the first and the terminal windows are always in
-    features: int = Field(1024, ge=8)  # channels of the first block; each further block has twice as many
-    blocks: int = Field(3, ge=1)
+    features: int = Field(1024, ge=8, le=MOST_UNITS)  # of the first block; each further one has twice as many
+    blocks: int = Field(3, ge=1, le=MOST_LAYERS)
     groups: int = Field(8, ge=1)  # of channels that are normalised together, a time step at a time
-    batch: int = Field(16, ge=1)  # windows in a gradient step
-    steps: int = Field(1_830_000, ge=1)  # 250 epochs of the 117,000 windows of a medium data set
+    batch: int = Field(16, ge=1, le=MOST_ROWS)  # windows in a gradient step
+    steps: int = Field(1_830_000, ge=1, le=MOST_STEPS)  # 250 epochs of the 117,000 windows of a medium data set
     lr: float = Field(2e-3, gt=0)  # the peak
     warmup: float = Field(0.1, gt=0, lt=1)  # share of the steps in which the rate rises from a tenth of the peak
     ema: float = Field(0.005, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
@@ -46,12 +55,12 @@ class TrajectoriesSettings(Settings):
 class DynamicsSettings(Settings):
     """Ensemble of one-step models, the autoregressive baseline (PETS; MOPO's settings)."""
 
-    members: int = Field(7, ge=1)  # networks a seed, each with its bootstrap of the data
+    members: int = Field(7, ge=1, le=1_000)  # networks a seed, each with its bootstrap of the data
     elites: int = Field(5, ge=1)  # of which roll-outs use the best by held-out error
     hidden: list[int] = Field([200, 200, 200, 200])
     lr: float = Field(1e-3, gt=0)
-    batch: int = Field(256, ge=1)
-    steps: int = Field(100_000, ge=1)
+    batch: int = Field(256, ge=1, le=MOST_ROWS)
+    steps: int = Field(100_000, ge=1, le=MOST_STEPS)
     clip_actions: bool = False  # accept data whose actions leave [-1, 1], and clip them
     precision: Precision = "bf16"
 
@@ -101,10 +110,10 @@ class AgentSettings(Generation):
     """
 
     algo: Literal["td3bc", "iql"] = "td3bc"
-    steps: int = Field(1_000_000, ge=1)
+    steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)
     epochs: int = Field(4, ge=1)  # sets of synthetic data over the run, where it regenerates them; divides the steps
     keep: int = Field(1, ge=1)  # last sets in use
-    batch: int = Field(256, ge=1)
+    batch: int = Field(256, ge=1, le=MOST_ROWS)
     real: int = Field(0, ge=0)  # rows of a batch that come from the task's own data
     lr: float = Field(3e-4, gt=0)
     gamma: float = Field(0.99, ge=0, lt=1)

@@ -22,7 +22,7 @@ from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_
 from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
 from swgctl.policies.policy import Cell, Noise
 from swgctl.policies.sampler import Sampler
-from swgctl.store import Artifact, Store
+from swgctl.store import Artifact, Store, remote
 
 # scales rho (B, 1), observations (S, E, O) and the row (B,) of each candidate's -> the candidates' guidance
 Guide = Callable[[Tensor, Tensor, Tensor], Guidance]
@@ -210,18 +210,18 @@ def ranking_of(critic: Artifact | None, weight: dict | None, device: str, draw: 
 def load_policy(
     ref: str, *, store: str | None = None, critic: str | None = None, device: str = "cpu"
 ) -> DiffusionPolicy:
-    """Load the policy of a diffuse, behaviour or guide artifact (a directory or an id).
+    """Load the policy of a diffuse, behaviour or guide artifact (a directory, an id, or a URL such as hf://OWNER/NAME#ID).
 
     The critic that it descends from ranks candidates by its weight; a behaviour model has neither, unless one is named.
     Raises InputError, CorruptError.
     """
     located = Store.locate(store)
-    artifact = located.resolve(ref)
+    artifact = remote.resolve(located, ref)
     if artifact.stage not in ("diffuse", "behaviour", "guide"):
         raise InputError(f"{ref} is {a(artifact.stage)}, not a policy", "swgctl ls --stage diffuse")
     weight = weight_of(artifact)
     lineage = artifact.ancestors()
-    chosen = located.resolve(critic) if critic else lineage.get("critic")
+    chosen = remote.resolve(located, critic) if critic else lineage.get("critic")
     if chosen:
         check_ranking(chosen, artifact, weight)
     return assemble(artifact, ranking_of(chosen, weight, device), EvalSettings(), device)

@@ -17,7 +17,7 @@ from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import load_tensors, read_header, save_tensors, sync
 from swgctl.policies.origin import denoiser_of, weight_of
-from swgctl.store import Artifact, Store
+from swgctl.store import Artifact, Store, remote
 from swgctl.tasks import Task, environments
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def export(
     rho: float | None = None,
     candidates: int | None = None,
     force: bool = False,
+    environment: str | None = None,
 ) -> Path:
     """Write the policy of diffuse, behaviour, guide, agent or an evaluation into a new directory; returns its path.
 
@@ -44,6 +45,7 @@ def export(
     rho, candidates  defaults of act.py; None: the first scale above 0 and the first number of candidates of the
                      evaluation, or of the task's recipe; an agent has neither
     force            replace an earlier export
+    environment      that of the record, whose module it allows to be imported
 
     The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
     averaged parameters of the denoiser, and, as `energy.*`, of a guide; q_target and v of the critic that ranks
@@ -61,7 +63,7 @@ def export(
     if (store.root / "objects").resolve() in target.parents:
         raise UsageError(f"{target} is among the store's artifacts", "--policy with a directory elsewhere")
     _check(target, force)
-    artifact = store.resolve(ref)
+    artifact = remote.resolve(store, ref)
     role = EVAL.filled(artifact.meta["inputs"]) if artifact.stage == "eval" else None
     policy = artifact.parent(role) if role else artifact
     _check_policy(policy, ref)
@@ -75,7 +77,8 @@ def export(
     critic = _ranking(artifact, policy, settings) if settings else None
     task, chosen = _task(policy), _chosen(policy, members)
     rows = [policy.seeds.index(seed) for seed in chosen]
-    environment, box = _environment(task)
+    tasks.trust(task, environment)
+    where, box = _environment(task)
     say(f"export: policy {policy.id} of {policy.task}, seeds {seeds.ranges(chosen)}")
     if settings:
         tensors, about = _tensors(policy, critic, settings.clip, rows), _about(policy, critic, settings)
@@ -88,7 +91,7 @@ def export(
     replaced = draft.with_name(f"{draft.name}.replaced")
     try:
         draft.mkdir(parents=True)
-        save_tensors(draft / TENSORS, tensors | box, STAGE, task, chosen, environment=environment, **about)
+        save_tensors(draft / TENSORS, tensors | box, STAGE, task, chosen, environment=where, **about)
         shutil.copyfile(Path(__file__).with_name(TEMPLATES[about["kind"]]), draft / EXAMPLE)
         shutil.copymode(draft / EXAMPLE, draft / TENSORS)  # safetensors leaves it to its owner
         for file in draft.iterdir():

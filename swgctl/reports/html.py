@@ -1,9 +1,7 @@
 """Sheets as one self-contained HTML page: inline style, inline pictures, no scripts."""
 
-from html import escape
-
 from swgctl.reports.sheets import Sheet, conventions, plural
-from swgctl.reports.svg import figure
+from swgctl.reports.svg import escape, figure
 
 STYLE = """\
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --ink: #1c1e21; --soft: #666b73; --line: #dcdfe3;

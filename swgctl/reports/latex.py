@@ -1,5 +1,6 @@
 """Sheets as LaTeX tabulars for booktabs."""
 
+from swgctl.console import printable
 from swgctl.reports.sheets import Sheet, conventions, differences
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -9,15 +10,20 @@ BREAK = "\\\\"
 
 def page(sheets: list[Sheet]) -> str:
     """A tabular for each sheet, which names it in its first lines; notes and conventions stand above as comments."""
-    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in conventions(sheets))]
+    lines = [r"% \usepackage{booktabs}", *map(_comment, conventions(sheets))]
     for sheet in sheets:
-        lines += ["", *(f"% {line}" for line in (sheet.title, *sheet.notes)), *_tabular(sheet)]
+        lines += ["", *map(_comment, (sheet.title, *sheet.notes)), *_tabular(sheet)]
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """A comment, which no character of the text ends."""
+    return f"% {printable(text)}"
 
 
 def escape(text: str) -> str:
     """Text as LaTeX."""
-    return r"$\rho$" if text == "rho" else "".join(SPECIAL.get(character, character) for character in text)
+    return r"$\rho$" if text == "rho" else "".join(SPECIAL.get(c, c) for c in printable(text))
 
 
 def _tabular(sheet: Sheet) -> list[str]:

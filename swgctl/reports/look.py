@@ -2,17 +2,18 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from swgctl import console
-from swgctl.console import say
-from swgctl.errors import CorruptError, SwgError
+from swgctl.console import quoted, say
+from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
-from swgctl.store import Artifact, Store, make_key, record_checksum
+from swgctl.store import Artifact, Store, schema
 
 LONGEST = 64  # characters of a list that a table shows in full: a digest's
 
@@ -28,14 +29,16 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
         try:
             _ = artifact.meta
         except SwgError as error:  # raised once the others are shown
-            if artifact.path.is_dir():  # else another process has just removed it
+            if os.path.isdir(artifact.path):  # else another process has just removed it
                 damaged = damaged or error
+                if not as_json:
+                    rows.append([artifact.path.name, *artifact.path.parts[-3:-1], "", "", "damaged", ""])
             continue
         if as_json:
             lines.append(line(brief(artifact)))
         else:
             lines.append(str(artifact.path))
-            rows.append(_row(artifact))
+            rows.append(row(artifact))
     if rows:
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not lines:
@@ -47,7 +50,7 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
         print("\n".join(lines))
 
 
-def _row(artifact: Artifact) -> list[str]:
+def row(artifact: Artifact) -> list[str]:
     meta = artifact.meta
     parents = " ".join(parent["key"][:16] for parent in meta["inputs"].values())
     size = _bytes(sum(file["bytes"] for file in meta["files"].values()))
@@ -117,6 +120,7 @@ def tree(artifact: Artifact, as_json: bool) -> None:
         print(json.dumps(_lineage(artifact)))
         return
     printed: list[str] = []
+    missing: list[InputError] = []
 
     def walk(node: Artifact, depth: int) -> None:
         again = str(node.path) in printed
@@ -125,13 +129,21 @@ def tree(artifact: Artifact, as_json: bool) -> None:
         if again:
             return
         printed.append(str(node.path))
-        for role in node.meta["inputs"]:
-            walk(node.parent(role), depth + 1)
+        for role, record in node.meta["inputs"].items():
+            try:
+                parent = node.parent(role)
+            except InputError as error:
+                missing.append(error)
+                say(f"{'   ' * (depth + 1)}{record['stage']} {record['key'][:16]}   missing")
+                continue
+            walk(parent, depth + 1)
         source = node.meta["source"]
-        if source and not _inherited(source, node):
+        if source and (missing or not _inherited(source, node)):  # `_inherited` needs the whole lineage
             say(f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}")
 
     walk(artifact, 0)
+    if missing:
+        raise missing[0]
     print("\n".join(printed))
 
 
@@ -147,14 +159,15 @@ def verify(store: Store, refs: list[str]) -> None:
         try:
             _check_record(artifact)
             artifact.check_all()
-        except CorruptError as error:
+        except (CorruptError, InputError) as error:
             damaged.append(error)
             say(f"damaged: {error}")
         else:
             say(f"whole: {artifact.stage} {artifact.id}")
             whole.append(artifact.path)
     if damaged:
-        raise CorruptError(f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}", damaged[0].help)
+        what = f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}"
+        raise type(damaged[0])(what, damaged[0].help)
     if not whole:
         say(f"{store.root} has no artifacts")
     for path in whole:
@@ -162,16 +175,12 @@ def verify(store: Store, refs: list[str]) -> None:
 
 
 def _check_record(artifact: Artifact) -> None:
-    """Check that a record has its checksum, and that its key follows from its contents.  Raises CorruptError."""
-    meta = artifact.meta
-    if meta.get("sha256") not in (None, record_checksum(meta)):  # older ones have none
-        raise CorruptError(f"{artifact.path / 'artifact.json'} is not what was written", f"rm -r {artifact.path}")
-    inputs = {role: parent["digest"] for role, parent in meta["inputs"].items()}
-    source = meta["source"] and meta["source"]["sha256"]
-    if make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source) != artifact.key:
+    """Check that a record's key follows from its contents; its checksum is compared at every read.  Raises
+    CorruptError."""
+    if schema.key_of(artifact.meta) != artifact.key:
         raise CorruptError(
-            f"{artifact.path / 'artifact.json'} is damaged: its key is not that of its contents",
-            f"rm -r {artifact.path}",
+            f"{artifact.path / schema.FILE} is damaged: its key is not that of its contents",
+            schema.remedy(artifact.path),
         )
 
 
@@ -184,7 +193,9 @@ def gc(store: Store, dry_run: bool) -> None:
             with contextlib.suppress(OSError):  # another gc may be at it as well
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     if stay := [] if dry_run else [path for path in leftovers if path.exists()]:
-        raise SwgError(f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {stay[0].parent}")
+        raise SwgError(
+            f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {quoted(stay[0].parent)}"
+        )
     verb = "would remove" if dry_run else "removed"
     say(f"{verb} {len(leftovers)} leftover(s) of {store.root}; finished artifacts stay")
 

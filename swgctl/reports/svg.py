@@ -1,9 +1,10 @@
 """Scores against the guidance scale as an inline SVG, in the colours of the page (`html.STYLE`)."""
 
+import html
 import math
 from collections.abc import Callable, Iterable
-from html import escape
 
+from swgctl.console import printable
 from swgctl.evaluation.groups import Group
 from swgctl.reports.sheets import number
 from swgctl.tasks import quoted
@@ -15,6 +16,11 @@ APART = 26  # least distance of the labels under the axis
 COLOURS = 5  # the page's --c0, --c1 ...
 
 Scale = Callable[[float], float]
+
+
+def escape(text: str) -> str:
+    """Text as HTML: markup is text, and control and bidi characters are escaped as on a terminal."""
+    return html.escape(printable(text))
 
 
 def figure(group: Group) -> str:

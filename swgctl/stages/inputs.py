@@ -8,7 +8,7 @@ from swgctl.console import say
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.seeds import ranges
 from swgctl.stages.job import locate_source
-from swgctl.store import Artifact, Store
+from swgctl.store import Artifact, Store, remote
 from swgctl.tasks import Task, argument
 
 
@@ -90,7 +90,7 @@ def complete(
 
 def _named(store: Store, row: Stage, role: str, fit: tuple[str, ...], ref: str, task: str | None) -> Artifact:
     """The artifact of a REF.  Raises InputError unless it fits the role ("": a primary one) and the task, if given."""
-    artifact = store.resolve(ref)
+    artifact = remote.resolve(store, ref)
     if artifact.stage not in fit:
         nouns = " or ".join(map(a, fit))
         needs = f"starts from {nouns}" if not role else f"takes {nouns} for its role {role}"

@@ -45,7 +45,7 @@ def run_stage(
 
     task         for a stage that can start from one, and no input is named: a task's name or an HDF5 file (critic),
                  a density (toy); for the others, the task that their input must have
-    environment  gymnasium id, for a file
+    environment  gymnasium id, for a file; or that of the input's record, whose module it allows to be imported
     source       REF of the artifact to start from, or ROLE=REF, or several of them; None: the one that this shell made
                  last, else the only one that fits
     critic       short for source="critic=REF"
@@ -69,6 +69,7 @@ def run_stage(
         primary, why = choose(target, row, refs.get(row.primary, []), task)
         say(f"{stage}: from {', '.join(f'{one.stage} {one.id} ({one.task})' for one in primary)}, {why}")
         problem = Task.from_json(primary[0].meta["task"])
+        tasks.trust(problem, environment)
         if seeds is not None and parse(seeds) != primary[0].seeds:
             theirs = ranges(primary[0].seeds)
             raise UsageError(

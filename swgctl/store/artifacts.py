@@ -7,95 +7,50 @@
 An artifact that exists is whole.  Locks save double work; correctness does not depend on them.
 """
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import itertools
 import json
 import os
 import secrets
-import shlex
 import shutil
-import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 
 from swgctl import signals
-from swgctl.console import say
-from swgctl.errors import BusyError, CorruptError, InputError, NewerError, SwgError
-from swgctl.files import SCHEMA, canonical, parse, reopen, sha256, sync, write_text
-from swgctl.store.disk import children, directories, disk_full, untouched
+from swgctl.console import quoted, say_once, shown
+from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError
+from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, write_text
+from swgctl.store import schema, shells
+from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, unreadable, untouched
+from swgctl.store.locks import busy, lock
 from swgctl.store.processes import dead, here, ours, scope
+from swgctl.store.schema import KEY_LENGTH, record_checksum, remedy
 
-RECORDS = {"metrics.jsonl", "log.txt", "artifact.json"}  # hold times, so the digest leaves them out
-RECORD: dict[str, type | tuple[type, ...]] = {  # fields of every artifact.json and their types
-    **dict.fromkeys(("stage", "key", "digest"), str),
-    **dict.fromkeys(("task", "params", "inputs", "metrics", "files", "made"), dict),
-    "seeds": list,
-    "revision": int,
-    "wall_s": (int, float),
-    "source": (dict, NoneType),
-}
-KEY_LENGTH = 16
+RECORDS = {"metrics.jsonl", "log.txt", schema.FILE}  # hold times, so the digest leaves them out
 NAMED = 8  # most artifacts that a message names
-
-
-def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: dict, source: str | None) -> str:
-    """sha256 of everything that determines an artifact; `inputs` maps a role to its artifact's digest."""
-    text = canonical(
-        {
-            "stage": stage,
-            "revision": revision,
-            "params": params,
-            "seeds": seeds,
-            "inputs": inputs,
-            "source": source,
-        }
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def record_checksum(meta: dict) -> str:
-    """sha256 of an artifact.json without the field that holds it."""
-    rest = {name: value for name, value in meta.items() if name != "sha256"}
-    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+DEEPEST = 100  # artifacts in a line of parents
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One directory, written by one run of one stage."""
+    """One directory, written by one run of one stage.
+
+    descent  digests of the artifacts on the way down to this one, where it was reached as a `parent`
+    """
 
     path: Path
+    descent: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def meta(self) -> dict:
-        file = self.path / "artifact.json"
-        try:
-            meta = parse(file.read_bytes())
-        except FileNotFoundError:
-            if "objects" in self.path.parts:
-                raise CorruptError(f"{self.path} has lost its artifact.json", f"rm -r {self.path}") from None
-            raise InputError(f"{self.path} is not an artifact: it has no artifact.json", "swgctl ls") from None
-        except (ValueError, OSError) as error:
-            raise CorruptError(f"{file} cannot be read: {error}", f"rm -r {self.path}") from None
-        if not isinstance(meta, dict) or not isinstance(meta.get("schema"), int):
-            raise CorruptError(f"{file} is not an artifact's record", f"rm -r {self.path}")
-        if meta["schema"] > SCHEMA:
-            raise NewerError(
-                f"{self.path} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
-                "pip install --upgrade swgctl",
-            )
-        if missing := RECORD.keys() - meta.keys():
-            raise CorruptError(f"{file} is damaged: it has no {', '.join(sorted(missing))}", f"rm -r {self.path}")
-        if wrong := [name for name, kind in RECORD.items() if not isinstance(meta[name], kind)]:
-            raise CorruptError(f"{file} is damaged: wrong type of {', '.join(wrong)}", f"rm -r {self.path}")
-        return meta
+        """The record.  Raises InputError, CorruptError, NewerError: `schema.read`."""
+        return schema.read(self.path)
 
     @property
     def stage(self) -> str:
@@ -137,32 +92,43 @@ class Artifact:
         return self.path / name
 
     def check(self, name: str) -> None:
+        """Compare a file with the record.  Raises CorruptError, InputError where it may not be read."""
         path, recorded = self.path / name, self.meta["files"][name]["sha256"]
         try:
             actual = sha256(path)
+        except PermissionError as error:
+            raise unreadable(path, error) from None
         except OSError as error:
             raise CorruptError(f"{path} cannot be read: {error.strerror}", self._again()) from None
         if actual != recorded:
             raise CorruptError(f"{path} is damaged: sha256 {actual[:12]}, recorded {recorded[:12]}", self._again())
 
     def check_all(self) -> None:
-        """Compare every file with the record.  Raises CorruptError."""
+        """Compare every file with the record.  Raises CorruptError, InputError."""
         for name in self.meta["files"]:
             self.check(name)
 
     def _again(self) -> str:
-        return f"rm -r {self.path}   # then run swgctl {self.stage} again"
+        return f"{remedy(self.path)}   # then run swgctl {self.stage} again"
 
     def parent(self, role: str) -> "Artifact":
-        """The artifact of an input role, from this store or its recorded path.  Raises InputError if it is gone."""
+        """The artifact of an input role, from this store, else from its recorded path, which is said.
+
+        Raises InputError if it is gone, CorruptError if it was made from what it is an input of.
+        """
         record, store = self.meta["inputs"][role], self.store
+        name, descent = f"{record['stage']} {record['key'][:KEY_LENGTH]}", (*self.descent, self.digest)
+        if record["digest"] in descent or len(descent) > DEEPEST:
+            circle = "in a circle" if record["digest"] in descent else f"from more than {DEEPEST} others in a line"
+            raise CorruptError(f"{self.path} was made {circle}: its {role} is {name}", remedy(self.path))
         for path in (store.place(record["stage"], record["task"], record["key"]), Path(record["path"])):
-            if path.is_dir() and Artifact(path).digest == record["digest"]:
-                return Artifact(path)
+            if os.path.isdir(path) and (artifact := Artifact(path, descent)).digest == record["digest"]:
+                if not path.is_relative_to(store.root):
+                    say_once(f"{name} is not in {store.root}, and is read where it was made: {path}")
+                return artifact
         raise InputError(
-            f"{self.path} was made from {record['stage']} {record['key'][:KEY_LENGTH]} of digest "
-            f"{record['digest'][:KEY_LENGTH]}, which is not in {store.root}",
-            f"copy that artifact into {store.root / 'objects'}, or build it again",
+            f"{self.path} was made from {name} of digest {record['digest'][:KEY_LENGTH]}, which is not in {store.root}",
+            f"copy that artifact into {quoted(store.root / 'objects')}, or build it again",
         )
 
     def ancestors(self) -> dict[str, "Artifact"]:
@@ -191,19 +157,31 @@ class Store:
 
     @classmethod
     def locate(cls, option: str | None = None) -> "Store":
-        """--store, else $SWGCTL_STORE, else the nearest swg-store/ upwards, else ./swg-store."""
-        if root := option or os.environ.get("SWGCTL_STORE"):
+        """--store, else $SWGCTL_STORE, else the nearest swg-store/ upwards, else ./swg-store.
+
+        Raises UsageError for a store that cannot be, InputError for one that may not be read.
+        """
+        store = cls(Path(option)) if option else cls._default()
+        check_root(store.root)
+        return store
+
+    @classmethod
+    def _default(cls) -> "Store":
+        if root := os.environ.get("SWGCTL_STORE"):
             return cls(Path(root))
-        here = Path.cwd()
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise UsageError("the working directory has been removed", "cd") from None
         for directory in (here, *here.parents):
-            if (directory / "swg-store").is_dir():
+            if os.path.isdir(directory / "swg-store"):
                 return cls(directory / "swg-store")
         return cls(here / "swg-store")
 
     @property
     def option(self) -> str:
         """The --store option that a pasted command needs for this store; empty where it is the default."""
-        return "" if self.root == Store.locate().root else f" --store {shlex.quote(str(self.root))}"
+        return "" if self.root == Store._default().root else f" --store {quoted(self.root)}"
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -216,8 +194,10 @@ class Store:
         """Directories of the artifacts, oldest first."""
         aged = []
         for entry in self._entries(stage, task):
-            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            try:
                 aged.append((entry.stat().st_mtime_ns, entry.path))
+            except FileNotFoundError:  # another process has just removed it
+                continue
         return [Path(path) for _, path in sorted(aged)]
 
     def _entries(self, stage: str | None = None, task: str | None = None) -> Iterator[os.DirEntry]:
@@ -228,18 +208,30 @@ class Store:
                         yield from directories(task_entry.path)
 
     def place(self, stage: str, task: str, key: str) -> Path:
-        """Directory of a finished artifact."""
+        """Directory of a finished artifact, below the root.  Raises CorruptError for a name that is no folder's."""
+        for name in (stage, task, key[:KEY_LENGTH]):
+            if not is_component(name):
+                raise CorruptError(f"'{shown(name)}' is not a name that a folder of a store can have", "swgctl task ls")
         return self.root / "objects" / stage / task / key[:KEY_LENGTH]
 
     def find(self, stage: str, task: str, key: str) -> Artifact | None:
-        """The artifact of a key, its files present at their recorded sizes; None if it does not exist."""
+        """The artifact of a key, its files present at their recorded sizes; None if it does not exist.
+
+        Raises CorruptError, InputError where it may not be read.
+        """
         path = self.place(stage, task, key)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return None
         artifact = Artifact(path)
+        if (artifact.stage, artifact.key) != (stage, key):
+            raise CorruptError(f"{path} holds {artifact.stage} {artifact.id} of another key", remedy(path))
         for name, record in artifact.meta["files"].items():
-            if not (path / name).is_file() or (path / name).stat().st_size != record["bytes"]:
-                raise CorruptError(f"{path / name} is missing or was cut off", f"rm -r {path}")
+            try:
+                size = os.stat(path / name).st_size if os.path.isfile(path / name) else None
+            except PermissionError as error:
+                raise unreadable(path / name, error) from None
+            if size != record["bytes"]:
+                raise CorruptError(f"{path / name} is missing or was cut off", remedy(path))
         return artifact
 
     def resolve(self, ref: str) -> Artifact:
@@ -250,7 +242,13 @@ class Store:
                 raise InputError(f"standard input named {1 + len(more)} artifacts instead of one", "head -n 1")
         if not ref:
             raise InputError("an empty REF names no artifact", f"swgctl ls{self.option}")
-        if Path(ref).is_dir():
+        try:
+            directory = stat.S_ISDIR(os.stat(ref).st_mode)
+        except PermissionError as error:
+            raise unreadable(Path(ref).absolute(), error) from None
+        except (OSError, ValueError):  # no path at all: too long, or with a null character
+            directory = False
+        if directory:
             artifact = Artifact(Path(ref).absolute())
             _ = artifact.meta
             return artifact
@@ -260,15 +258,17 @@ class Store:
             if entry.name == ref[:KEY_LENGTH] and Artifact(Path(entry.path)).key.startswith(ref)
         ]
         if len(matches) == 1:
-            return Artifact(Path(matches[0].path))
+            artifact = Artifact(Path(matches[0].path))
+            _ = artifact.meta
+            return artifact
         if matches:
             names = ", ".join(sorted(entry.name for entry in matches)[:NAMED])
             more_names = ", ..." if len(matches) > NAMED else ""
             raise InputError(
-                f"'{ref}' fits {len(matches)} artifacts: {names}{more_names}",
+                f"'{shown(ref)}' fits {len(matches)} artifacts: {names}{more_names}",
                 f"swgctl ls{self.option}   # and give more characters of the key",
             )
-        raise InputError(f"no artifact '{ref}' in {self.root}", f"swgctl ls{self.option}")
+        raise InputError(f"no artifact '{shown(ref)}' in {self.root}", f"swgctl ls{self.option}")
 
     def resolve_all(self, refs: Iterable[str]) -> list[Artifact]:
         """The artifacts of several REFs; `-` reads one from every line of standard input."""
@@ -279,22 +279,12 @@ class Store:
 
     def current(self, *stages: str) -> Artifact | None:
         """The latest artifact of these stages in this shell (SWGCTL_SCOPE, else the parent process)."""
-        # `bash -c 'a && b'` replaces itself by b, which so becomes the process that was a's parent.
-        for name in dict.fromkeys((scope(), scope(os.getpid()))):
-            notes = [note for stage in stages if (note := self.root / "current" / name / stage).is_file()]
-            if not notes:
-                continue
-            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-                path = Path(max(notes, key=lambda note: note.stat().st_mtime_ns).read_text().strip())
-                return Artifact(path) if path.is_dir() else None
-        return None
+        path = shells.latest(self.root, *stages)
+        return Artifact(path) if path else None
 
     def remember(self, artifact: Artifact) -> None:
-        """Note the artifact for `current`.  A read-only store still serves the artifacts that it holds."""
-        try:
-            write_text(self.root / "current" / scope() / artifact.stage, f"{artifact.path}\n")
-        except OSError as error:
-            say(f"not remembered for this shell: {error.strerror}")
+        """Note the artifact for `current`."""
+        shells.note(self.root, artifact.stage, artifact.path)
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -321,13 +311,13 @@ class Store:
         scope()  # raises for a bad name before the work, not after it
         if not force and (artifact := self.find(stage, task, key)):
             return artifact, "cached"
-        with self._lock(key, wait), disk_full(self.root):
+        with lock(self.root, key[:KEY_LENGTH], wait), disk_full(self.root):
             if not force and (artifact := self.find(stage, task, key)):
                 return artifact, "cached"
             work = self.work(key, force)
             resumed = (work / "checkpoint.safetensors").exists()
             directory = self.root / "tmp" / f"{here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
-            directory.mkdir(parents=True)
+            make_folder(directory, self.root)
             try:
                 started = time.monotonic()
                 rest = make(directory, work)
@@ -354,9 +344,12 @@ class Store:
         digest = hashlib.sha256(canonical(outputs).encode()).hexdigest()
         meta = {"schema": SCHEMA, **record, "digest": digest, "files": files}
         meta["sha256"] = record_checksum(meta)
-        write_text(directory / "artifact.json", json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        if len(text) > schema.MOST:
+            raise SwgError(f"the record would have {len(text):,} bytes, of at most {schema.MOST:,}", "fewer seeds")
+        write_text(directory / schema.FILE, text)
         target = self.place(record["stage"], record["task"]["name"], record["key"])
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, self.root)
         replaced = directory.with_name(f"{directory.name}.replaced")
         if force and target.is_dir() and not self._holds(target, digest):
             os.rename(target, replaced)
@@ -382,56 +375,18 @@ class Store:
             return False
         return artifact.digest == digest
 
-    @contextlib.contextmanager
-    def _lock(self, key: str, wait: bool) -> Iterator[None]:
-        path = self.root / "locks" / f"{key[:KEY_LENGTH]}.lock"
-        with disk_full(self.root):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+")  # noqa: SIM115 - closed below, which also releases the lock
-        with file:
-            announced = False
-            for polls in itertools.count():
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    file.seek(0)
-                    owner = file.read().strip()  # empty for a moment, after locking and before writing its name
-                    building = f"{owner or 'another process'} is building {key[:KEY_LENGTH]}"
-                    if not wait:
-                        raise BusyError(building, "leave out --no-wait") from None
-                    if not announced and (owner or polls > 10):
-                        say(f"waiting: {building}")
-                        announced = True
-                    time.sleep(0.1)
-                except OSError:  # a file system without locks: both build, the first to publish wins
-                    break
-            with contextlib.suppress(OSError):
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-                file.flush()
-            yield
-
     # -- keeping ---------------------------------------------------------------------------------------------------
 
     def garbage(self) -> list[Path]:
-        """Disposable directories: of dead writers, of finished or day-old runs, of ended shells."""
+        """Disposable files and directories: of dead writers, of finished or day-old runs, of ended shells."""
         finished = {entry.name for entry in self._entries()}
         drafts = [p for p in children(self.root / "tmp") if dead(p.name, 2) or (untouched(p) and not ours(p.name, 2))]
         work = [p for p in children(self.root / "work") if p.name in finished or untouched(p)]
-        shells = [p for p in children(self.root / "current") if p.name.startswith("shell-") and dead(p.name[6:], 1)]
-        return drafts + [p for p in work if not self._busy(p.name[:KEY_LENGTH])] + shells
+        return drafts + [p for p in work if not self.busy(p.name)] + shells.ended(self.root)
 
-    def _busy(self, key: str) -> bool:
-        """True if a process holds the lock of a key."""
-        try:
-            with open(self.root / "locks" / f"{key}.lock") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+    def busy(self, key: str) -> bool:
+        """True if a process builds the artifact of a key."""
+        return busy(self.root, key[:KEY_LENGTH])
 
 
 def _standard_input() -> list[str]:

@@ -1,4 +1,4 @@
-"""Disk access of a store: directories, ages, and full disks."""
+"""Disk access of a store: directories, ages, full disks, and what may not be read."""
 
 import contextlib
 import errno
@@ -7,20 +7,73 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from swgctl.errors import InputError, SwgError
+from swgctl.console import quoted, say_once, shown
+from swgctl.errors import InputError, SwgError, UsageError
 
 DAY = 86400.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+ELSEWHERE = "--store DIR   # or SWGCTL_STORE=DIR"
 
 
 def directories(path: Path | str) -> list[os.DirEntry]:
-    """The subdirectories of a directory; none if it does not exist."""
+    """The subdirectories of a directory; none if it does not exist.  What cannot be looked at is said once."""
     try:
         with os.scandir(path) as entries:
-            return [entry for entry in entries if entry.is_dir()]
+            return [entry for entry in entries if _is_directory(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", f"ls -ld {path}") from None
+        say_once(f"{path} is left out: {error.strerror}")
+        return []
+
+
+def _is_directory(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # such as a circle of symbolic links
+        say_once(f"{entry.path} is left out: {error.strerror}")
+        return False
+
+
+def check_root(root: Path) -> None:
+    """Raise UsageError for a store that cannot be, InputError for one that may not be read."""
+    try:
+        with os.scandir(root):
+            pass
+    except FileNotFoundError:  # it would be made
+        pass
+    except PermissionError as error:
+        raise unreadable(root, error) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{shown(root)} cannot be a store: {why}", ELSEWHERE) from None
+
+
+def make_folder(path: Path, root: Path) -> None:
+    """Make a folder of a store.  Raises UsageError where none can be, as below a file or in /proc; OSError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in NOWHERE:
+            raise UsageError(f"{shown(root)} cannot be a store: {error.strerror}", ELSEWHERE) from error
+        raise
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error of a file or directory that may not be read, with the command that its owner can give."""
+    for barrier in (*reversed(path.parents), path):  # the first folder that keeps the rest from being seen
+        try:
+            state = barrier.stat()
+        except OSError:
+            break
+        need = os.X_OK if barrier != path else os.R_OK | (os.X_OK if barrier.is_dir() else 0)
+        if not os.access(barrier, need):
+            mine = state.st_uid == os.geteuid()
+            command = f"chmod {'u' if mine else 'a'}+rX {quoted(barrier)}{'' if mine else '   # by its owner'}"
+            return InputError(f"{path}: {error.strerror}", command)
+    return InputError(f"{path}: {error.strerror}", f"ls -ld {quoted(path)}")
 
 
 def children(directory: Path) -> list[Path]:
@@ -37,19 +90,18 @@ def untouched(path: Path) -> bool:
 
 @contextlib.contextmanager
 def disk_full(root: Path) -> Iterator[None]:
-    """Turn a full or read-only disk, whatever a library raises for it, into one SwgError."""
+    """Turn a full, a read-only or an impossible disk, whatever a library raises for it, into one SwgError."""
     try:
         yield
     except SwgError:
         raise
     except Exception as error:  # safetensors and h5py raise types of their own
         text = str(error)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or any(s in text for s in ("No space left", "File too large", "quota exceeded")):
-            raise SwgError(f"no space left on the disk of {root}; nothing was published", "swgctl gc") from error
-        refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-        if isinstance(error, OSError) and error.errno in refused:
+        number = getattr(error, "errno", None)
+        if number in FULL or any(s in text for s in ("No space left", "File too large", "quota exceeded")):
             raise SwgError(
-                f"cannot write to {root}: {error.strerror}", "--store DIR   # or SWGCTL_STORE=DIR"
+                f"no space left on the disk of {root}; nothing was published", f"swgctl gc --store {quoted(root)}"
             ) from error
+        if isinstance(error, OSError) and number in REFUSED:
+            raise SwgError(f"cannot write to {root}: {error.strerror}", ELSEWHERE) from error
         raise

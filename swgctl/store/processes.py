@@ -1,17 +1,24 @@
 """Names that identify a process in a store that several machines may share."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
+from swgctl.console import shown
 from swgctl.errors import UsageError
+
+MOST = 100  # characters of a scope
 
 
 def scope(process: int | None = None) -> str:
     """Name of this shell: $SWGCTL_SCOPE, else the parent process's number and start time."""
     if name := os.environ.get("SWGCTL_SCOPE"):
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-            raise UsageError(f"SWGCTL_SCOPE '{name}' must be letters, digits, '-', '_' and '.'", "SWGCTL_SCOPE=mine")
+        if not re.fullmatch(rf"[\w-][\w.-]{{0,{MOST - 1}}}", name):
+            raise UsageError(
+                f"SWGCTL_SCOPE '{shown(name)}' must be at most {MOST} letters, digits, '-', '_' and '.'",
+                "SWGCTL_SCOPE=mine",
+            )
         return f"scope-{name}"
     shell = process or os.getppid()
     return f"shell-{here(shell)}-{_start_time(shell)}"
@@ -38,7 +45,7 @@ def ours(name: str, more: int) -> bool:
 def dead(name: str, more: int) -> bool:
     """True if the process of such a name has ended; False for another machine's."""
     _, number, *_ = [*name.rsplit("-", more + 1), ""]
-    if not ours(name, more) or not number.isdigit():
+    if not ours(name, more) or not re.fullmatch("[0-9]{1,9}", number):
         return False
     try:
         os.kill(int(number), 0)

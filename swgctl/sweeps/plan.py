@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 from swgctl import config, tasks
-from swgctl.console import say
+from swgctl.console import say, shown
 from swgctl.errors import SwgError, UsageError, closest, nearest
 from swgctl.stages import run
 from swgctl.stages.graph import Node
 from swgctl.store import Artifact, Store
 
-FORMATS = ("table", "commands", "json")
+FORMATS = ("table", "commands", "json", "slurm")  # the last one is written by `slurm.script`
+MOST = 10_000  # runs of a plan
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ class Run:
         ):
             words += [option, value] if value else []
         for text in self.assignments:
-            # a run that ends before its evaluation still has the method's chain
-            read = run.owner(text) in {"seeds", *self.stages} or text.startswith("eval.method=")
-            words += ["--set", text] if read else []
+            words += ["--set", text] if run.owner(text) in {"seeds", *self.stages} else []
         return shlex.join(words)
 
     @cached_property
@@ -80,7 +80,7 @@ def expand(
 ) -> list[Run]:
     """All runs: every task, every --seeds, every point of the grid; one run for each artifact at the end.
 
-    Raises UsageError for a malformed grid, or one that varies a setting twice.
+    Raises UsageError for a malformed grid, one that varies a setting twice, or more than 10,000 runs.
     """
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
@@ -89,12 +89,20 @@ def expand(
     for text in grid:
         name, equals, values = (part.strip() for part in text.partition("="))
         if not (name and equals and values):
-            raise UsageError(f"--grid '{text}' is not NAME=VALUE,VALUE", "swgctl plan TASK --grid diffuse.lr=1e-4,3e-4")
+            raise UsageError(
+                f"--grid '{shown(text)}' is not NAME=VALUE,VALUE", "swgctl plan TASK --grid diffuse.lr=1e-4,3e-4"
+            )
         if name in axes:
             raise UsageError(
                 f"two --grid of {name}", f"swgctl plan TASK --grid {name}={','.join([*axes[name], values])}"
             )
         axes[name] = [value.strip() for value in _COMMA.split(values)]
+    names = list(names)
+    count = len(names) * max(1, len(seed_lists)) * math.prod(map(len, axes.values()))
+    if count > MOST:
+        raise UsageError(
+            f"the grid has {count:,} runs, of at most {MOST:,}", "swgctl plan TASK --grid diffuse.lr=1e-4,3e-4"
+        )
     points = itertools.product(*([f"{name}={value}" for value in values] for name, values in axes.items()))
     distinct: dict[str, Run] = {}
     seed_axis: Sequence[str | None] = seed_lists or [None]
@@ -140,7 +148,7 @@ def show(runs: list[Run], store: Store, form: str) -> None:
         say(one.command())
         for row in rows:
             if row["run"] == one.command():
-                say(f"  {row['stage']:12} {row['state']:7} {row['why']}")
+                say(f"  {row['stage']:8} {row['state']:7} {row['why']}")
     built = sum(row["state"] != "cached" for row in rows)
     say(f"{len(runs)} run(s), {len(rows) - built} stage(s) cached, {built} to build")
 

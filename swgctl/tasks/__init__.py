@@ -6,10 +6,13 @@ arrays, and `environments` makes the environment that a policy is evaluated in, 
 package is cheap: what needs numpy, HDF5 or gymnasium is imported where it is used.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from swgctl import console
 from swgctl.errors import CorruptError, InputError, UsageError, nearest
+from swgctl.tasks import modules
 from swgctl.tasks.registry import Family, named, names
 from swgctl.tasks.sources import Source, file_task, sources
 from swgctl.tasks.task import Task, normalized_score, score
@@ -26,14 +29,20 @@ __all__ = [
     "normalized_score",
     "score",
     "source_of",
+    "trust",
 ]
 
 
 def get(name_or_data: str, environment: str | None = None) -> Task:
     """The task of that name, or a new one for an HDF5 file or KIND:WHERE, evaluated in `environment`.
 
+    A module that `environment` names, as in module:Id, may be imported by this process from then on: whoever calls this
+    passes on what a person typed.
+
     Raises UsageError for an unknown name or environment and for a file without one, InputError for a missing file.
     """
+    if environment is not None:
+        modules.allow(environment)
     if task := named(name_or_data):
         if environment not in (None, task.environment):
             # The references belong to the task's environment: scores in another would not be comparable.
@@ -47,14 +56,43 @@ def get(name_or_data: str, environment: str | None = None) -> Task:
     if source and source.task_of:
         return source.task_of(where, environment)
     path = Path(name_or_data)
-    if not path.is_file():
-        if path.suffix in (".hdf5", ".h5") or path.exists():
+    if not os.path.isfile(path):
+        _check_reachable(path)
+        if path.suffix in (".hdf5", ".h5"):
             raise InputError(f"{path}: no such file", "swgctl task ls   # or name an HDF5 file that exists")
         raise UsageError(
             f"no task is called '{name_or_data}'{nearest(name_or_data, names())}",
             "swgctl task ls   # or, for a file: swgctl critic FILE --env ENV_ID",
         )
     return file_task(name_or_data, environment)
+
+
+def trust(task: Task, environment: str | None) -> None:
+    """Let the module of a record's task be imported by this process, since a person named it: `environment`, or None.
+
+    Raises UsageError where that is not the task's environment.  A Minari set names its own, which `module:Id` may
+    register: that is compared when it is made.
+    """
+    if environment is None:
+        return
+    if environment != task.environment and not task.environment.startswith("minari:"):
+        raise UsageError(
+            f"{task.name} is evaluated in {task.environment}, not {environment}",
+            f"leave out --env, or --env {console.quoted(task.environment)}",
+        )
+    modules.allow(environment)
+
+
+def _check_reachable(path: Path) -> None:
+    """Raise InputError where something is there that is no file, or where one may not look."""
+    look = f"ls -ld {console.quoted(path.parent)} {console.quoted(path)}"
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}", look) from None
+    except (OSError, ValueError):  # it is not there, or could not be
+        return
+    raise InputError(f"{path} is not a file", look)
 
 
 def argument(task: Task) -> str:

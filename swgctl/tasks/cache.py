@@ -1,12 +1,17 @@
-"""The cache folder of downloaded and rolled-out data: one writer at a time, and a checksum beside each file."""
+"""The cache folder of downloaded and rolled-out data: one writer at a time, and a checksum beside each file.
+
+Others may write to the folder: a link or a pipe in the place of a file that is written here is refused, not followed.
+"""
 
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swgctl.errors import CorruptError, SwgError
+from swgctl.console import quoted
+from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import sha256, write_text
 
 Say = Callable[[str], None]
@@ -22,13 +27,15 @@ def cache_folder() -> Path:
 def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
     """The sha256 of `target`; where it is missing, `make` writes it first, in one process at a time.
 
-    Raises CorruptError as `pinned` does, SwgError where the file system refuses.
+    Raises CorruptError as `pinned` does, InputError where something else is in the way or the file may not be read,
+    SwgError where the file system refuses.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             with locked(target, say):
                 if not target.exists():  # the process that held the lock may have made it
+                    refuse_link(target)
                     make()
         return pinned(target)
     except OSError as error:
@@ -40,14 +47,65 @@ def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
 
 @contextlib.contextmanager
 def locked(target: Path, say: Say) -> Iterator[None]:
-    """Exclude other processes.  The lock file stays: were it removed, two could each lock a file of that name."""
-    with open(target.with_name(target.name + ".lock"), "w") as lock:
+    """Exclude other processes.  The lock file stays: were it removed, two could each lock a file of that name.
+
+    Raises InputError where a link or a pipe is in its place.
+    """
+    with os.fdopen(open_plain(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"waiting for another process that fetches {target.name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def open_plain(path: Path, flags: int, links: bool = False) -> int:
+    """A descriptor of a regular file, over a symbolic link only with `links`.
+
+    Raises InputError for anything else in its place, OSError.
+    """
+    if not links:
+        refuse_link(path)
+        flags |= os.O_NOFOLLOW
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise _in_the_way(path, "not a file")
+
+
+def read_plain(path: Path, most: int = 1 << 16, links: bool = False) -> str:
+    """The first `most` characters of what `open_plain` opens.  Raises InputError, OSError."""
+    try:
+        with os.fdopen(open_plain(path, os.O_RDONLY, links), encoding="utf-8", errors="replace") as file:
+            return file.read(most)
+    except PermissionError as error:
+        raise _unreadable(path, error) from None
+
+
+def refuse_link(path: Path) -> None:
+    """Raise InputError for a symbolic link, which writing would follow."""
+    if path.is_symlink():
+        raise _in_the_way(path, "a symbolic link")
+
+
+def _in_the_way(path: Path, what: str) -> InputError:
+    return InputError(f"{path} is {what}, and is left alone", f"rm {quoted(path)}   # it may be somebody else's")
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a data file.  Raises InputError where it may not be read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file", f"ls -l {quoted(path)}")
+        return sha256(path)
+    except PermissionError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: {error.strerror}", f"chmod u+r {quoted(path)}")
 
 
 def pin_of(target: Path) -> Path:
@@ -58,7 +116,7 @@ def pin_of(target: Path) -> Path:
 def pin(target: Path) -> str | None:
     """The checksum kept beside a file; None where it is missing or empty."""
     try:
-        return pin_of(target).read_text(errors="replace").partition(" ")[0].strip() or None
+        return read_plain(pin_of(target)).partition(" ")[0].strip() or None
     except FileNotFoundError:
         return None
 
@@ -66,15 +124,17 @@ def pin(target: Path) -> str | None:
 def pinned(target: Path) -> str:
     """The file's sha256, compared with the one kept beside it, which its first use writes.
 
-    Raises CorruptError where they differ.
+    Raises CorruptError where they differ, InputError where either may not be read.
     """
-    kept, digest = pin_of(target), sha256(target)
+    kept, found = pin_of(target), digest(target)
+    refuse_link(kept)
     if not kept.exists():
-        write_text(kept, f"{digest}  {target.name}\n", durable=False)
-        return digest
-    if digest != (expected := pin(target)):
+        write_text(kept, f"{found}  {target.name}\n", durable=False)
+        return found
+    if found != (expected := pin(target)):
+        again, as_it_is = (quoted(path) for path in (target, kept))
         raise CorruptError(
-            f"{target}: its sha256 is {digest}, but {kept.name} says {expected or 'nothing'}",
-            f"rm '{target}'   # to get it again; or, to take the file as it is, rm '{kept}'",
+            f"{target}: its sha256 is {found}, but {kept.name} says {expected or 'nothing'}",
+            f"rm {again}   # to get it again; or, to take the file as it is, rm {as_it_is}",
         )
-    return digest
+    return found

@@ -1,7 +1,7 @@
 """The commands on tasks and data: describe a task, fetch and verify its file, and survey what is in it."""
 
 import json
-import shlex
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,9 +11,9 @@ import yaml
 from swgctl import console, tasks
 from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
-from swgctl.files import sha256, write_atomically
+from swgctl.files import write_atomically
 from swgctl.tasks import Task, quoted, registry
-from swgctl.tasks.cache import cache_folder, pin, pin_of, pinned
+from swgctl.tasks.cache import cache_folder, digest, pin, pin_of, pinned, refuse_link
 from swgctl.tasks.task import Facts
 
 REWARDS = {
@@ -111,7 +111,7 @@ def _without_download(name: str, environment: str | None = None) -> Task:
         from swgctl.tasks import minari_folder
 
         if minari_folder.local(name.removeprefix("minari:")) is None:
-            raise InputError(f"{name} is not on this machine", f"swgctl data fetch {name}")
+            raise InputError(f"{name} is not on this machine", f"swgctl data fetch {console.quoted(name)}")
     return tasks.get(name, environment)
 
 
@@ -138,12 +138,14 @@ def verify(names: list[str]) -> None:
     """Compare files with the checksums kept beside them, and print the paths of those that are whole.
 
     names  of tasks; none: every file of the cache folder that has a checksum
-    Raises CorruptError where any is damaged, after all have been read; InputError for a task without a file.
+    Raises CorruptError where any is damaged, after all have been read; InputError for a task without a file, and for a
+    file that may not be read.
     """
     if names:
         files = {name: tasks.at_hand(_without_download(name)) for name in names}
         if missing := [name for name, path in files.items() if path is None]:
-            raise InputError(f"no file of {', '.join(missing)} is here", f"swgctl data fetch {' '.join(missing)}")
+            fetch_them = " ".join(["swgctl data fetch", *map(console.quoted, missing)])
+            raise InputError(f"no file of {', '.join(missing)} is here", fetch_them)
         paths = [path for path in files.values() if path]
     else:
         paths = [kept.with_suffix("") for kept in sorted(cache_folder().rglob("*.sha256"))]
@@ -151,8 +153,8 @@ def verify(names: list[str]) -> None:
     whole, damaged = [], []
     for path in paths:
         try:
-            if not path.is_file():
-                raise CorruptError(f"{path} is gone, but its checksum is here", f"rm '{pin_of(path)}'")
+            if not os.path.isfile(path):
+                raise CorruptError(f"{path} is gone, but its checksum is here", f"rm {console.quoted(pin_of(path))}")
             if pin_of(path).exists():
                 pinned(path)
             else:
@@ -182,7 +184,7 @@ def bring(name: str, file: Path) -> None:
         )
     data = transitions.read(file, clip_actions=True, horizon=task.horizon)
     facts = registry.facts(task)
-    as_file, remark = f"swgctl critic {shlex.quote(str(file))} --env", "   # as a data set of your own"
+    as_file, remark = f"swgctl critic {console.quoted(file)} --env", "   # as a data set of your own"
     if facts.dimensions:
         environments.check_dimensions(data, facts.dimensions, task.name, f"{as_file} ENV_ID{remark}")
     if facts.rows and not _agree(len(data), facts.rows):
@@ -190,10 +192,14 @@ def bring(name: str, file: Path) -> None:
             f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
             f"{as_file} {task.environment}{remark}",
         )
-    target, digest = cache_folder() / where, sha256(file)
+    target, content = cache_folder() / where, digest(file)
+    refuse_link(target)
     if target.exists():
-        if pinned(target) != digest:
-            raise InputError(f"{task.name} has another file already: {target}", f"rm '{target}' '{pin_of(target)}'")
+        if pinned(target) != content:
+            raise InputError(
+                f"{task.name} has another file already: {target}",
+                f"rm {console.quoted(target)} {console.quoted(pin_of(target))}",
+            )
     else:
         try:
             write_atomically(target, lambda draft: shutil.copyfile(file, draft))
@@ -238,7 +244,7 @@ def survey(name: str, environment: str | None) -> dict:
     from swgctl.tasks import transitions
 
     file = Path(name)
-    task = None if file.is_file() and environment is None else _without_download(name, environment)
+    task = None if os.path.isfile(file) and environment is None else _without_download(name, environment)
     path = tasks.at_hand(task) if task else file
     if task and path is None:
         raise InputError(f"the data of {task.name} is not on this machine", f"swgctl data fetch {tasks.argument(task)}")
@@ -246,7 +252,7 @@ def survey(name: str, environment: str | None) -> dict:
     facts = registry.facts(task) if task else Facts()
     contents = transitions.survey(path, task.horizon if task else None)
     problems = contents.pop("problems")
-    result = {"task": task and task.name, "file": str(path), "sha256": sha256(path), **contents}
+    result = {"task": task and task.name, "file": str(path), "sha256": digest(path), **contents}
     if task and task.references and "returns" in contents:
         result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in contents["returns"]]
     if task and tasks.source_of(task)[0].published:

@@ -1,76 +1,57 @@
 """The environments that policies are evaluated in, and the map from a policy's actions to their bounds."""
 
 import contextlib
-import importlib
-import sys
-import warnings
 from collections.abc import Iterator
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-import swgctl.tasks.adapters  # noqa: F401 - registers D4RL's
-from swgctl.errors import InputError, SwgError, UsageError, nearest
+from swgctl.errors import InputError, SwgError, UsageError
+from swgctl.tasks import modules
+from swgctl.tasks.registered import quietly, registered
 from swgctl.tasks.spaces import box, spec_of
 from swgctl.tasks.transitions import Transitions
 
-LIST_ALL = 'python -c "import gymnasium; gymnasium.pprint_registry()"'
+WHERE = "SWGCTL_DEBUG=1 shows where"
 
 
 def spec(environment: str) -> EnvSpec:
     """gymnasium's specification of an id, `Name-v4` or `module:Name-v4`, without making the environment.
 
-    Raises UsageError for an unknown id.
+    Raises UsageError for an unknown id, InputError for a module that nobody named in this process (`modules`).
     """
-    module, _, name = environment.rpartition(":")
+    module, name = modules.split(environment)
     if module == "minari":
         return spec_of(make(environment))
     if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UsageError(f"environment {environment}: {error}", f"pip install {module}") from None
-    row = gymnasium.registry.get(name) or _robotics(name)
-    if row is None:
-        raise UsageError(
-            f"gymnasium has no environment '{environment}'{nearest(name, gymnasium.registry)}",
-            LIST_ALL,
-        )
-    entry = row.entry_point
-    if getattr(entry, "__name__", "").startswith("_raise") or "robotics.envs.mujoco." in str(entry):
-        # The MuJoCo environments of v2 and v3 are still registered: by gymnasium as functions that raise, and by
-        # gymnasium-robotics over mujoco-py.
-        newer = f"{row.name}-v4"
-        advice = f"swgctl critic FILE --env {newer}   # the same physics; v5 changed some of it"
-        raise UsageError(
-            f"gymnasium no longer makes '{environment}'", advice if newer in gymnasium.registry else LIST_ALL
-        )
-    return row
-
-
-def _robotics(name: str) -> EnvSpec | None:
-    """gymnasium-robotics' specification of an id; it registers them when it is imported, which takes a second."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("gymnasium_robotics")
-    return gymnasium.registry.get(name)
+        with quietly():
+            modules.load(environment)
+    return registered(name, environment)
 
 
 @contextlib.contextmanager
 def named(environment: str) -> Iterator[None]:
-    """Turn an environment's exceptions into SwgError with its name, and send what it prints to stderr, in the block."""
+    """Turn an environment's exceptions into SwgError with its name, within the block, and what it prints to stderr.
+
+    `sys.exit` is one of them.
+    """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with quietly():
             yield
     except SwgError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
-        raise SwgError(f"environment {environment} failed: {what}", "SWGCTL_DEBUG=1 shows where") from error
+        raise SwgError(f"environment {environment} failed: {what}", WHERE) from error
 
 
 def make(environment: str) -> gymnasium.Env:
-    """The environment of an id.  Raises UsageError where it is unknown or cannot be made, SwgError where it fails."""
+    """The environment of an id.
+
+    Raises UsageError where it is unknown or cannot be made, InputError for a module that nobody named in this process,
+    SwgError where it fails.
+    """
     with named(environment):
         return _make(environment)
 
@@ -82,18 +63,15 @@ def _make(environment: str) -> gymnasium.Env:
 
         return minari_env.make(environment.removeprefix("minari:"), say)
     row = spec(environment)
-    with warnings.catch_warnings():
-        # D4RL's data was made with the old versions: an upgrade would change what is measured.
-        warnings.filterwarnings("ignore", message=".*out of date")
-        try:
-            return gymnasium.make(row.id, disable_env_checker=True)
-        except ImportError as error:
-            package = (error.name or "gymnasium-robotics").partition(".")[0].replace("_", "-")
-            raise UsageError(f"environment {environment} cannot be made: {error}", f"pip install {package}") from None
-        except gymnasium.error.Error as error:
-            raise UsageError(
-                f"environment {environment} cannot be made: {error}", "install the package that it names"
-            ) from None
+    try:
+        return gymnasium.make(row.id, disable_env_checker=True)
+    except ImportError as error:
+        package = (error.name or "gymnasium-robotics").partition(".")[0].replace("_", "-")
+        raise UsageError(f"environment {environment} cannot be made: {error}", f"pip install {package}") from None
+    except gymnasium.error.Error as error:
+        raise UsageError(
+            f"environment {environment} cannot be made: {error}", "install the package that it names"
+        ) from None
 
 
 def rescale(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ import numpy as np
 from swgctl import runtime
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
-from swgctl.tasks import environments
+from swgctl.tasks import environments, modules
+from swgctl.tasks.registered import quietly
 from swgctl.tasks.spaces import box
 
 Shape = tuple[int, int, tuple[str, ...]]  # A, O and the names of the measures
@@ -34,7 +35,16 @@ START = 1.0  # seconds until workers have imported a simulator and can begin
 GRACE = 2.0  # seconds that workers have to exit before they are killed
 
 # The program of a worker: a new interpreter, since a fork is not safe once PyTorch or CUDA have started threads.
-WORKER = "import sys; sys.path[:] = sys.argv[3:]; from swgctl.tasks import fleet; fleet.work(*map(int, sys.argv[1:3]))"
+# Where it cannot even start, as for want of memory, it says so in a line.
+WORKER = """
+import sys
+sys.path[:] = sys.argv[3:]
+try:
+    from swgctl.tasks import fleet
+except Exception as error:
+    sys.exit(f"a process that steps environments cannot start: {type(error).__name__}: {error}")
+fleet.work(*map(int, sys.argv[1:3]))
+"""
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
@@ -62,7 +72,7 @@ def launch(
         except _Unmade as error:  # such as one that was registered by a script or a notebook
             say(f"stepping {environment} in one process, since another cannot make it: {error}")
     copies = copies or Copies(environment, seeds, np.zeros(len(seeds), _row(*shape)))
-    with contextlib.closing(copies):
+    with contextlib.closing(copies), quietly():  # once, and not for each step
         yield copies
 
 
@@ -116,14 +126,17 @@ class Workers:
         self.processes = processes
         self._workers: list[_Worker] = []
         row = _row(*shape)
-        memory = os.memfd_create("swgctl")
+        with _starting():
+            memory = os.memfd_create("swgctl")
         try:
-            os.ftruncate(memory, len(seeds) * row.itemsize)
-            rows = np.ndarray(len(seeds), row, mmap.mmap(memory, 0))
+            with _starting():
+                os.ftruncate(memory, len(seeds) * row.itemsize)
+                rows = np.ndarray(len(seeds), row, mmap.mmap(memory, 0))
             self.actions, self.observations, self.rewards, self.ended, self.measured = _columns(rows)
             for first in range(processes):
-                self._workers.append(_Worker(memory))
-                self._workers[-1].send(json.dumps([environment, seeds, shape, first, processes]).encode())
+                self._workers.append(_Worker(memory, environment))
+                task = [environment, modules.allowed(), seeds, shape, first, processes]
+                self._workers[-1].send(json.dumps(task).encode())
             failures = [worker.answer() for worker in self._workers]
             for failure in filter(None, failures):
                 raise _Unmade(*failure)
@@ -153,24 +166,37 @@ class _Unmade(SwgError):
     """A worker cannot make the environment."""
 
 
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Turn what the system refuses, such as one more descriptor or process, into SwgError within the block."""
+    try:
+        yield
+    except OSError as error:
+        raise SwgError(f"no process to step environments in: {error.strerror or error}", "SWGCTL_WORKERS=1") from None
+
+
 class _Worker:
     """A process that runs `work`, and this end of the connection to it."""
 
-    def __init__(self, memory: int):
-        self.connection, theirs = Pipe()
+    def __init__(self, memory: int, environment: str):
+        self.environment = environment
+        with _starting():
+            self.connection, theirs = Pipe()
         # A terminal and most schedulers signal all processes of a job.  This one alone responds: workers are born with
         # those signals blocked.  What an environment prints goes to stderr, as stdout belongs to paths.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(theirs.fileno()), str(memory), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=(theirs.fileno(), memory),
-                env=os.environ | ONE_THREAD,
-            )
-        except OSError as error:
-            raise SwgError(f"no process to step environments in: {error.strerror}", "SWGCTL_WORKERS=1") from None
+            with _starting():
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", WORKER, str(theirs.fileno()), str(memory), *sys.path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,
+                    pass_fds=(theirs.fileno(), memory),
+                    env=os.environ | ONE_THREAD,
+                )
+        except BaseException:
+            self.connection.close()
+            raise
         finally:
             theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -200,7 +226,7 @@ class _Worker:
             code = self.exit_code(time.monotonic() + GRACE)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             raise SwgError(
-                f"a process that steps environments {how}",
+                f"a process that steps {self.environment} {how}",
                 "fewer episodes or SWGCTL_WORKERS=1, which take less memory",
             ) from None
 
@@ -209,7 +235,9 @@ def work(connection: int, memory: int) -> None:
     """The main loop of a worker, which ends when the parent closes the connection."""
     runtime.prepare()
     with Connection(connection) as parent, contextlib.suppress(EOFError, ConnectionError):
-        environment, seeds, shape, first, processes = json.loads(parent.recv_bytes())
+        environment, named, seeds, shape, first, processes = json.loads(parent.recv_bytes())
+        for module in named:
+            modules.allow(f"{module}:any")
         rows = np.ndarray(len(seeds), _row(*shape), mmap.mmap(memory, 0))[first::processes]
         try:
             # Whatever an environment prints when it is made, the parent's has printed already.
@@ -220,6 +248,9 @@ def work(connection: int, memory: int) -> None:
                     parent.send_bytes(b"")
                     parent.recv_bytes()
                     copies.step()
+        except KeyboardInterrupt:  # of the environment's own making: the terminal's is blocked here
+            failure = [f"environment {environment} failed: KeyboardInterrupt", environments.WHERE]
+            parent.send_bytes(json.dumps(failure).encode())
         except SwgError as error:
             if os.environ.get("SWGCTL_DEBUG") == "1":
                 traceback.print_exc()

@@ -4,9 +4,12 @@ All data has one reader (`transitions`), so a set is converted once to D4RL's la
 give equal bytes.  Minari: Younis et al., 2024, https://minari.farama.org.
 """
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import math
+import os
 from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
@@ -15,9 +18,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from swgctl.errors import CorruptError, UsageError
+from swgctl.console import quoted
+from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.files import canonical, write_atomically
-from swgctl.tasks import environments, layout, minari_folder
+from swgctl.tasks import environments, hdf5, layout, minari_folder, modules
 from swgctl.tasks.cache import Say, cached
 from swgctl.tasks.layout import SCHEMA
 from swgctl.tasks.minari_env import bounds, boxes, check_actions, environment_of, without_environment
@@ -29,10 +33,11 @@ CHUNK = 1 << 15  # rows written at once
 def task_of(id: str, say: Say, environment: str | None = None) -> Task:
     """The task of a Minari id; the set is downloaded first where it is missing.
 
-    environment  only for a set that does not name the one it was recorded in
+    environment  only for a set that does not name the one it was recorded in; or that one with the module that
+                 registers it, `module:Id`
     References are the set's own scores of a random and of an expert policy, where it has both.
     Raises UsageError for a malformed id or another environment than the set's, InputError where the set is unavailable
-    or has no environment.
+    or has no environment, CorruptError where what it says of either is damaged.
     """
     dataset = minari_folder.load(id, say)
     name, source, recorded = name_of(id), f"minari:{id}", environment_of(dataset)
@@ -42,7 +47,7 @@ def task_of(id: str, say: Say, environment: str | None = None) -> Task:
         check_actions(environments.make(environment), dataset)
         horizon = environments.spec(environment).max_episode_steps
         return Task(name, environment, source, *family_of(environment), references=None, horizon=horizon)
-    if environment not in (None, recorded["id"]):
+    if environment is not None and modules.split(environment)[1] != recorded["id"]:
         raise UsageError(f"{source} is evaluated in {recorded['id']}, not {environment}", f"swgctl critic {source}")
     horizon = recorded.get("max_episode_steps")
     return Task(name, source, source, *family_of(recorded["id"]), references=_references(dataset), horizon=horizon)
@@ -64,6 +69,8 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
     path = _path(dataset, directory)
 
     def convert() -> None:
+        for file in sorted(Path(dataset.storage.data_path).glob("*.hdf5")):
+            _check_arrays(file, f"minari:{id}", f"minari download --force {id}")
         size = f"{dataset.total_steps:,} steps, {dataset.total_episodes:,} episodes"
         say(f"minari:{id}: converting {size}, this once, into {path}")
         if _references(dataset) is None:
@@ -73,16 +80,37 @@ def build(id: str, directory: Path, say: Say) -> tuple[Path, str]:
     return path, cached(path, say, convert)
 
 
+def _check_arrays(file: Path, who: str, help: str) -> None:
+    """Raise InputError where a set's arrays are not in its own file or larger than that, CorruptError for damage."""
+    try:
+        why = hdf5.problem(file)
+    except PermissionError:
+        raise InputError(f"{file}: {os.strerror(errno.EACCES)}", f"chmod u+r {quoted(file)}") from None
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise CorruptError(f"{who}: {file} is not a whole HDF5 file: {error}", help) from None
+    if why:
+        raise InputError(f"{who}: {file.name}: {why}", help)
+
+
 def find(id: str, directory: Path) -> Path | None:
     """The file that `build` would give, unchecked; None where it would first download or convert the set."""
     dataset = minari_folder.local(id)
     path = None if dataset is None else _path(dataset, directory)
-    return path if path and path.is_file() else None
+    return path if path and os.path.isfile(path) else None
 
 
 def _references(dataset) -> tuple[float, float] | None:
     least, most = (dataset.storage.metadata.get(f"ref_{end}_score") for end in ("min", "max"))
-    return None if None in (least, most) or least == most else (float(least), float(most))
+    if None in (least, most) or least == most:
+        return None
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        scores = float(least), float(most)
+        if all(map(math.isfinite, scores)):
+            return scores
+    raise CorruptError(
+        f"minari:{dataset.id}: its reference scores, {least} and {most}, are not numbers",
+        f"minari download --force {dataset.id}",
+    )
 
 
 # -- conversion --------------------------------------------------------------------------------------------------------

@@ -5,19 +5,20 @@ A dead remote is reported in seconds, nothing is written to standard output, and
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import ssl
 import sys
 import urllib.error
-import urllib.request
 import warnings
 from pathlib import Path
 
 import gymnasium
 
-from swgctl.errors import InputError, SwgError, UsageError, nearest
-from swgctl.tasks.cache import Say, cache_folder, locked
+from swgctl.errors import CorruptError, InputError, SwgError, UsageError, nearest
+from swgctl.tasks import web
+from swgctl.tasks.cache import Say, cache_folder, locked, read_plain
 
 REMOTE = "hf://farama-minari"  # Minari's default
 # The host of each kind of remote, and the environment variable that overrides it.
@@ -25,6 +26,7 @@ HOSTS = {
     "hf": ("HF_ENDPOINT", "https://huggingface.co"),
     "gcp": ("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"),
 }
+LARGEST = 1 << 26  # bytes of a set's metadata
 PATIENCE = 10  # seconds until a remote must have answered
 
 
@@ -69,22 +71,51 @@ def folder(id: str) -> Path:
 def local(id: str):
     """The data set of an id; None where it is missing or incomplete.
 
-    Raises UsageError for a malformed id, InputError for a set that this version of Minari cannot load.
+    Raises UsageError for a malformed id, InputError for a set that this version of Minari cannot load, CorruptError
+    where its metadata are damaged.
     """
     path = folder(id)
+    _check_metadata(id, path / "data" / "metadata.json")
     try:
         return library().load_dataset(id)
     except FileNotFoundError:
         return None
     except ImportError as error:
         raise _extra(id, error) from None
-    except (OSError, KeyError, ValueError, TypeError, AssertionError, gymnasium.error.Error) as error:
+    except (
+        *(OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError),
+        gymnasium.error.Error,
+    ) as error:
         if "No data found" in str(error):  # a download that broke off
             return None
         raise InputError(
             f"minari:{id} cannot be loaded from {path}: {error or type(error).__name__}",
             f"pip install --upgrade minari   # or: minari download --force {id}",
         ) from None
+
+
+def _check_metadata(id: str, path: Path) -> None:
+    """Check what Minari is about to read, where it is there.
+
+    Of a set without its spaces Minari would make the environment, by whatever `entry_point` the set names.
+    Raises InputError for such a set, and where its metadata may not be read, CorruptError for damaged ones.
+    """
+    again = f"minari download --force {id}"
+    try:
+        metadata = json.loads(read_plain(path, LARGEST, links=True))
+    except OSError:
+        return  # it is missing, or Minari meets the same
+    except (ValueError, RecursionError):
+        raise CorruptError(f"minari:{id}: {path} is not JSON", again) from None
+    if not isinstance(metadata, dict):
+        raise CorruptError(f"minari:{id}: {path} is not the metadata of a set", again)
+    if not isinstance(recorded := metadata.get("dataset_id"), str) or not re.fullmatch(r"[\w/-]+", recorded):
+        raise CorruptError(f"minari:{id}: {path}: dataset_id is not the id of a set", again)
+    for name in ("total_steps", "total_episodes"):
+        if type(number := metadata.get(name)) is not int or not 0 <= number < 1 << 53:
+            raise CorruptError(f"minari:{id}: {path}: {name} is not a number of them", again)
+    if not all(isinstance(metadata.get(name), str) for name in ("observation_space", "action_space")):
+        raise InputError(f"minari:{id} does not say of which spaces its observations and its actions are", again)
 
 
 def load(id: str, say: Say):
@@ -111,7 +142,8 @@ def _download(id: str, say: Say):
         raise UsageError(f"MINARI_REMOTE: '{remote}' is not a remote of Minari", f"export MINARI_REMOTE={REMOTE}")
     setting, host = HOSTS[kind]
     host = os.environ.get(setting) or host
-    say(f"minari:{id} is not in {root()}: downloading it from {remote} at {host}")
+    at = web.shown(host)
+    say(f"minari:{id} is not in {root()}: downloading it from {remote} at {at}")
     try:
         _knock(host)
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
@@ -122,9 +154,9 @@ def _download(id: str, say: Say):
     except ImportError as error:
         raise _extra(id, error) from None
     except Exception as error:  # the exceptions differ from remote to remote
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__).replace(host, at)
         raise InputError(
-            f"minari:{id}{_like(id)} cannot be downloaded from {remote} at {host}: {reason}",
+            f"minari:{id}{_like(id)} cannot be downloaded from {remote} at {at}: {reason}",
             f"minari download {id}   # MINARI_REMOTE: another remote; MINARI_DATASETS_PATH: a folder that has the set",
         ) from None
     if (dataset := local(id)) is None:
@@ -135,7 +167,7 @@ def _download(id: str, say: Say):
 def _knock(host: str) -> None:
     """Check that a host answers: the remotes' libraries retry for half a minute, or for ever.  Raises OSError."""
     try:
-        urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=PATIENCE).close()
+        web.open(host, PATIENCE, method="HEAD").close()
     except urllib.error.HTTPError:
         pass  # an answer
     except urllib.error.URLError as error:

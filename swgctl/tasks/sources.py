@@ -1,14 +1,13 @@
 """The table of data sources: a row for each kind, `KIND:WHERE` in `Task.source`."""
 
+import os
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from swgctl.console import say
+from swgctl.console import quoted, say
 from swgctl.errors import InputError, UsageError
-from swgctl.files import sha256
 from swgctl.tasks import registry
 from swgctl.tasks.task import Task, family_of
 
@@ -38,8 +37,8 @@ class Source:
 def _with_environment(task: Task) -> str:
     """The data, quoted for a shell, with --env unless the data itself names the environment."""
     kind, _, where = task.source.partition(":")
-    named = shlex.quote(where) if kind == "file" else task.source
-    return named if named == task.environment else f"{named} --env {task.environment}"
+    name = where if kind == "file" else task.source
+    return quoted(name) if name == task.environment else f"{quoted(name)} --env {quoted(task.environment)}"
 
 
 # -- d4rl --------------------------------------------------------------------------------------------------------------
@@ -70,7 +69,7 @@ def _find_local(where: str) -> Path | None:
     from swgctl.tasks import cache, local
 
     path = local.path_of(where, cache.cache_folder() / "local")
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 # -- minari ------------------------------------------------------------------------------------------------------------
@@ -98,13 +97,15 @@ def _minari_task(where: str, environment: str | None) -> Task:
 
 
 def _locate_file(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
-    if not Path(where).is_file():
+    from swgctl.tasks import cache
+
+    if not os.path.exists(where):
         raise InputError(f"{where}: no such file", "check the path")
-    return Path(where), sha256(Path(where))
+    return Path(where), cache.digest(Path(where))
 
 
 def _find_file(where: str) -> Path | None:
-    return Path(where) if Path(where).is_file() else None
+    return Path(where) if os.path.isfile(where) else None
 
 
 def file_task(where: str, environment: str | None) -> Task:
@@ -116,12 +117,12 @@ def file_task(where: str, environment: str | None) -> Task:
     if environment is None:
         raise UsageError(
             f"{path}: a file does not say which environment its policies are evaluated in",
-            f"swgctl critic {shlex.quote(str(path))} --env ENV_ID",
+            f"swgctl critic {quoted(path)} --env ENV_ID",
         )
     from swgctl.tasks import environments
 
     horizon = environments.spec(environment).max_episode_steps
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "data"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:200] or "data"
     if registry.named(name):
         name += "-file"
     rewards, recipe = family_of(environment)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from swgctl.console import shown
 from swgctl.errors import CorruptError
+from swgctl.files import is_component
 
 # The reward transform and the recipe for a user's own data, by how its environment's id begins.
 FAMILY_OF = {
@@ -62,11 +64,13 @@ class Task:
     def from_json(cls, record: dict) -> "Task":
         """Read a record.  Raises CorruptError where its fields are not this version's."""
         try:
-            task = cls(**record)
-        except TypeError as error:
-            raise CorruptError(f"task {record.get('name')}: {error}", "update swgctl") from None
-        references = task.references and tuple(task.references)
-        return cls(**asdict(task) | {"references": references})
+            if not is_component(record["name"]):
+                raise CorruptError(f"'{shown(record['name'])}' is no name of a task", "swgctl task ls")
+            low, high = record["references"] or (None, None)
+            return cls(**record | {"references": None if low is None else (low, high)})
+        except (TypeError, ValueError, LookupError) as error:
+            name = record.get("name") if isinstance(record, dict) else record
+            raise CorruptError(f"task {name}: {error}", "update swgctl") from None
 
 
 @dataclass(frozen=True)

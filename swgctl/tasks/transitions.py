@@ -1,6 +1,8 @@
 """Transitions in memory, read from a D4RL HDF5 file and checked."""
 
-import shlex
+import errno
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from swgctl.console import quoted
 from swgctl.errors import CorruptError, InputError, UsageError, closest, nearest
 from swgctl.seeds import ranges
+from swgctl.tasks import hdf5
 from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED, SEED
 
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
@@ -222,29 +226,39 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
 def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[float, float, float] | None, list[str]]:
     """The arrays of a file, the table that holds the two-dimensional ones, `Transitions.imitated`, and every problem of
     the layout."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "check the path")
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file", "check the path")
         with h5py.File(path) as file:
             datasets, problems = _suitable(file)
+            if large := _oversize(datasets, path):
+                datasets, problems = {}, [*problems, large]
             arrays, table = _arrays(datasets)
             returns = file.attrs.get("returns") if SEED in datasets else None
-    except PermissionError as error:
-        raise InputError(f"{path}: {error.strerror}", f"chmod u+r {shlex.quote(str(path))}") from None
-    except (OSError, RuntimeError, KeyError) as error:  # the type depends on the place of the damage
+            imitated = None if returns is None else (float(returns[0]), float(returns[1]), float(returns[2]))
+    except PermissionError:
+        raise InputError(f"{path}: {os.strerror(errno.EACCES)}", f"chmod u+r {quoted(path)}") from None
+    # The type depends on the place of the damage.
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None
-    imitated = None if returns is None else (float(returns[0]), float(returns[1]), float(returns[2]))
     return arrays, table, imitated, problems + list(_misfits(arrays))
 
 
 def _suitable(file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
-    """The datasets of the right rank and type, and the problems of the others."""
+    """The datasets of the right rank and type that the file itself holds, and the problems of the others."""
     datasets, problems = {}, []
     for name, rank in (REQUIRED | OPTIONAL).items():
-        item = file.get(name)
+        try:
+            item = hdf5.member(file, name)
+        except hdf5.Elsewhere as error:
+            problems.append(f"{name} is not in the file: {error}")
+            continue
         if item is None:
             if name in REQUIRED:
                 problems.append(f"{name} is missing{nearest(name, set(file) - REQUIRED.keys())}")
+            continue
+        if isinstance(item, h5py.Dataset) and (elsewhere := hdf5.outside(item)):
+            problems.append(f"{name} {elsewhere}")
             continue
         shape = getattr(item, "shape", None)  # None: a group
         column = rank == 1 and shape is not None and len(shape) == 2 and shape[1] == 1
@@ -259,13 +273,31 @@ def _suitable(file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
     return datasets, problems
 
 
+def _oversize(datasets: dict[str, h5py.Dataset], path: Path) -> str | None:
+    """Why the arrays are too large to be what they say, or for this machine; None where they are not."""
+    declared = sum(math.prod(item.shape) * item.dtype.itemsize for item in datasets.values())
+    rows, width = _table_shape(datasets)
+    return hdf5.oversize(declared, path, needed=4 * rows * width)
+
+
+def _widths(datasets: dict[str, h5py.Dataset]) -> dict[str, int]:
+    return {name: item.shape[1] for name, item in datasets.items() if (REQUIRED | OPTIONAL)[name] == 2}
+
+
+def _table_shape(datasets: dict[str, h5py.Dataset]) -> tuple[int, int]:
+    """The shape of the table of `Transitions`."""
+    widths = _widths(datasets)
+    o, a = widths.get("observations", 0), widths.get("actions", 0)
+    rows = max((item.shape[0] for item in datasets.values()), default=0)
+    return rows, o + a + 2 + widths.get("next_observations", o)
+
+
 def _arrays(datasets: dict[str, h5py.Dataset]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The arrays, float32 and bool; the two-dimensional ones are views of the table, in the order of `packed`."""
-    widths = {name: item.shape[1] for name, item in datasets.items() if (REQUIRED | OPTIONAL)[name] == 2}
+    widths = _widths(datasets)
     o, a = widths.get("observations", 0), widths.get("actions", 0)
     starts = {"observations": 0, "actions": o, "next_observations": o + a + 2}
-    rows = max((len(item) for item in datasets.values()), default=0)
-    table = np.empty((rows, o + a + 2 + widths.get("next_observations", o)), np.float32)
+    table = np.empty(_table_shape(datasets), np.float32)
     arrays = {}
     for name, item in datasets.items():
         if name in FLAGS or name == SEED:

@@ -13,17 +13,16 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from swgctl import runtime, signals
-from swgctl.console import progress, say
+from swgctl.console import progress, quoted, say, shown
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
-from swgctl.files import canonical, read_tensors, write_atomically, write_text
+from swgctl.files import canonical, read_tensors, write_atomically, write_tensors, write_text
 from swgctl.randomness import generator
 from swgctl.training.execution import products, runner
 
-CHECKPOINT_EVERY = 30.0  # seconds; not in any key
+CHECKPOINT_EVERY, DAY = 30.0, 86_400.0  # seconds; not in any key
 
 Streams = Callable[[str], list[torch.Generator]]
 
@@ -73,7 +72,7 @@ def train(
 
     On one machine, a run that was killed and started again is bit-identical to an uninterrupted one.
     mode, precision   see `execution.runner` and `execution.products`
-    checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, else 30
+    checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, from 0 to a day, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is not finite, CorruptError when
     the checkpoint cannot be read, InputError when it was begun on another kind of device or in another mode.
     """
@@ -81,7 +80,7 @@ def train(
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     how = {"device": device.type, "mode": mode}
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
-    done = _restore(learner, checkpoint, meter, how) if checkpoint.exists() else 0
+    done = _restore(learner, checkpoint, meter, how, steps) if checkpoint.exists() else 0
     if done:
         say(f"{name}: going on from step {done:,} of {steps:,}")
     log_every = max(1, steps // 200)
@@ -160,12 +159,15 @@ class _Meter:
 def _checkpoint_every() -> float:
     text = os.environ.get("SWGCTL_CHECKPOINT_EVERY") or str(CHECKPOINT_EVERY)
     try:
-        return float(text)
+        every = float(text)
     except ValueError:
+        every = math.nan
+    if not 0 <= every <= DAY:
         raise UsageError(
-            f"SWGCTL_CHECKPOINT_EVERY must be a number of seconds, not '{text}'",
+            f"SWGCTL_CHECKPOINT_EVERY must be a number of seconds from 0 to {DAY:,.0f}, not '{shown(text)}'",
             f"SWGCTL_CHECKPOINT_EVERY={CHECKPOINT_EVERY:g}",
-        ) from None
+        )
+    return every
 
 
 def to_lines(rows: list[dict]) -> str:
@@ -205,10 +207,10 @@ def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> 
     meta = {"stage": meter.name, **how, "step": step, "rows": meter.rows}
     meta |= {"sums": sums, "counted": meter.counted}
     signed = {**meta, "sha256": _checksum(state, meta)}
-    write_atomically(path, lambda to: save_file(state, to, metadata={"swg": canonical(signed)}))
+    write_atomically(path, lambda to: write_tensors(to, state, signed))
 
 
-def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
+def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int) -> int:
     """Copy a checkpoint into the learner and the meter; returns its step."""
 
     def layout(tensors: dict[str, Tensor]) -> dict:
@@ -221,26 +223,51 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict) -> int:
             raise ValueError("its contents do not match their checksum")
         if layout(saved) != layout(live):
             raise ValueError("it holds other tensors than this version trains")
+        sums = _checked(meta, len(meter.seeds), steps)
     except FileNotFoundError:  # on a file system without locks, another process has just finished
         raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except PermissionError as error:
+        raise InputError(
+            f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error.strerror}",
+            f"chmod a+r {quoted(path)}   # by its owner",
+        ) from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CorruptError(
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
-            f"rm -r {path.parent}   # then start again",
+            f"rm -r {quoted(path.parent)}   # then start again",
         ) from None
     for what, now in how.items():
         then = meta.get(what, "eager")  # old checkpoints do not record their mode
         if then != now:  # other draws or other rounding: the halves would belong to two different runs
             raise InputError(
-                f"the unfinished {meter.name} in {path.parent} was begun with --{what} {then}, not {now}",
-                f"--{what} {then}   # or, to start over: rm -r {path.parent}",
+                f"the unfinished {meter.name} in {path.parent} was begun with --{what} {shown(then)}, not {now}",
+                f"--{what} {quoted(then)}   # or, to start over: rm -r {quoted(path.parent)}",
             )
     for key, value in live.items():
         value.copy_(saved[key])
     meter.rows, meter.counted = meta["rows"], meta["counted"]
     device = next(iter(live.values())).device
-    meter.sums = {key: torch.tensor(total, device=device) for key, total in meta["sums"].items()}
+    meter.sums = {key: total.to(device) for key, total in sums.items()}
     return meta["step"]
+
+
+def _checked(meta: dict, seeds: int, steps: int) -> dict[str, Tensor]:
+    """The sums of a checkpoint's metadata, all of whose fields are as `_save` wrote them.  Raises ValueError."""
+
+    def columns(row: dict) -> bool:
+        """True if all columns but two have a number a seed."""
+        values = [value for name, value in row.items() if name not in ("step", "train_s")]
+        return all(isinstance(value, list) and len(value) == seeds for value in values)
+
+    counts = (meta["step"], meta["counted"])
+    if any(type(count) is not int or not 0 <= count <= steps for count in counts):
+        raise ValueError(f"its steps are not from 0 to {steps:,}")
+    if not all(isinstance(row, dict) and {"step", "train_s"} <= row.keys() and columns(row) for row in meta["rows"]):
+        raise ValueError("its rows are not of this training")
+    sums = {key: torch.tensor(total) for key, total in meta["sums"].items()}
+    if any(total.shape != (seeds,) for total in sums.values()) or bool(sums) != bool(meta["counted"]):
+        raise ValueError("its sums are not of this training")
+    return sums
 
 
 def _checksum(state: dict[str, Tensor], meta: dict) -> str:

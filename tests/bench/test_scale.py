@@ -15,7 +15,7 @@ import pytest
 from support.harness import swgctl
 
 from swgctl.stages import augment
-from swgctl.store import KEY_LENGTH
+from swgctl.store import KEY_LENGTH, record_checksum
 from swgctl.tasks import transitions
 
 COMMAND = Path(sys.executable).with_name("swgctl")
@@ -39,7 +39,9 @@ def crowd(built, tmp_path_factory) -> Path:
         key = f"{i:08x}".ljust(64, "0")
         artifact = store / place.relative_to(built.store) / key[:KEY_LENGTH]
         artifact.mkdir(parents=True)
-        (artifact / "artifact.json").write_text(text.replace(json.loads(text)["key"], key))
+        record = json.loads(text) | {"key": key}
+        record["sha256"] = record_checksum(record)
+        (artifact / "artifact.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return store
 
 
@@ -73,10 +75,10 @@ def plainly(crowd) -> float:
     ],
 )
 def test_a_store_of_thousands_answers_at_once(crowd, plainly, args, lines):
-    """In less than one and a half times the processor time that reading every record plainly takes."""
+    """In less than twice the processor time that reading every record plainly takes."""
     seconds, printed = processor_seconds([COMMAND, *args, "--store", crowd])
     assert printed == lines
-    assert seconds < 1.5 * plainly
+    assert seconds < 2 * plainly
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from support.harness import flip, published, shell, swgctl, write_pendulum
+from support.records import moved
 
 from swgctl.errors import InputError
 
@@ -322,18 +323,10 @@ def test_an_artifact_of_a_newer_version(chain):
     swgctl("augment", "--force").refused(4, "newer")
 
 
-def forget_paths(*artifacts):
-    """The parents of these are no longer where they were made, either."""
-    for artifact in artifacts:
-        record = json.loads((artifact / "artifact.json").read_text())
-        for given in record["inputs"].values():
-            given["path"] = "/gone"
-        (artifact / "artifact.json").write_text(json.dumps(record))
-
-
 def test_a_parent_that_is_gone(chain):
     shutil.rmtree(chain.made("augment"))
-    forget_paths(chain.made("eval"), chain.made("diffuse"))
+    moved(chain.made("eval"))
+    moved(chain.made("diffuse"))
     swgctl("tree", chain.made("eval")).refused(3, "augment")
 
 

@@ -281,7 +281,9 @@ def test_advice_repeats_nothing_that_a_terminal_would_interpret(monkeypatch):
         raise ValueError
 
     monkeypatch.setattr("swgctl.sweeps.recipes.recipe_text", fail)
-    assert swgctl("recipe", "show", "\x1b[2J").helps == ["SWGCTL_DEBUG=1 swgctl   # shows where"]
+    assert swgctl("recipe", "show", "\x1b[2J").helps == [
+        "SWGCTL_DEBUG=1 swgctl recipe show $'\\x1b[2J'   # shows where"
+    ]
 
 
 # -- completion --------------------------------------------------------------------------------------------------------

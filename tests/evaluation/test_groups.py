@@ -1,6 +1,5 @@
 """What may be pooled and averaged, on evaluations that nobody rolled out."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from support.fake_evaluations import evaluation, normal
 from support.harness import swgctl
+from support.records import rewrite
 
 from swgctl.errors import InputError
 from swgctl.evaluation.groups import episodes, gather, protocol, select
@@ -157,10 +157,9 @@ def test_temperatures_are_cells_of_one_group_and_an_older_evaluation_has_its_set
     at = header.index("temperature")
     older = "".join(",".join(row[:at] + row[at + 1 :]) + "\n" for row in (header, *lines))
     before = episodes(Artifact(half))
-    record = json.loads((half / "artifact.json").read_text())
     table.write_text(older)
-    record["files"]["episodes.csv"] = {"sha256": sha256(table), "bytes": table.stat().st_size}
-    (half / "artifact.json").write_text(json.dumps(record))
+    file = {"sha256": sha256(table), "bytes": table.stat().st_size}
+    rewrite(half, lambda record: record["files"].update({"episodes.csv": file}))
     assert episodes(Artifact(half)) == before
 
 

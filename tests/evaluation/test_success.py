@@ -8,8 +8,9 @@ from swgctl.errors import CorruptError
 from swgctl.evaluation import scores
 from swgctl.evaluation.groups import gather
 from swgctl.evaluation.rollout import roll_out
-from swgctl.tasks import Task, get
+from swgctl.tasks import Task, get, modules
 
+modules.allow("support.upright:Upright-v0")
 TASK = Task("upright", "support.upright:Upright-v0", "file:x", "none", "default", None, 25, score="success")
 
 

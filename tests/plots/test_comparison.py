@@ -102,7 +102,7 @@ def test_groups_of_the_same_settings_are_told_apart_too(changed, told, tmp_path)
 
 
 def test_a_task_without_scores_has_returns(store):
-    _, (panel,), numbers = draw(store, "mine_100%")
+    _, (panel,), numbers = draw(store, "mine_100")
     assert panel.get_xlabel() == "return"
     assert [row["measure"] for row in numbers] == ["return"]
 

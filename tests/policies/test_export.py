@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from support.harness import flip, published, swgctl, write_pendulum
 from support.policies import propose
+from support.records import rewrite
 
 from swgctl import load_policy
 from swgctl.diffusion import Schedule, rescaled
@@ -335,10 +336,8 @@ def test_what_the_example_takes_when_it_is_not_told(chain, stage, more, guidance
 
 def test_a_d4rl_task_gets_the_papers_scale(chain, tmp_path):
     """The name of the task decides; its policy is another's here."""
-    record = chain.made("diffuse") / "artifact.json"
-    record.write_text(record.read_text().replace('"name": "pendulum"', '"name": "hopper-medium-v2"'))
-    record.write_text(record.read_text().replace('"recipe": "default"', '"recipe": "locomotion"'))
-    assert metadata(export(record.parent, tmp_path / "p"))["rho"] == 20
+    rewrite(chain.made("diffuse"), lambda r: r["task"].update(name="hopper-medium-v2", recipe="locomotion"))
+    assert metadata(export(chain.made("diffuse"), tmp_path / "p"))["rho"] == 20
 
 
 @pytest.mark.parametrize(
@@ -346,9 +345,8 @@ def test_a_d4rl_task_gets_the_papers_scale(chain, tmp_path):
     [("swgctl/Maze2dUMaze-v1", "swgctl.tasks.adapters.maze2d:swgctl/Maze2dUMaze-v1"), ("Pendulum-v1", "Pendulum-v1")],
 )
 def test_an_environment_is_named_with_what_registers_it(chain, environment, named, tmp_path):
-    record = chain.made("diffuse") / "artifact.json"
-    record.write_text(record.read_text().replace('"environment": "Pendulum-v1"', f'"environment": "{environment}"'))
-    assert metadata(export(record.parent, tmp_path / "p"))["environment"] == named
+    rewrite(chain.made("diffuse"), lambda r: r["task"].update(environment=environment))
+    assert metadata(export(chain.made("diffuse"), tmp_path / "p"))["environment"] == named
     assert gymnasium.make(named).spec.id == environment
 
 

@@ -1,6 +1,5 @@
 """synth: synthetic data sets, what is measured of them, and the chain of SWG that learns from one."""
 
-import copy
 import json
 import math
 from types import SimpleNamespace
@@ -100,7 +99,7 @@ def test_an_agent_of_one_seed_guides_every_member(made):
 @pytest.mark.parametrize("width", ["observation_dim", "action_dim"])
 def test_an_agent_of_other_widths_is_refused(width, made):
     agent, model = made("td3bc"), made("trajectories")
-    meta = copy.deepcopy(agent.meta)
+    meta = json.loads(json.dumps(agent.meta))
     meta["metrics"]["data"][width] += 1
     other = SimpleNamespace(id=agent.id, seeds=agent.seeds, meta=meta)
     with pytest.raises(InputError, match=r"has the widths \[.*\], the model .* \[3, 1\]") as caught:

@@ -215,5 +215,5 @@ def several(store: Path) -> Path:
     evaluation(store, "halfcheetah-medium-v2", normal(sweep, range(5), 5000))
     evaluation(store, "hopper-medium-v2", normal([(20.0, 1)], range(3), 1900), LATER, diffuse_lr=1e-4)
     evaluation(store, "demo", normal([(0.0, 1), (5.0, 1), (10.0, 1)], [0], 2000))
-    evaluation(store, replace(get("demo"), name="mine_100%", references=None), normal([(0.0, 1)], range(2), 900))
+    evaluation(store, replace(get("demo"), name="mine_100", references=None), normal([(0.0, 1)], range(2), 900))
     return store

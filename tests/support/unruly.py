@@ -1,12 +1,16 @@
 """Environments that misbehave at step 3 of the copy with seed 5, for other processes: `support.unruly:Raises-v0`."""
 
+import ctypes
 import os
 import signal
+import sys
 import time
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+
+LIBC = ctypes.CDLL(None)
 
 
 class Unruly(gymnasium.Env):
@@ -40,10 +44,30 @@ class Unruly(gymnasium.Env):
     def prints(self):
         print("how do you do", flush=True)
 
+    def prints_from_c(self):
+        os.write(1, b"a descriptor's\n")
+        LIBC.puts(b"a buffer's")
+        sys.__stdout__.write("the interpreter's\n")
+
+    def exits(self):
+        sys.exit(5)
+
+    def interrupts(self):
+        raise KeyboardInterrupt
+
+    def crashes(self):
+        ctypes.string_at(0)
+
+    def fills_memory(self):
+        raise MemoryError
+
     def hangs(self):
         time.sleep(60)
 
 
-for _deed in ("raises", "is_killed", "leaves", "prints", "hangs"):
+for _deed in (
+    *("raises", "is_killed", "leaves", "prints", "prints_from_c", "hangs"),
+    *("exits", "interrupts", "crashes", "fills_memory"),
+):
     _name = f"{_deed.replace('_', ' ').title().replace(' ', '')}-v0"
     gymnasium.register(_name, "support.unruly:Unruly", max_episode_steps=10, kwargs={"deed": _deed})

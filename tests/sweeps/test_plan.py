@@ -240,7 +240,7 @@ def test_a_format_that_is_none_has_the_nearest_to_paste(chain):
         answer.refused(2, f"'{told}'")
         assert answer.helps == [f"swgctl plan TASK --format {meant}"]
     assert plan(chain, "--format", "json").lines == plan(chain, "--json").lines
-    assert "[table|commands|json]" in swgctl("plan", "--help").out
+    assert "[table|commands|json|slurm]" in swgctl("plan", "--help").out
 
 
 # -- sound recipes -----------------------------------------------------------------------------------------------------

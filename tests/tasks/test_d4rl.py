@@ -1,9 +1,12 @@
 """Downloads from a real HTTP server on loopback that misbehaves on demand."""
 
+import base64
+import contextlib
 import errno
 import hashlib
 import http.server
 import io
+import json
 import os
 import re
 import resource
@@ -14,6 +17,7 @@ import threading
 import h5py
 import numpy as np
 import pytest
+from support.harness import shell
 
 from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.tasks import d4rl
@@ -42,6 +46,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.headers, self.log = BODY, {"ETag": '"one"'}, []
         self.ranges, self.status, self.length, self.break_after, self.most = True, 200, None, None, None
+        self.conditional, self.to, self.authorizations = True, None, []
         self.going, self.pause = threading.Event(), 0.0
 
     @property
@@ -53,7 +58,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server, wanted, condition = self.server, self.headers["Range"], self.headers["If-Range"]
         start, status = 0, server.status
-        fresh = condition in (None, *server.headers.values())
+        fresh = not server.conditional or condition in (None, *server.headers.values())
+        server.authorizations.append(self.headers["Authorization"])
+        if server.to:
+            self.send_response(302)
+            self.send_header("Location", server.to)
+            self.end_headers()
+            return
         if status == 200 and wanted and server.ranges and fresh:
             start, status = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]), 206
             if start >= len(server.body):
@@ -172,6 +183,166 @@ def test_a_file_that_changed_in_between_is_not_glued(server, validator):
     assert server.log[1][2:] == (200, len(BODY))
 
 
+@pytest.mark.parametrize(
+    "headers", [{"ETag": '"two"'}, {"ETag": 'W/"one"'}, {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, {}]
+)
+def test_a_server_that_ignores_the_condition_is_not_believed(server, headers):
+    """It sends the rest of another version as that of the one that is here in part."""
+    break_off(server, 700_000)
+    server.body, server.headers, server.conditional = OTHER, headers, False
+    assert fetch().read_bytes() == OTHER
+    assert [(asked, status) for asked, _, status, _ in server.log[1:]] == [("bytes=700000-", 206), (None, 200)]
+
+
+def test_without_a_validator_a_download_starts_again(server):
+    server.headers = {}
+    break_off(server, 700_000)
+    server.body = OTHER
+    assert fetch().read_bytes() == OTHER
+    assert server.log[1][0] is None
+
+
+def test_a_part_that_nobody_asked_for_is_refused(server):
+    server.status = 206
+    with pytest.raises(InputError, match="which nobody asked for"):
+        fetch()
+
+
+def test_a_body_that_is_longer_than_announced_is_dropped(server, part, monkeypatch):
+    monkeypatch.setattr(d4rl, "MOST", 1 << 20)  # of a server that does not say
+    server.length = "unknown"
+    with pytest.raises(InputError, match="sent more than the 1,048,576 bytes"):
+        fetch()
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("length", ["9" * 5_000, "-5", "1e9", "٣", " "])
+def test_an_odd_length_is_none(server, length):
+    server.length, server.headers = "unknown", {"Content-Length": length.encode().decode("latin-1")}
+    with contextlib.suppress(InputError):  # Python itself takes a negative one for an empty body
+        assert fetch().read_bytes() == BODY
+
+
+# -- who is asked, and what is said of it ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "gopher://x/y", "//["])
+def test_a_redirect_leads_to_http_alone(server, to):
+    server.to = to
+    with pytest.raises(InputError) as raised:
+        fetch()
+    assert raised.value.code == 3
+
+
+@pytest.mark.parametrize("url", ["file:///etc", "ftp://127.0.0.1", "data:,x"])
+def test_a_mirror_speaks_http(monkeypatch, url):
+    monkeypatch.setenv("SWGCTL_D4RL_URL", url)
+    with pytest.raises(InputError, match="unknown url type"):
+        fetch()
+
+
+def test_a_password_is_used_and_neither_printed_nor_kept(server, cache, monkeypatch):
+    monkeypatch.setenv("SWGCTL_D4RL_URL", server.url.replace("//", "//me:p%40ss@"))
+    said = []
+    server.break_after = 700_000
+    with pytest.raises(InputError) as raised:
+        d4rl.fetch(NAME, said.append)
+    kept = (cache / (NAME + ".part.json")).read_text()
+    assert json.loads(kept)["url"] == f"{server.url}/{NAME}"
+    for text in (str(raised.value), raised.value.help, kept, *said):
+        assert "me" not in re.split(r"\W", text)
+        assert "ss" not in re.split(r"\W", text)
+    assert server.authorizations == ["Basic " + base64.b64encode(b"me:p@ss").decode()]
+
+
+def test_a_password_goes_to_its_own_host_alone(server, monkeypatch):
+    other = Server()
+    thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        server.to = f"{other.url}/{NAME}"
+        monkeypatch.setenv("SWGCTL_D4RL_URL", server.url.replace("//", "//me:secret@"))
+        assert fetch().read_bytes() == BODY
+    finally:
+        other.shutdown()
+        thread.join()
+        other.server_close()
+    assert other.authorizations == [None]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:secret@127.0.0.1:9", "http://me:sec/ret@h", "me:secret@h", "http://a:b:secret@h:x", "//me:secret@["],
+)
+def test_no_error_has_a_password(monkeypatch, url):
+    monkeypatch.setenv("SWGCTL_D4RL_URL", url)
+    with pytest.raises(InputError) as raised:
+        fetch()
+    assert not re.search("secret|sec|ret@", f"{raised.value} {raised.value.help}")
+
+
+# -- what others put into the cache ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", ".part.json", ".sha256"])
+@pytest.mark.parametrize("kind", ["link", "dangling link"])
+def test_a_planted_link_is_not_followed(cache, tmp_path, suffix, kind):
+    victim, path = tmp_path / "victim", cache / (NAME + suffix)
+    path.parent.mkdir(parents=True)
+    there = kind == "link" and suffix  # a data set may be a link to a file
+    if there:
+        victim.write_text("precious")
+    path.symlink_to(victim)
+    with pytest.raises(InputError, match="is a symbolic link") as raised:
+        fetch()
+    assert (raised.value.code, raised.value.help.split("   #")[0]) == (3, f"rm {path}")
+    assert (victim.read_text() == "precious") if there else not victim.exists()
+
+
+def test_a_planted_link_is_not_appended_to(server, part, tmp_path):
+    """Even with a record that says how to go on."""
+    break_off(server, 700_000)
+    victim = tmp_path / "victim"
+    victim.write_bytes(BODY[:700_000])
+    part.unlink()
+    part.symlink_to(victim)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        fetch()
+    assert victim.read_bytes() == BODY[:700_000]
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", ".part.json", ".sha256"])
+def test_a_pipe_is_not_waited_for(cache, suffix):
+    path = cache / (NAME + suffix)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"is not a file"):
+        fetch()
+
+
+def test_a_data_set_that_is_a_link_to_another_disk_is_read(server, cache, tmp_path):
+    elsewhere = tmp_path / "elsewhere.hdf5"
+    elsewhere.write_bytes(BODY)
+    (cache / NAME).parent.mkdir(parents=True)
+    (cache / NAME).symlink_to(elsewhere)
+    assert fetch().read_bytes() == BODY
+    assert server.log == []
+
+
+def test_help_can_be_pasted_whatever_the_path(tmp_path, monkeypatch):
+    folder = tmp_path / "my 'cache'; touch ran"
+    monkeypatch.setenv("SWGCTL_CACHE", str(folder))
+    monkeypatch.chdir(tmp_path)
+    path = fetch()
+    path.write_bytes(b"other bytes")
+    with pytest.raises(CorruptError) as raised:
+        fetch()
+    assert shell(raised.value.help).code == 0
+    assert not path.exists()
+    assert not (tmp_path / "ran").exists()
+    assert fetch().read_bytes() == BODY
+
+
 def test_a_weak_etag_vouches_for_nothing(server):
     date = "Mon, 01 Jan 2024 00:00:00 GMT"
     server.headers = {"ETag": 'W/"one"', "Last-Modified": date}
@@ -268,7 +439,7 @@ def test_a_file_that_changed_after_pinning_is_refused(server, cache):
     assert caught.value.code == 4
     for digest in (hashlib.sha256(b"other bytes"), hashlib.sha256(BODY)):
         assert digest.hexdigest() in str(caught.value)
-    assert f"rm '{path}'" in caught.value.help
+    assert caught.value.help.startswith(f"rm {path}   #")
     path.unlink()
     assert fetch().read_bytes() == BODY
 

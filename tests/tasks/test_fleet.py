@@ -1,8 +1,10 @@
 """Copies of an environment: the same numbers in one process and in several, and nothing left of those."""
 
+import contextlib
 import gc
 import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 from support.harness import workers_of
 
 from swgctl.errors import SwgError, UsageError
-from swgctl.tasks import environments, fleet
+from swgctl.tasks import environments, fleet, modules
 
 pytestmark = pytest.mark.training  # of processes that step environments
 SEEDS = [11, 3, 5, 8, 4, 9, 7]
@@ -25,6 +27,7 @@ def launch(monkeypatch):
     """launch(environment, processes, seeds) -> what `fleet.launch` does where $SWGCTL_WORKERS says so."""
 
     def launch(environment: str, processes: int, seeds: list[int] = SEEDS):
+        modules.allow(environment)
         monkeypatch.setenv("SWGCTL_WORKERS", str(processes))
         return fleet.launch(environment, seeds, 1000)
 
@@ -94,23 +97,83 @@ def test_an_environment_that_only_this_process_knows_stays_in_it(launch, capsys)
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_an_environment_that_raises_is_one_line(processes, launch):
-    with pytest.raises(SwgError) as raised, launch(DEEDS("Raises"), processes) as copies:
+@pytest.mark.parametrize(
+    ("deed", "error"),
+    [
+        ("Raises", "ValueError: the robot fell off the table"),
+        ("Exits", "SystemExit: 5"),
+        ("FillsMemory", "MemoryError: "),
+    ],
+)
+def test_an_environment_that_fails_is_one_line(deed, error, processes, launch):
+    with pytest.raises(SwgError) as raised, launch(DEEDS(deed), processes) as copies:
         play(copies, 3)
-    assert str(raised.value) == "environment support.unruly:Raises-v0 failed: ValueError: the robot fell off the table"
+    assert str(raised.value) == f"environment {DEEDS(deed)} failed: {error}"
     assert raised.value.code == 1
     assert copies.observations[:, 1].tolist().count(3) < len(SEEDS), "it fails at the third step"
     assert copies.observations[:, 1].min() == 2
     assert workers_of(os.getpid()) == []
 
 
-@pytest.mark.parametrize(("deed", "how"), [("IsKilled", "killed by SIGKILL"), ("Leaves", "ended with exit code 3")])
-def test_a_worker_that_dies_is_one_line(deed, how, launch):
-    with pytest.raises(SwgError, match=how) as raised, launch(DEEDS(deed), 3) as copies:
+@pytest.mark.parametrize(
+    ("deed", "how"),
+    [
+        ("IsKilled", "was killed by SIGKILL"),
+        ("Leaves", "ended with exit code 3"),
+        ("Crashes", "was killed by SIGSEGV"),
+    ],
+)
+def test_a_worker_that_dies_is_one_line_with_its_environment(deed, how, launch):
+    with pytest.raises(SwgError) as raised, launch(DEEDS(deed), 3) as copies:
         play(copies, 3)
+    assert str(raised.value) == f"a process that steps {DEEDS(deed)} {how}"
     assert raised.value.code == 1
     assert "SWGCTL_WORKERS=1" in raised.value.help
     assert workers_of(os.getpid()) == []
+
+
+def test_a_worker_takes_no_interrupt_of_its_environment_for_the_users(launch, capfd):
+    refusal = pytest.raises(SwgError, match="Interrupts-v0 failed: KeyboardInterrupt")
+    with refusal, launch(DEEDS("Interrupts"), 2) as copies:
+        play(copies, 3)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@contextlib.contextmanager
+def limited(number: int, most: int):
+    """Lower the soft limit of a resource within the block."""
+    soft, hard = resource.getrlimit(number)
+    resource.setrlimit(number, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(number, (soft, hard))
+
+
+def test_without_descriptors_there_is_one_line(launch):
+    most = len(os.listdir("/proc/self/fd")) + 12
+    few = limited(resource.RLIMIT_NOFILE, most)
+    with pytest.raises(SwgError) as raised, few, launch("Pendulum-v1", 40, list(range(40))):
+        pass
+    assert "Too many open files" in str(raised.value)
+    assert (raised.value.code, raised.value.help) == (1, "SWGCTL_WORKERS=1")
+    assert workers_of(os.getpid()) == []
+
+
+def test_sixty_four_descriptors_are_enough_for_many_environments(launch):
+    with limited(resource.RLIMIT_NOFILE, 64), launch("Pendulum-v1", 2, list(range(150))) as copies:
+        assert np.isfinite(play(copies, 3)).all()
+
+
+def test_a_worker_that_cannot_start_says_so_in_a_line(launch, monkeypatch, capfd):
+    """As where memory is short: importing NumPy fails."""
+    monkeypatch.setattr(fleet, "WORKER", fleet.WORKER.replace("from swgctl.tasks", "from swgctl.no_such_room"))
+    refusal = pytest.raises(SwgError, match="a process that steps Pendulum-v1 ended with exit code 1")
+    with refusal, launch("Pendulum-v1", 2):
+        pass
+    said = capfd.readouterr().err
+    assert said.count("cannot start: ModuleNotFoundError") in (1, 2)
+    assert "Traceback" not in said
 
 
 def test_a_worker_that_hangs_is_killed_in_the_end(launch, monkeypatch):
@@ -132,11 +195,17 @@ def test_a_worker_that_hangs_is_killed_in_the_end(launch, monkeypatch):
     assert workers_of(os.getpid()) == []
 
 
-def test_what_an_environment_prints_is_not_on_stdout(launch, capfd):
-    with launch(DEEDS("Prints"), 2) as copies:
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [("Prints", ["how do you do"]), ("PrintsFromC", ["a buffer's", "a descriptor's", "the interpreter's"])],
+)
+def test_what_an_environment_prints_is_not_on_stdout(deed, said, processes, launch, capfd):
+    with launch(DEEDS(deed), processes) as copies:
         play(copies, 3)
+    print("a path", flush=True)
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "how do you do\n")
+    assert (out, sorted(err.splitlines())) == ("a path\n", said)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "2.5"])

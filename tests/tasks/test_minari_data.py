@@ -237,8 +237,12 @@ def test_the_evaluation_environment_comes_first(said, played):
 
 
 def test_an_environment_that_cannot_be_made_says_what_to_install(folder, said):
+    gymnasium.register("Absent-v0", "no_such_package.envs:Absent")
     path = folder / PENDULUM / "data" / "metadata.json"
-    path.write_text(path.read_text().replace("gymnasium.envs.classic_control.pendulum:", "no_such_package.envs:"))
+    text = path.read_text().replace(
+        "gymnasium.envs.classic_control.pendulum:PendulumEnv", "no_such_package.envs:Absent"
+    )
+    path.write_text(text.replace("Pendulum-v1", "Absent-v0"))
     assert minari_data.task_of(PENDULUM, said.append).horizon == 20  # which makes nothing
     with pytest.raises(InputError, match="No module named 'no_such_package'") as caught:
         minari_env.make(PENDULUM, said.append)

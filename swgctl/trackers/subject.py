@@ -1,0 +1,221 @@
+"""An artifact, finished or being built, as trackers see it: one run for each seed, in a group."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from swgctl.console import shown
+from swgctl.errors import CorruptError, InputError
+from swgctl.files import parse, write_text
+from swgctl.seeds import ranges
+from swgctl.store import KEY_LENGTH, Artifact, Store
+
+METRICS = "metrics.jsonl"
+RECORD = "record.json"  # of an unfinished run, beside its checkpoint
+FIELDS = {"stage": str, "key": str, "task": dict, "seeds": list, "params": dict, "inputs": dict}
+
+
+@contextlib.contextmanager
+def announced(record: dict, work: Path) -> Iterator[None]:
+    """Keep in `work` what an unfinished run builds, by which others find it, within the block.
+
+    record  that with which `Store.build` begins
+    It stays where the block fails beside a checkpoint, with which the run can go on.
+    """
+    write_text(work / RECORD, json.dumps(record), durable=False)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if [path.name for path in work.iterdir()] == [RECORD]:
+                shutil.rmtree(work)
+        raise
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of an artifact, as a tracker's run.
+
+    id      key and seed: the same whenever and wherever it is logged
+    group   the artifact's: task/stage-key
+    config  parameters and lineage, JSON
+    """
+
+    id: str
+    group: str
+    stage: str
+    task: str
+    seed: int
+    config: dict
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} {self.stage} {self.id.partition('-')[0]} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to log.
+
+    record    the fields of its artifact.json that are known before it is built, at least
+    artifact  None while it is unfinished: then its rows are in `work`
+    """
+
+    store: Store
+    record: dict
+    work: Path
+    artifact: Artifact | None = None
+
+    @property
+    def key(self) -> str:
+        return self.record["key"]
+
+    @property
+    def id(self) -> str:
+        return self.key[:KEY_LENGTH]
+
+    @property
+    def stage(self) -> str:
+        return self.record["stage"]
+
+    @property
+    def task(self) -> str:
+        return self.record["task"]["name"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.record["seeds"]
+
+    @property
+    def path(self) -> Path:
+        """The directory that it is read from."""
+        return self.artifact.path if self.artifact else self.work
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.id} ({self.task}, seeds {ranges(self.seeds)})"
+
+    def rows(self) -> list[dict]:
+        """The rows of metrics.jsonl that exist by now; none of a stage that does not train.  Raises CorruptError."""
+        path = self.path / METRICS
+        try:
+            rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+            if not all(isinstance(row, dict) and {"step", "train_s"} <= row.keys() for row in rows):
+                raise ValueError("its lines are not rows")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
+        return rows
+
+    def clock(self, rows: list[dict]) -> list[float]:
+        """When each row was measured, in seconds since 1970: by train_s, back from the last one."""
+        if self.artifact:
+            end = datetime.fromisoformat(self.artifact.meta["made"]["at"]).timestamp()
+        else:
+            end = (self.path / METRICS).stat().st_mtime
+        return [end - rows[-1]["train_s"] + row["train_s"] for row in rows]
+
+    def runs(self) -> list[Run]:
+        group = f"{self.task}/{self.stage}-{self.id}"
+        return [
+            Run(f"{self.id}-{seed}", group, self.stage, self.task, seed, self._config | {"seed": seed})
+            for seed in self.seeds
+        ]
+
+    @cached_property
+    def _config(self) -> dict:
+        """Parameters and lineage: of every ancestor its key, its digest and, where it is in reach, its parameters.
+
+        Paths and host names stay on this machine.
+        """
+        names = ("stage", "key", "revision", "params", "origin")
+        about = {name: self.record[name] for name in names if name in self.record}
+        about["params"] = {**self.record["params"]}
+        lineage = {role: _brief(parent) for role, parent in self.record["inputs"].items()}
+        for role, parent in self._parents():
+            lineage[role] = _brief(parent.meta) | {"params": {**parent.params}}
+        source = self.record.get("source")
+        return about | {
+            "task": self.task,
+            "environment": self.record["task"].get("environment"),
+            "seeds": self.seeds,
+            "lineage": lineage,
+            "data": source and source["sha256"],
+        }
+
+    def _parents(self) -> Iterator[tuple[str, Artifact]]:
+        """The ancestors that are in reach, by their paths of roles."""
+        queue = []
+        for role, parent in self.record["inputs"].items():
+            path = self.store.place(parent["stage"], parent["task"], parent["key"])
+            if path.is_dir():
+                queue.append((role, Artifact(path)))
+        for role, artifact in queue:  # grows in the loop
+            yield role, artifact
+            for name in artifact.meta["inputs"]:
+                try:
+                    queue.append((f"{role}/{name}", artifact.parent(name)))
+                except InputError:  # gone
+                    continue
+
+
+def _brief(record: dict) -> dict:
+    task = record["task"]["name"] if isinstance(record["task"], dict) else record["task"]
+    return {"stage": record["stage"], "task": task, "key": record["key"], "digest": record["digest"]}
+
+
+def find(store: Store, ref: str) -> Subject:
+    """The artifact of a REF, else the unfinished one of which it is a directory or the first characters of a key.
+
+    Raises InputError where there is none, or several.
+    """
+    running = _running(store, ref)
+    if len(running) == 1:
+        return running[0]
+    if running:
+        names = ", ".join(sorted(one.id for one in running))
+        raise InputError(
+            f"'{shown(ref)}' fits {len(running)} unfinished artifacts: {names}", f"ls {store.root / 'work'}"
+        )
+    return of(store.resolve(ref))
+
+
+def of(artifact: Artifact) -> Subject:
+    """A finished artifact."""
+    return Subject(artifact.store, artifact.meta, artifact.store.work(artifact.key), artifact)
+
+
+def finished(subject: Subject) -> Subject | None:
+    """The same once it is whole; None before that."""
+    artifact = subject.artifact or subject.store.find(subject.stage, subject.task, subject.key)
+    return of(artifact) if artifact else None
+
+
+def _running(store: Store, ref: str) -> list[Subject]:
+    """Unfinished artifacts that a REF names; one whose key is being built is unfinished even if an older one exists."""
+    if not ref or ref == "-":
+        return []
+    folder = Path(ref)
+    if (folder / RECORD).is_file():
+        return [_read(store, folder.absolute())]
+    if "/" in ref or not store.root.is_dir():
+        return []
+    subjects = [_read(store, path.parent) for path in sorted(store.root.glob(f"work/*/{RECORD}"))]
+    fits = [one for one in subjects if one.key.startswith(ref) or one.work.name == ref]
+    return [one for one in fits if store.busy(one.key) or not finished(one)]
+
+
+def _read(store: Store, work: Path) -> Subject:
+    """The unfinished artifact of a work directory.  Raises InputError."""
+    try:
+        record = parse((work / RECORD).read_bytes())
+        if not all(isinstance(record[name], kind) for name, kind in FIELDS.items()):
+            raise ValueError("it is not a record")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{work / RECORD} cannot be read: {error}", "swgctl gc") from None
+    return Subject(store, record, work)
