@@ -42,8 +42,8 @@ def video(
 ) -> None:
     """Record a policy, or an evaluation's, as a video.
 
-    The episodes are those of an evaluation: the same starts and the same noise. What no option says is as the
-    evaluation, or the task's recipe, has it. The first frame is written beside the video, as .png.
+    Starts and noise are those of an evaluation; its returns differ by rounding, which chaotic dynamics amplify. What
+    no option says is as the evaluation, or the task's recipe, has it. The first frame is written beside it, as .png.
     """
     from swgctl.evaluation.video import Choice, record
     from swgctl.store import Store

@@ -188,7 +188,23 @@ def open_environment(environment: str) -> Any:
     inner.render_mode = "rgb_array"
     if hasattr(inner, "mujoco_renderer"):
         choose_opengl()
+        _aim(inner)
     return world
+
+
+def _aim(inner: Any) -> None:
+    """Show all of a maze; else follow the body, where the model has a camera that does, which gymnasium leaves out."""
+    import mujoco
+
+    renderer, model = inner.mujoco_renderer, inner.model
+    if hasattr(inner, "maze"):
+        walls = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
+        low = (model.geom_pos - model.geom_size)[walls].min(0)
+        high = (model.geom_pos + model.geom_size)[walls].max(0)
+        centre, distance = (low + high) / 2, 1.6 * (high - low).max()
+        renderer.default_cam_config = {"lookat": centre, "distance": distance, "azimuth": 90.0, "elevation": -60.0}
+    elif (camera := mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")) >= 0:
+        renderer.camera_id = camera
 
 
 def frame(world: Any) -> np.ndarray:

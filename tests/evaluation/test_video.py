@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -208,28 +209,68 @@ def test_a_display_or_a_choice_is_respected(name, value, monkeypatch):
     assert os.environ.get("MUJOCO_GL") == (value if name == "MUJOCO_GL" else None)
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        *(f"swgctl/AntMaze{size}-v2" for size in ("UMaze", "Medium", "Large")),
+        *(f"swgctl/Maze2d{size}-v1" for size in ("UMaze", "Medium", "Large")),
+    ],
+)
+def test_the_camera_sees_a_whole_maze(environment, monkeypatch):
+    """Every corner of every wall is within the field of view of a camera at `distance` from `lookat`, by its angles."""
+    monkeypatch.setenv("MUJOCO_GL", "egl")  # nothing is drawn
+    with contextlib.closing(video.open_environment(environment)) as world:
+        model, view = world.unwrapped.model, world.unwrapped.mujoco_renderer.default_cam_config
+        azimuth, elevation = np.radians(view["azimuth"]), np.radians(view["elevation"])
+        forward = np.array(
+            [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+        )
+        right = np.array([np.sin(azimuth), -np.cos(azimuth), 0])
+        walls = [g for g in range(model.ngeom) if model.geom(g).name.startswith(("block_", "wall_"))]
+        corners = np.array(
+            [
+                model.geom_pos[wall] + np.array(signs) * model.geom_size[wall]
+                for wall in walls
+                for signs in itertools.product((-1, 1), repeat=3)
+            ]
+        )
+        seen = corners - (view["lookat"] - view["distance"] * forward)
+        depth = seen @ forward
+        across, up = seen @ right / depth, seen @ np.cross(right, forward) / depth
+        half = np.tan(np.radians(model.vis.global_.fovy) / 2)
+        assert len(walls) >= 16
+        assert depth.min() > 0
+        assert max(np.abs(across).max(), np.abs(up).max()) < half
+        assert max(np.abs(across).max(), np.abs(up).max()) > half / 2  # and not from afar
+
+
 DRAW = """
 import sys
 from swgctl.evaluation import video
 world = video.open_environment("HalfCheetah-v4")
 world.reset(seed=0)
-video.save(video.frame(world), sys.argv[1])
+inner = world.unwrapped
+for place, path in zip((0, 50), sys.argv[1:]):
+    inner.set_state(inner.init_qpos + [place, *[0] * 8], inner.init_qvel)
+    video.save(video.frame(world), path)
 world.close()
 """
 
 
 @pytest.mark.slow  # OpenGL in software takes seconds
-def test_a_cheetah_stands_on_its_floor(tmp_path):
+def test_the_camera_follows_a_cheetah(tmp_path):
     probe = [sys.executable, "-c", video.PROBE, "egl"]
     if subprocess.run(probe, env=os.environ | {"MUJOCO_GL": "egl"}, capture_output=True).returncode:
         pytest.skip("EGL does not work here")
     from matplotlib.image import imread
 
-    subprocess.run([sys.executable, "-c", DRAW, path := tmp_path / "x.png"], check=True)
-    image = imread(path)[..., :3]
-    assert image.shape == (480, 480, 3)
-    skin = (image[..., 0] > 1.3 * image[..., 2]) & (image[..., 0] > 0.4)  # the floor is grey and green
-    rows, columns = np.nonzero(skin)
-    assert 1000 < len(rows) < 20000
-    assert 150 < np.median(rows) < 330
-    assert 150 < np.median(columns) < 330
+    paths = [tmp_path / "here.png", tmp_path / "far.png"]
+    subprocess.run([sys.executable, "-c", DRAW, *paths], check=True)
+    places = []
+    for image in (imread(path)[..., :3] for path in paths):
+        assert image.shape == (480, 480, 3)
+        skin = (image[..., 0] > 1.25 * image[..., 2]) & (image[..., 0] > 0.3)  # the floor is green, the sky grey
+        assert 2000 < skin.sum() < 40000
+        places.append([np.median(axis) for axis in np.nonzero(skin)])
+    assert places[0] == pytest.approx(places[1], abs=10)
+    assert 180 < places[0][1] < 300

@@ -145,8 +145,9 @@ def test_two_sweeps_at_once_divide_the_work(drive, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_a_shell(words, tmp_path):
+def test_from_a_shell(words, tmp_path, monkeypatch):
     """With the server of its own that the command starts, and Ctrl-C to the whole group, as a terminal sends it."""
+    monkeypatch.setenv("SWGCTL_CHECKPOINT_EVERY", "0.1")
     command = [sys.executable, "-m", "swgctl", *map(str, words)]
     pipe = subprocess.PIPE
     process = subprocess.Popen([*command, *LONG], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
