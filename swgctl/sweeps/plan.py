@@ -45,7 +45,9 @@ class Run:
         ):
             words += [option, value] if value else []
         for text in self.assignments:
-            words += ["--set", text] if run.owner(text) in {"seeds", *self.stages} else []
+            # a run that ends before its evaluation still has the method's chain
+            read = run.owner(text) in {"seeds", *self.stages} or text.startswith("eval.method=")
+            words += ["--set", text] if read else []
         return shlex.join(words)
 
     @cached_property
@@ -148,7 +150,7 @@ def show(runs: list[Run], store: Store, form: str) -> None:
         say(one.command())
         for row in rows:
             if row["run"] == one.command():
-                say(f"  {row['stage']:8} {row['state']:7} {row['why']}")
+                say(f"  {row['stage']:12} {row['state']:7} {row['why']}")
     built = sum(row["state"] != "cached" for row in rows)
     say(f"{len(runs)} run(s), {len(rows) - built} stage(s) cached, {built} to build")
 
