@@ -1,10 +1,10 @@
 # swgctl in a container, which runs the demo: minutes on two CPU cores.
 #   docker build --tag swgctl .
-#   docker run --rm --init --volume swgctl:/work swgctl
+#   docker run --rm --init --volume swgctl:/srv swgctl
 # On an NVIDIA GPU, with the CUDA version of its driver or an older one:
 #   docker build --tag swgctl:cuda --build-arg TORCH=cu130 .
-#   docker run --rm --init --gpus all --volume swgctl:/work swgctl:cuda run halfcheetah-medium-v2
-# /work keeps artifacts and data between containers.
+#   docker run --rm --init --gpus all --volume swgctl:/srv swgctl:cuda run halfcheetah-medium-v2
+# /srv keeps artifacts and data between containers.
 FROM python:3.11.14-slim-bookworm
 
 # Which build of PyTorch: cpu, or that of a CUDA version, such as cu130.
@@ -24,10 +24,10 @@ COPY recipes recipes
 COPY swgctl swgctl
 RUN uv pip install --system --no-cache --torch-backend "$TORCH" --constraint constraints.txt '.[video,tensorboard]'
 
-RUN useradd --create-home swgctl && mkdir /work && chown swgctl /work
+RUN useradd --create-home swgctl && chown swgctl /srv
 USER swgctl
-WORKDIR /work
-ENV SWGCTL_STORE=/work/swg-store SWGCTL_CACHE=/work/cache
-VOLUME /work
+WORKDIR /srv
+ENV SWGCTL_STORE=/srv/swg-store SWGCTL_CACHE=/srv/cache
+VOLUME /srv
 ENTRYPOINT ["swgctl"]
 CMD ["run", "demo"]

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swgctl.errors import CorruptError
+from swgctl.console import quoted
+from swgctl.errors import CorruptError, InputError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -236,3 +237,19 @@ def load_tensors(path: Path, device: str = "cpu") -> dict:
         return load_file(path, device=device)
     except (SafetensorError, OSError) as error:
         raise CorruptError(f"{path} is not a whole safetensors file: {error}", "swgctl verify") from None
+
+
+def unreadable(path: Path) -> InputError:
+    """The error of a file or directory that may not be read, with the command that its owner can give."""
+    refusal = os.strerror(errno.EACCES)
+    for barrier in (*reversed(path.parents), path):  # the first folder that keeps the rest from being seen
+        try:
+            state = barrier.stat()
+        except OSError:
+            break
+        need = os.X_OK if barrier != path else os.R_OK | (os.X_OK if barrier.is_dir() else 0)
+        if not os.access(barrier, need):
+            mine = state.st_uid == os.geteuid()
+            command = f"chmod {'u' if mine else 'a'}+rX {quoted(barrier)}{'' if mine else '   # by its owner'}"
+            return InputError(f"{path}: {refusal}", command)
+    return InputError(f"{path}: {refusal}", f"ls -ld {quoted(path)}")

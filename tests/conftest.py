@@ -76,7 +76,7 @@ def start(server, tmp_path):
 @pytest.fixture(autouse=True)
 def world(tmp_path, monkeypatch) -> None:
     """Nothing outside of the test's own folder is read or written."""
-    ours = ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY", "SWGCTL_WORKERS")
+    ours = ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY", "SWGCTL_LOG", "SWGCTL_WORKERS")
     for name in (*ours, "MINARI_REMOTE", "HF_ENDPOINT", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SWGCTL_STORE", str(tmp_path / "store"))

@@ -5,7 +5,6 @@ A rate is the median of several repeats, which take turns, so that noise of the 
 
 import itertools
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +16,7 @@ from swgctl.bench import inference, synthetic
 from swgctl.bench.cases import HORIZON, ROWS, SETTINGS, evaluation_case, sampling_case, training_case
 from swgctl.bench.measure import measure, modes, precisions
 from swgctl.config import EvalSettings, Resolved
-from swgctl.console import say
+from swgctl.console import quoted, say
 from swgctl.errors import UsageError, closest, nearest
 
 
@@ -124,7 +123,7 @@ def report(names: list[str], seeds: int, repeats: int, device: str, as_json: boo
     if recipe and not SIZED.keys() & set(names):
         raise UsageError(
             f"--recipe sets the sizes of {', '.join(SIZED)}; the others have the paper's",
-            f"swgctl bench {' '.join(SIZED)} --recipe {shlex.quote(recipe)}",
+            f"swgctl bench {' '.join(SIZED)} --recipe {quoted(recipe)}",
         )
     sizes = config.resolve(None, synthetic.RECIPE, recipe=recipe)
     measured: list[dict] = []

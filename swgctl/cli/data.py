@@ -1,6 +1,5 @@
 """The commands `task ...` and `data ...`."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from swgctl.cli.app import command, data_app, task_app
 from swgctl.cli.options import ClipActions, Env, Json, TaskArgument, Tasks, complete_tasks
+from swgctl.console import quoted
 from swgctl.errors import UsageError
 
 
@@ -103,5 +103,5 @@ def data_export(
     from swgctl.tasks import catalogue
 
     if not minari:
-        raise UsageError("export to what?", f"swgctl data export {shlex.quote(task)} --minari")
+        raise UsageError("export to what?", f"swgctl data export {quoted(task)} --minari")
     catalogue.export(task, env, identity, bool(clip_actions))

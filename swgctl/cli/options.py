@@ -26,6 +26,7 @@ BENCHMARKS = (
     *("scaling", "inference"),
 )
 REPORTS = ("table", "csv", "json", "latex", "html")
+ENGINES = ("local", "ray")
 PLANS = ("table", "commands", "json", "slurm")
 PAPERS = ("swg", "aepo", "pgd")
 
@@ -103,6 +104,15 @@ Force = Annotated[bool, typer.Option("--force", help="Build the artifact again e
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Exit with 5 if another process is building the artifact; do not wait.")
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TRACKER",
+        help="Send what is measured to tensorboard:DIR, trackio[:PROJECT] or wandb[:PROJECT]. Repeatable. "
+        "[default: $SWGCTL_LOG]",
+    ),
+]
 From = Annotated[
     list[str] | None,
     typer.Option(
@@ -126,6 +136,22 @@ TaskOption = Annotated[
 ]
 Seeds = Annotated[
     str | None, typer.Option(metavar="0-4", help="Seeds, trained together: a range, or a list such as 0,3.")
+]
+SeedLists = Annotated[
+    list[str] | None,
+    typer.Option(metavar="0-4", help="Seeds of a run, a range or a list. Repeatable, one run each."),
+]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE,VALUE", help="Values of a setting, one run each. Repeatable: all combinations."),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD[,METHOD...]",
+        help="Methods, one run each; short for --grid eval.method=...",
+        autocompletion=complete_methods,
+    ),
 ]
 Until = Annotated[
     str | None, typer.Option(metavar=choices(ENDS), help="Stop after this stage.", autocompletion=completing(ENDS))

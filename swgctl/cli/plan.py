@@ -11,14 +11,16 @@ from swgctl.cli.options import (
     PLANS,
     Assignments,
     Env,
+    Grid,
     Json,
+    Methods,
     Recipe,
+    SeedLists,
     StoreOption,
     TaskArgument,
     Tasks,
     Until,
     choices,
-    complete_methods,
     complete_recipes,
     completing,
 )
@@ -82,24 +84,9 @@ def recipe_validate(
 )
 def plan(
     tasks: Tasks,
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option(metavar="0-4", help="Seeds of a run, a range or a list. Repeatable, one run each."),
-    ] = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE,VALUE", help="Values of a setting, one run each. Repeatable: all combinations."
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METHOD[,METHOD...]",
-            help="Methods, one run each; short for --grid eval.method=...",
-            autocompletion=complete_methods,
-        ),
-    ] = None,
+    seeds: SeedLists = None,
+    grid: Grid = None,
+    method: Methods = None,
     assignments: Assignments = None,
     recipe: Recipe = None,
     env: Env = None,
@@ -129,8 +116,7 @@ def plan(
         line = shlex.join(["swgctl", "plan", *tasks, "--format", form])
         raise UsageError(f"--json and --format {form} are two formats", f"{line}   # or --json alone")
     location = Store.locate(store)
-    axes = [*(grid or []), *([f"eval.method={method}"] if method else [])]
-    runs = expand(tasks, seeds or [], axes, tuple(assignments or ()), recipe, env, location, until)
+    runs = expand(tasks, seeds or [], grid or [], tuple(assignments or ()), recipe, env, location, until, method)
     if form == "slurm":
         from swgctl.sweeps import slurm
 

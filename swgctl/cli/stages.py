@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import shlex
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
@@ -28,6 +27,7 @@ from swgctl.cli.options import (
     Json,
     LearningRate,
     Leave,
+    Log,
     Method,
     Mode,
     NoWait,
@@ -49,6 +49,7 @@ from swgctl.cli.options import (
     complete_tasks,
     completing,
 )
+from swgctl.console import quoted
 from swgctl.errors import UsageError
 
 Number = TypeVar("Number", int, float)
@@ -72,13 +73,14 @@ def stage(
             mode: Mode = "auto",
             force: Force = False,
             no_wait: NoWait = False,
+            log: Log = None,
             as_json: Json = False,
             **options: Any,
         ) -> None:
             from swgctl import stages
 
             shared: dict[str, Any] = {"recipe": recipe, "assignments": tuple(assignments or ()), "store": store}
-            shared |= {"device": device, "mode": mode, "force": force, "wait": not no_wait}
+            shared |= {"device": device, "mode": mode, "force": force, "wait": not no_wait, "log": log or ()}
             requests, results = function(**options), []
             for request in requests if isinstance(requests, list) else [requests]:
                 arguments = request | shared
@@ -357,7 +359,7 @@ def run(
 
     Prints the path of the last artifact; `swgctl tree` shows the others.
     """
-    usage = f"swgctl run {shlex.quote(task)}"
+    usage = f"swgctl run {quoted(task)}"
     flags = {
         "critic": {"clip_actions": clip_actions},
         "augment": {"weight": weight},

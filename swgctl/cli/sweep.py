@@ -7,20 +7,21 @@ import typer
 from swgctl.cli.app import app, command
 from swgctl.cli.layout import PLAN
 from swgctl.cli.options import (
+    ENGINES,
     Assignments,
     Env,
+    Grid,
     Json,
+    Methods,
     Mode,
     Recipe,
+    SeedLists,
     StoreOption,
     Tasks,
     Until,
     choices,
-    complete_methods,
     completing,
 )
-
-ENGINES = ("local", "ray")
 
 
 @command(
@@ -35,24 +36,9 @@ ENGINES = ("local", "ray")
 )
 def sweep(
     tasks: Tasks,
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option(metavar="0-4", help="Seeds of a run, a range or a list. Repeatable, one run each."),
-    ] = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE,VALUE", help="Values of a setting, one run each. Repeatable: all combinations."
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METHOD[,METHOD...]",
-            help="Methods, one run each; short for --grid eval.method=...",
-            autocompletion=complete_methods,
-        ),
-    ] = None,
+    seeds: SeedLists = None,
+    grid: Grid = None,
+    method: Methods = None,
     assignments: Assignments = None,
     recipe: Recipe = None,
     env: Env = None,
@@ -110,9 +96,8 @@ def sweep(
 
     check_execution(device, mode)
     location = Store.locate(store)
-    axes = [*(grid or []), *([f"eval.method={method}"] if method else [])]
     sweep(
-        expand(tasks, seeds or [], axes, tuple(assignments or ()), recipe, env, location, until),
+        expand(tasks, seeds or [], grid or [], tuple(assignments or ()), recipe, env, location, until, method),
         location,
         engine=engine,
         slots=slots,

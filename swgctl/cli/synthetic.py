@@ -24,53 +24,48 @@ from swgctl.cli.options import (
 from swgctl.cli.stages import stage
 
 
-@stage(
+def _model(name: str, about: str, examples: str) -> None:
+    """Add the command of a stage that trains a model of the task's transitions."""
+
+    def model(
+        task: TaskArgument,
+        env: Env = None,
+        seeds: Seeds = None,
+        steps: Steps = None,
+        batch: Batch = None,
+        lr: LearningRate = None,
+        clip_actions: ClipActions = None,
+    ) -> dict:
+        flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
+        return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
+
+    model.__doc__ = about
+    stage(name, examples)(model)
+
+
+_model(
     "trajectories",
+    """Train a diffusion model over windows of the data.
+
+    A window is a sub-trajectory: observations, actions, rewards and terminals.
+    """,
     """
     swgctl trajectories demo
     swgctl trajectories hopper-medium-v2 --seeds 0-3 --steps 100000
     """,
 )
-def trajectories(
-    task: TaskArgument,
-    env: Env = None,
-    seeds: Seeds = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    lr: LearningRate = None,
-    clip_actions: ClipActions = None,
-) -> dict:
-    """Train a diffusion model over windows of the data.
-
-    A window is a sub-trajectory: observations, actions, rewards and terminals.
-    """
-    flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
-
-
-@stage(
+_model(
     "dynamics",
+    """Train an ensemble of one-step dynamics models.
+
+    It is the autoregressive baseline of trajectory models, PETS with MOPO's
+    settings; its roll-outs are a synthetic data set as any other.
+    """,
     """
     swgctl dynamics demo
     swgctl dynamics hopper-medium-v2 --seeds 0-2 --steps 50000
     """,
 )
-def dynamics(
-    task: TaskArgument,
-    env: Env = None,
-    seeds: Seeds = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    lr: LearningRate = None,
-    clip_actions: ClipActions = None,
-) -> dict:
-    """Train an ensemble of one-step dynamics models.
-
-    It is the autoregressive baseline of trajectory models, PETS with MOPO's
-    settings; its roll-outs are a synthetic data set as any other.
-    """
-    flags = {"steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    return {"task": task, "environment": env, "seeds": seeds, "flags": flags}
 
 
 @stage(

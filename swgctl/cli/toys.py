@@ -1,6 +1,5 @@
 """The command `toy`."""
 
-import shlex
 from typing import Annotated
 
 import typer
@@ -15,12 +14,12 @@ from swgctl.cli.options import (
     completing,
 )
 from swgctl.cli.stages import numbers, stage
+from swgctl.console import quoted, say
 
 
 def _draw_all(results: list) -> None:
     """Draw several toys in one picture, and print the methods of each density in one table."""
     if len(results) > 1:
-        from swgctl.console import say
         from swgctl.plots.toys import all_toys
         from swgctl.reports.results import print_toys
 
@@ -66,7 +65,7 @@ def toy(
     """
     from swgctl.stages.toy import NAMES
 
-    betas = numbers(beta, float, f"swgctl toy {shlex.quote(density)} --beta")
+    betas = numbers(beta, float, f"swgctl toy {quoted(density)} --beta")
     flags = {"beta": betas, "rho": rho, "steps": steps, "samples": samples, "sampler": sampler}
     names = NAMES if density == "all" else [density]
     methods = TOYS[:-1] if method == "all" else [method]

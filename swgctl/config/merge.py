@@ -107,15 +107,20 @@ def _validate(values: dict[str, tuple[Any, str]]) -> tuple[Resolved | None, list
     problems: list[str] = []
     settings: dict[str, Settings] = {}
     origin: dict[str, str] = {}
-    names = ["seeds", *(f"{stage}.{name}" for stage, row in stages().items() for name in row.settings.model_fields)]
-    unknown = [name for name in values if name not in names]
+    places = {f"{stage}.{name}": (stage, name) for stage, row in stages().items() for name in row.settings.model_fields}
+    names = ["seeds", *places]
+    unknown = [name for name in values if name != "seeds" and name not in places]
     for name in unknown[:NAMED]:  # the nearest name takes a while
         problems.append(f"unknown key '{shown(name)}'{_nearest_setting(name, names)} ({values[name][1]})")
     problems += [f"and {len(unknown) - NAMED} more unknown keys"] if len(unknown) > NAMED else []
+    given: dict[str, dict[str, Any]] = {stage: {} for stage in stages()}
+    for full, (value, _) in values.items():
+        if full in places:
+            stage, name = places[full]
+            given[stage][name] = value
     for stage, row in stages().items():
-        given = {k.split(".", 1)[1]: v for k, (v, _) in values.items() if k in names and k.startswith(f"{stage}.")}
         try:
-            settings[stage] = row.settings.model_validate(given)
+            settings[stage] = row.settings.model_validate(given[stage])
         except ValidationError as error:
             for item in error.errors():
                 name = f"{stage}.{item['loc'][0]}"

@@ -97,8 +97,13 @@ def recipes_folder() -> Path:
 
 def _recipes() -> dict[str, Path]:
     """Paths of the recipes by name, plugins' and shipped ones."""
-    files = [*(path for family in plugged() for path in family.recipes), *recipes_folder().glob("*.yaml")]
+    files = [*(path for family in plugged() for path in family.recipes), *_shipped(recipes_folder())]
     return {path.stem: path for path in files}
+
+
+@cache  # a plan asks for every run
+def _shipped(folder: Path) -> tuple[Path, ...]:
+    return tuple(folder.glob("*.yaml"))
 
 
 def recipe_names() -> list[str]:

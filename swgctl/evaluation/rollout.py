@@ -43,7 +43,7 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
     """
     assert task.horizon is not None, "`check_horizon` runs first"
     members, rows = len(policy.seeds), len(cells) * episodes
-    starts = [_reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in range(rows)]
+    starts = [reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in range(rows)]
     total, length = np.zeros((members, rows)), np.zeros((members, rows), int)
     statistics = {name: np.zeros((members, rows)) for name in policy.statistics}
     running, step = np.ones((members, rows), bool), 0
@@ -99,7 +99,7 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
     ]
 
 
-def _reset_seed(base: int, seed: int, episode: int) -> int:
+def reset_seed(base: int, seed: int, episode: int) -> int:
     return int.from_bytes(hashlib.sha256(f"eval/{base}/{seed}/reset/{episode}".encode()).digest()[:4], "little")
 
 

@@ -21,7 +21,7 @@ from swgctl import config, tasks
 from swgctl.config import EVAL, EvalSettings, a
 from swgctl.console import progress, quoted, say
 from swgctl.errors import InputError, SwgError, UsageError
-from swgctl.evaluation.rollout import Batch, _reset_seed
+from swgctl.evaluation.rollout import Batch, reset_seed
 from swgctl.files import write_atomically
 from swgctl.policies.agent import load_agent
 from swgctl.policies.diffusion import assemble, ranking_of
@@ -163,7 +163,7 @@ def play(
     with progress("video", episodes * task.horizon, "steps") as bar:
         for episode in range(episodes):
             batch = Batch(policy, [cell], episodes, base, np.array([episode]))
-            observation, _ = world.reset(seed=_reset_seed(base, seed, episode))
+            observation, _ = world.reset(seed=reset_seed(base, seed, episode))
             yield frame(world)
             total, step, ended = 0.0, 0, False
             while not ended and step < task.horizon:

@@ -62,26 +62,29 @@ class AgentLearner(ABC):
     """
 
     chunk = 100
+    gaussian: bool  # the actor is
+    values: type[TwinQ]  # Q, and V where there is one
     targets: list[Tensor]  # follow `online` at the start of each step
     online: list[Tensor]
 
     def __init__(
         self,
-        actor: Actor,
-        critic: TwinQ,
         data: Experience,
         statistics: tuple[Tensor, Tensor],
         settings: AgentSettings,
         seeds: list[int],
         device: torch.device,
-        real: Experience | None,
+        real: Experience | None = None,
     ):
         """statistics  mean and standard deviation of the observations, (O,) or (S, O) each
         real        the task's own data; None: all rows are of `data`
         """
         self.settings = settings
         self.data, self.real = data.to(device), real.to(device) if real else None
-        self.actor, self.critic = actor, critic
+        observation_dim = statistics[0].shape[-1]
+        sizes = (len(seeds), observation_dim, data.table.shape[-1] - 2 * observation_dim - 2, settings.hidden)
+        self.actor = actor = Actor(*sizes, gaussian=self.gaussian)
+        self.critic = critic = self.values(*sizes, init="lecun")
         reset(nn.ModuleList([actor, critic]), [generator(seed, "agent/init", 0) for seed in seeds])
         if settings.normalise:
             actor.standardise(*statistics)
@@ -91,6 +94,11 @@ class AgentLearner(ABC):
         self.online, self.targets = list(critic.q.parameters()), list(critic.q_target.parameters())
         self.actor_adam = Adam(actor.parameters(), settings.lr, eps=EPS)
         self.q_adam = Adam(critic.q.parameters(), settings.lr, eps=EPS)
+        self.set_up()
+
+    @abstractmethod
+    def set_up(self) -> None:
+        """Make what the algorithm has besides, of networks that are initialised and on their device."""
 
     def fill(self, rows: Tensor, slot: int) -> None:
         """Overwrite a slot of the table, in place: rows (S, n, 2 O + A + 2), `settings.keep` slots of n rows each.
@@ -144,27 +152,9 @@ class TD3BCLearner(AgentLearner):
     A step moves the targets, then the actor, then Q `settings.critic_updates` times on the same minibatch.
     """
 
-    def __init__(
-        self,
-        data: Experience,
-        statistics: tuple[Tensor, Tensor],
-        settings: AgentSettings,
-        seeds: list[int],
-        device: torch.device,
-        real: Experience | None = None,
-    ):
-        """See `AgentLearner`."""
-        sizes = _sizes(data, statistics, settings, seeds)
-        super().__init__(
-            Actor(*sizes, gaussian=False),
-            TwinQ(*sizes, init="lecun"),
-            data,
-            statistics,
-            settings,
-            seeds,
-            device,
-            real,
-        )
+    gaussian, values = False, TwinQ
+
+    def set_up(self) -> None:
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.online += self.actor.parameters()
         self.targets += self.actor_target.parameters()
@@ -203,30 +193,11 @@ class IQLLearner(AgentLearner):
     `CriticLearner` has it, where PGD's code takes V before it; the actor's advantage is that of before, as in the code.
     """
 
+    gaussian, values = True, Critic
     critic: Critic
 
-    def __init__(
-        self,
-        data: Experience,
-        statistics: tuple[Tensor, Tensor],
-        settings: AgentSettings,
-        seeds: list[int],
-        device: torch.device,
-        real: Experience | None = None,
-    ):
-        """See `AgentLearner`."""
-        sizes = _sizes(data, statistics, settings, seeds)
-        super().__init__(
-            Actor(*sizes, gaussian=True),
-            Critic(*sizes, init="lecun"),
-            data,
-            statistics,
-            settings,
-            seeds,
-            device,
-            real,
-        )
-        self.v_adam = Adam(self.critic.v.parameters(), settings.lr, eps=EPS)
+    def set_up(self) -> None:
+        self.v_adam = Adam(self.critic.v.parameters(), self.settings.lr, eps=EPS)
 
     def step(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         settings, batch = self.settings, self.batch(drawn)
@@ -253,15 +224,7 @@ class IQLLearner(AgentLearner):
         return super().state() | self.v_adam.tensors("v_adam")
 
 
-LEARNERS: dict[str, type[TD3BCLearner] | type[IQLLearner]] = {"td3bc": TD3BCLearner, "iql": IQLLearner}  # by agent.algo
-
-
-def _sizes(
-    data: Experience, statistics: tuple[Tensor, Tensor], settings: AgentSettings, seeds: list[int]
-) -> tuple[int, int, int, list[int]]:
-    """Seeds, observation and action dimensions, hidden widths: what actors and critics are made of."""
-    observation_dim = statistics[0].shape[-1]
-    return len(seeds), observation_dim, data.table.shape[-1] - 2 * observation_dim - 2, settings.hidden
+LEARNERS: dict[str, type[AgentLearner]] = {"td3bc": TD3BCLearner, "iql": IQLLearner}  # by agent.algo
 
 
 def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """An agent that learns from trajectories which it guides itself, drawn anew while it trains (PGD, arXiv 2404.06356,
 Algorithm 1)."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from swgctl import signals
 from swgctl.config import AgentSettings
-from swgctl.console import progress, say
+from swgctl.console import progress, quoted, say
 from swgctl.errors import CorruptError
 from swgctl.files import load_tensors, write_atomically
 from swgctl.learners.agent import AgentLearner
@@ -59,7 +58,7 @@ class Regenerating:
                 path = _path(work, period, slot)
                 if not path.exists():
                     if period and (inside or period < number):
-                        raise CorruptError(f"{path} is gone", f"rm -r {shlex.quote(str(work))}   # then start again")
+                        raise CorruptError(f"{path} is gone", f"rm -r {quoted(work)}   # then start again")
                     rows = self._generate(period, slot).cpu()
                     write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to))  # type: ignore[misc]
                 self.learner.fill(load_tensors(path)["rows"].to(self.device), slot)

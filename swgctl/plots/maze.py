@@ -10,7 +10,17 @@ import numpy as np
 from swgctl.errors import InputError
 from swgctl.evaluation.protocols import DYNAMICS, UNGUIDED
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, tag
-from swgctl.plots.sets import agent_names, agent_of, differences, distinct, kind_of, scale_of, select, settings_of
+from swgctl.plots.sets import (
+    agent_names,
+    agent_of,
+    differences,
+    distinct,
+    kind_of,
+    scale_of,
+    select,
+    settings_of,
+    title_of,
+)
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task
 from swgctl.tasks.replay import MAZES
@@ -65,9 +75,7 @@ def draw_maze(sets: list[Artifact], locate: Locate) -> Picture:
     drawn.append(("data", data[:, :, :2]))
     texts = differences([(kind_of(one), settings_of(one)) for one in sets])
     for one, text, shown in zip(sets, texts, windows, strict=True):
-        scale = rf"{kind_of(one)}, $\lambda$ = {scale_of(one):g}" if scale_of(one) > 0 else kind_of(one)
-        whose = names.get(agent_of(one), "") if kind_of(one) != UNGUIDED else ""
-        drawn.append((_title(scale, whose, text), shown))
+        drawn.append((_title(*title_of(one, names), text), shown))
     free, goal, middle = _maze_of(environment)
     rows, columns = free.shape
     lines = max(title.count("\n") + 1 for title, _ in drawn)

@@ -65,6 +65,14 @@ def kind_of(synth: Artifact) -> str:
     return synth.params["guidance"] if scale_of(synth) > 0 else UNGUIDED
 
 
+def title_of(synth: Artifact, names: dict[str, str]) -> list[str]:
+    """What a picture calls a set: its kind with lambda, and the name of the agent that it follows; `names` are those of
+    the agents."""
+    kind, scale = kind_of(synth), scale_of(synth)
+    agent = names.get(agent_of(synth)) if kind != UNGUIDED else None
+    return [rf"{kind}, $\lambda$ = {scale:g}" if scale > 0 else kind, *([agent] if agent else [])]
+
+
 def settings_of(synth: Artifact) -> dict:
     """The settings of a set but lambda and its sample's; for guided sets, those of the guidance; and the model."""
     inputs = synth.meta["inputs"]

@@ -22,6 +22,7 @@ from swgctl.plots.sets import (
     scale_of,
     select,
     settings_of,
+    title_of,
 )
 from swgctl.store import Artifact, Store
 
@@ -217,13 +218,10 @@ def _draw_error(panel: "Axes", sets: list[Artifact]) -> list[dict]:
     kinds = [(kind_of(one), settings_of(one)) for one in sets]
     numbers = []
     for i, (one, text) in enumerate(zip(sets, differences(kinds), strict=True)):
-        kind = kind_of(one)
-        scale = rf"{kind}, $\lambda$ = {scale_of(one):g}" if scale_of(one) > 0 else kind
-        whose = names.get(agent_of(one), "") if kind != UNGUIDED else ""
-        label = "; ".join(filter(None, (", ".join(filter(None, (scale, whose))), text)))
+        label = "; ".join(filter(None, (", ".join(title_of(one, names)), text)))
         values = np.array([row for row in _horizons(one) if row])
         steps = np.arange(1, values.shape[1] + 1)
-        look = style(i) | DASHES.get(kind, {})
+        look = style(i) | DASHES.get(kind_of(one), {})
         panel.plot(steps, values.mean(0), label=label, **look)
         panel.fill_between(steps, values.min(0), values.max(0), color=look["color"], alpha=0.12, linewidth=0)
         raw = one.meta["metrics"]["dynamics"]["horizon_raw"]

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 
 from swgctl import config, seeds, signals, tasks
 from swgctl.config import EVAL, EvalSettings, a
-from swgctl.console import say
+from swgctl.console import quoted, say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import load_tensors, read_header, save_tensors, sync
 from swgctl.policies.origin import denoiser_of, weight_of
@@ -71,7 +70,7 @@ def export(
     if agent and not (rho is None and candidates is None):
         raise UsageError(
             f"an agent has one action, neither guided nor chosen: {policy.id}",
-            f"swgctl export {policy.id} --policy {shlex.quote(directory)}   # without --rho and --resample",
+            f"swgctl export {policy.id} --policy {quoted(directory)}   # without --rho and --resample",
         )
     settings = None if agent else _settings(artifact, rho, candidates)
     critic = _ranking(artifact, policy, settings) if settings else None

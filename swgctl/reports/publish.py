@@ -1,8 +1,8 @@
 """Reports over many evaluations: as a table, CSV, JSON, LaTeX or HTML."""
 
-import shlex
 from pathlib import Path
 
+from swgctl import console
 from swgctl.errors import SwgError, UsageError, closest, nearest
 from swgctl.files import write_text
 from swgctl.store import Store
@@ -60,7 +60,7 @@ def publish(
         write_text(Path(out), text)
     except OSError as error:
         raise SwgError(
-            f"{out} cannot be written: {error.strerror}", f"swgctl report --out {shlex.quote(Path(out).name)}"
+            f"{out} cannot be written: {error.strerror}", f"swgctl report --out {console.quoted(Path(out).name)}"
         ) from None
     print(Path(out).absolute())
 
@@ -84,7 +84,7 @@ def _form(form: str | None, out: str | None, as_json: bool) -> str:
     if form is None and implied is None:
         raise UsageError(f"the suffix of '{out}' must be {', '.join(by_suffix)}", "swgctl report --out report.html")
     if form and implied and form != implied:
-        path = shlex.quote(str(Path(out).with_suffix(SUFFIXES[form])))
+        path = console.quoted(Path(out).with_suffix(SUFFIXES[form]))
         raise UsageError(
             f"the suffix of '{out}' means {implied}, not {form}", f"swgctl report --format {form} --out {path}"
         )

@@ -15,7 +15,7 @@ from swgctl.config.synthetic import Generation
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
-from swgctl.stages.job import Job, facts_of, locate_source, train
+from swgctl.stages.job import Job, facts_of, locate_source, read_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -67,12 +67,12 @@ def prepare(
     params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs)}
     if not own:
         params.pop("clip_actions")
-    params |= {"rewards": rewards, "task": task.name, "environment": task.environment, "horizon": task.horizon}
+    params |= {"rewards": rewards} | task.keyed()
     return Job(AGENT, task, settings, params, seeds, inputs, path, digest)
 
 
 def build(job: Job[AgentSettings], directory: Path, work: Path) -> dict:
-    own = _own(job) if job.source else None
+    own = read_source(job) if job.source else None
     facts = facts_of(own) if own else _facts(next(iter(job.inputs.values())))
     real = _experience([own], job) if own and job.inputs else None
     trained: AgentLearner | Regenerating
@@ -128,15 +128,6 @@ def _facts(source: Artifact) -> dict:
         source = source.parent("trajectories" if "trajectories" in source.meta["inputs"] else "dynamics")
     facts = source.meta["metrics"]["data"]
     return {name: facts[name] for name in facts if name not in ("parameters", "windows")}
-
-
-def _own(job: Job[AgentSettings]) -> "Transitions":
-    """The task's own data, whose environment is the task's."""
-    from swgctl.tasks import environments, transitions
-
-    data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
-    environments.check(environments.make(job.task.environment), data)
-    return data
 
 
 def _read(synth: Artifact) -> "Transitions":

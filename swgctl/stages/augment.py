@@ -3,7 +3,6 @@
 Writes data.hdf5: D4RL's arrays as read, and `weights`, `q`, `v`, `advantages`, each (S, N).
 """
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from swgctl import signals
 from swgctl.config import AUGMENT, LOSS, AugmentSettings
-from swgctl.console import progress
+from swgctl.console import progress, quoted
 from swgctl.errors import InputError, SwgError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
@@ -34,7 +33,7 @@ def prepare(
         # The new critic differs from this one in its loss alone: whatever was set by hand is set again.
         by_hand = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
         values = {k: critic.params.get(k.split(".")[1]) for k in by_hand if k != "critic.loss"}
-        words = [f"--set {shlex.quote(f'{k}={value}')}" for k, value in values.items() if value is not None]
+        words = [f"--set {quoted(f'{k}={value}')}" for k, value in values.items() if value is not None]
         raise InputError(
             f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
             f"critic {critic.id} has the {critic.params['loss']} loss",

@@ -14,7 +14,7 @@ from swgctl.config import CRITIC, CriticSettings
 from swgctl.errors import CorruptError, InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
-from swgctl.stages.job import Job, facts_of, locate_source, train
+from swgctl.stages.job import Job, facts_of, locate_source, read_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -34,9 +34,7 @@ def prepare(
             f"swgctl critic {argument(task)} --loss isq --candidates {inputs['candidates'].id}",
         )
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
-    # The task is part of the key: one file under two names is two problems with separate artifacts.
-    of_task = {"task": task.name, "environment": task.environment, "horizon": task.horizon}
-    params = settings.keyed() | {"rewards": rewards} | of_task
+    params = settings.keyed() | {"rewards": rewards} | task.keyed()
     return Job(CRITIC, task, settings, params, seeds, inputs, path, digest)
 
 
@@ -76,10 +74,8 @@ def build(job: Job[CriticSettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl.learners import CriticLearner
-    from swgctl.tasks import environments, transitions
 
-    data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
-    environments.check(environments.make(job.task.environment), data)
+    data = read_source(job)
     candidates = _actions(job.inputs["candidates"], data.actions.shape) if "candidates" in job.inputs else None
     device = torch.device(job.device)
     learner = CriticLearner(data, job.settings, job.params["rewards"], job.seeds, device, candidates)

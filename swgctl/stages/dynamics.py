@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swgctl.config import DYNAMICS, DynamicsSettings
 from swgctl.files import save_tensors
-from swgctl.stages.job import Job, facts_of, locate_source, train
+from swgctl.stages.job import Job, facts_of, read_source, source_job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -17,20 +17,15 @@ from swgctl.tasks import Task
 def prepare(
     task: Task, settings: DynamicsSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[DynamicsSettings]:
-    path, digest = locate_source(task)
-    # The task is part of the key, as it is of a critic's.
-    params = settings.keyed() | {"task": task.name, "environment": task.environment, "horizon": task.horizon}
-    return Job(DYNAMICS, task, settings, params, seeds, inputs, path, digest)
+    return source_job(DYNAMICS, task, settings, seeds, inputs)
 
 
 def build(job: Job[DynamicsSettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl.learners.dynamics import DynamicsLearner
-    from swgctl.tasks import environments, transitions
 
-    data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
-    environments.check(environments.make(job.task.environment), data)
+    data = read_source(job)
     learner = DynamicsLearner(data, job.settings, job.seeds, torch.device(job.device))
     facts = facts_of(data) | {"parameters": sum(p[0].numel() for p in learner.ensemble.parameters())}
     del data

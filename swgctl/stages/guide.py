@@ -5,12 +5,12 @@ last ones; of AEPO also `posterior` (S, 3, K), the three estimates of the poster
 one in use, clipped.  A method without one binds denoiser, critic and weight: its artifact is their record.
 """
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swgctl.config import GUIDE, PLAIN_WEIGHT, AugmentSettings, GuideSettings, methods
+from swgctl.console import quoted
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.policies.origin import check_ranking, weight_of
@@ -48,7 +48,7 @@ def prepare(
     if data_of(critic) != data_of(denoiser):
         raise InputError(
             f"the critic {critic.id} learnt from other data than {denoiser.id}",
-            f"swgctl critic {shlex.quote(task.name)}",
+            f"swgctl critic {quoted(task.name)}",
         )
     if "candidates" in inputs:
         _check_candidates(inputs["candidates"], denoiser)

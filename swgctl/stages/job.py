@@ -146,6 +146,23 @@ def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
     return path, digest
 
 
+def source_job(stage: Stage[S], task: Task, settings: S, seeds: list[int], inputs: Mapping[str, Artifact]) -> Job[S]:
+    """The job of a stage that learns from the task's data file alone."""
+    return Job(stage, task, settings, settings.keyed() | task.keyed(), seeds, inputs, *locate_source(task))
+
+
+def read_source(job: Job[Any]) -> "Transitions":
+    """The data of a stage that starts from a task, as its settings have it; the task's environment fits it.
+
+    Raises InputError.
+    """
+    from swgctl.tasks import environments, transitions
+
+    data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
+    environments.check(environments.make(job.task.environment), data)
+    return data
+
+
 def facts_of(data: "Transitions") -> dict:
     """What an artifact's metrics say of the data that it learnt from."""
     least, mean, best = data.returns()

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import yaml
 
-from swgctl import config, console, tasks
+from swgctl import config, console, tasks, trackers
 from swgctl.config import AUGMENT, CRITIC, EVAL, GUIDE, PLAIN_WEIGHT, Resolved, Settings, Stage, stage_named, stages
 from swgctl.console import say
 from swgctl.errors import UsageError, closest, nearest
@@ -40,6 +40,7 @@ def run_stage(
     mode: str = "auto",
     force: bool = False,
     wait: bool = True,
+    log: Iterable[str] = (),
 ) -> Result:
     """Run one stage, unless its artifact exists.  Plain arguments in, one artifact out.
 
@@ -53,12 +54,14 @@ def run_stage(
     recipe, assignments, flags   layers of the configuration: `config.resolve`
     device, mode where and how training runs: `execution.runner`; "auto": CUDA, and captured, where there is one
     force        build again; wait: let another process that builds the same finish first
+    log          trackers, such as tensorboard:DIR, to which another process sends what is measured; none: $SWGCTL_LOG
     Raises SwgError and its subclasses.
     """
     started = time.monotonic()
     row, target = stage_named(stage), _store(store)
     check_owners(assignments, (stage,), stage)
     check_execution(device, mode)
+    to = trackers.chosen(log)
     sources = [source] if isinstance(source, str) else list(source or ())
     refs = by_role(row, [*sources, *([f"critic={critic}"] if critic else [])])
     primary: list[Artifact] = []
@@ -80,7 +83,7 @@ def run_stage(
     inputs = complete(target, row, resolved[stage], refs, primary)
     check_read(row, resolved, inputs)
     job = prepare(row, problem, resolved[stage], primary[0].seeds if primary else resolved.seeds, inputs)
-    return _build(job, resolved, why, target, started, device=device, mode=mode, force=force, wait=wait)
+    return _build(job, resolved, why, target, started, device=device, mode=mode, force=force, wait=wait, log=to)
 
 
 def run_all(
@@ -97,6 +100,7 @@ def run_all(
     mode: str = "auto",
     force: bool = False,
     wait: bool = True,
+    log: Iterable[str] = (),
 ) -> Result:
     """Run a method's stages, each on those before it; returns the last one's result, with the wall_s of all.
 
@@ -104,12 +108,13 @@ def run_all(
     """
     started, target = time.monotonic(), _store(store)
     check_execution(device, mode)
+    trackers.chosen(log)
     problem = tasks.get(task, environment)
     # Everything is checked before the first stage is built.
     dotted = {f"{stage}.{name}": value for stage, settings in flags.items() for name, value in settings.items()}
     resolved = resolve_run(problem, recipe, assignments, dotted | {"seeds": seeds})
     last = chain(problem, resolved, until)
-    results = build_nodes([last], resolved, target, device=device, mode=mode, force=force, wait=wait)
+    results = build_nodes([last], resolved, target, device=device, mode=mode, force=force, wait=wait, log=log)
     result = results[last.identity]
     return Result(result.artifact, result.status, round(time.monotonic() - started, 3))
 
@@ -123,9 +128,11 @@ def build_nodes(
     mode: str = "auto",
     force: bool = False,
     wait: bool = True,
+    log: Iterable[str] = (),
 ) -> dict[str, Result]:
     """Build nodes and all that they are made from, what they share once; returns the results by `Node.identity`."""
     results: dict[str, Result] = {}
+    to = trackers.chosen(log)
     for node in (node for end in ends for node in end.walk()):
         if node.identity in results:
             continue
@@ -135,7 +142,7 @@ def build_nodes(
             if node.stage.inputs[role].primary:
                 say(f"{node.stage.name}: from {artifact.stage} {artifact.id} ({artifact.task})")
         why = "made by the same run" if job.inputs else None
-        result = _build(job, resolved, why, store, begun, device=device, mode=mode, force=force, wait=wait)
+        result = _build(job, resolved, why, store, begun, device=device, mode=mode, force=force, wait=wait, log=to)
         results[node.identity] = result
     return results
 
@@ -171,6 +178,7 @@ def _build(
     mode: str,
     force: bool,
     wait: bool,
+    log: list[trackers.Target],
 ) -> Result:
     """The artifact of a job, found or built, with `config.yaml` and `log.txt` beside its files."""
     stage = planned.stage.name
@@ -181,7 +189,8 @@ def _build(
 
         chosen = pick_device(device)
         job = replace(planned, device=chosen, mode=pick_mode(mode, chosen))
-        with console.logged_to(directory / "log.txt"):
+        with console.logged_to(directory / "log.txt"), trackers.announced(record, work):
+            trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
             say(f"{stage}: building {job.key[:16]} for {job.task.name}, seeds {ranges(job.seeds)}, on {job.device}")
@@ -189,7 +198,10 @@ def _build(
 
     prefix = f"{stage}."
     origin = {k: v for k, v in resolved.origin.items() if k.startswith(prefix) and v != "default"}
-    artifact, status = store.build(planned.record(origin, why), make, force=force, wait=wait)
+    record = planned.record(origin, why)
+    artifact, status = store.build(record, make, force=force, wait=wait)
+    if status == "cached":
+        trackers.start(store, artifact.key, log, follow=False)
     store.remember(artifact)
     wall = round(time.monotonic() - started, 3)
     say(f"{stage}: {status} {artifact.id} in {wall:.1f} s")

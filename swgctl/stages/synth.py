@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from swgctl.diffusion import Act, Channels
 
+BLOCK = 1024  # roll-outs at once; their noise is drawn together, so results depend on it
+
 
 def unread(inputs: Mapping) -> set[str]:
     """The settings of the walk, of a dynamics model; the length of roll-outs, of a trajectory model."""
@@ -132,9 +134,9 @@ def _roll_out(job: Job[SynthSettings], act: "Act | None", report: Report) -> Dra
     arrays = [torch.from_numpy(x) for x in (data.observations, data.actions, data.rewards, data.terminals)]
     channels = Channels.of(*arrays).to(device)
     ensemble, elites = load_dynamics(job.inputs["dynamics"], job.device)
-    block, drawn = 1024, []
-    for number, start in enumerate(range(0, s.trajectories, block)):
-        size = min(block, s.trajectories - start)
+    drawn = []
+    for number, start in enumerate(range(0, s.trajectories, BLOCK)):
+        size = min(BLOCK, s.trajectories - start)
         sources = [generator(seed, f"synth/{s.seed}/roll", number, device) for seed in job.seeds]
         picks = torch.stack([torch.randint(len(data), (size,), generator=g, device=device) for g in sources])
         first = arrays[0].to(device)[picks]

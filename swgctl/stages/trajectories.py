@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swgctl.config import TRAJECTORIES, TrajectoriesSettings
 from swgctl.files import save_tensors
-from swgctl.stages.job import Job, facts_of, locate_source, train
+from swgctl.stages.job import Job, facts_of, read_source, source_job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -17,10 +17,7 @@ from swgctl.tasks import Task
 def prepare(
     task: Task, settings: TrajectoriesSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[TrajectoriesSettings]:
-    path, digest = locate_source(task)
-    # The task is part of the key, as it is of a critic's.
-    params = settings.keyed() | {"task": task.name, "environment": task.environment, "horizon": task.horizon}
-    return Job(TRAJECTORIES, task, settings, params, seeds, inputs, path, digest)
+    return source_job(TRAJECTORIES, task, settings, seeds, inputs)
 
 
 def build(job: Job[TrajectoriesSettings], directory: Path, work: Path) -> dict:
@@ -28,11 +25,10 @@ def build(job: Job[TrajectoriesSettings], directory: Path, work: Path) -> dict:
 
     from swgctl.diffusion import Channels
     from swgctl.learners.trajectories import TrajectoryLearner
-    from swgctl.tasks import environments, transitions, windows
+    from swgctl.tasks import windows
 
     s = job.settings
-    data = transitions.read(job.data, clip_actions=s.clip_actions, horizon=job.task.horizon)
-    environments.check(environments.make(job.task.environment), data)
+    data = read_source(job)
     starts = windows.starts(data, s.length, s.stride)
     held = torch.from_numpy(windows.counts(starts, s.length, len(data)))
     observations, actions, rewards, terminals = map(

@@ -25,9 +25,9 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
 from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError
-from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, write_text
+from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
 from swgctl.store import schema, shells
-from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, unreadable, untouched
+from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, untouched
 from swgctl.store.locks import busy, lock
 from swgctl.store.processes import dead, here, ours, scope
 from swgctl.store.schema import KEY_LENGTH, record_checksum, remedy
@@ -96,8 +96,8 @@ class Artifact:
         path, recorded = self.path / name, self.meta["files"][name]["sha256"]
         try:
             actual = sha256(path)
-        except PermissionError as error:
-            raise unreadable(path, error) from None
+        except PermissionError:
+            raise unreadable(path) from None
         except OSError as error:
             raise CorruptError(f"{path} cannot be read: {error.strerror}", self._again()) from None
         if actual != recorded:
@@ -228,8 +228,8 @@ class Store:
         for name, record in artifact.meta["files"].items():
             try:
                 size = os.stat(path / name).st_size if os.path.isfile(path / name) else None
-            except PermissionError as error:
-                raise unreadable(path / name, error) from None
+            except PermissionError:
+                raise unreadable(path / name) from None
             if size != record["bytes"]:
                 raise CorruptError(f"{path / name} is missing or was cut off", remedy(path))
         return artifact
@@ -244,8 +244,8 @@ class Store:
             raise InputError("an empty REF names no artifact", f"swgctl ls{self.option}")
         try:
             directory = stat.S_ISDIR(os.stat(ref).st_mode)
-        except PermissionError as error:
-            raise unreadable(Path(ref).absolute(), error) from None
+        except PermissionError:
+            raise unreadable(Path(ref).absolute()) from None
         except (OSError, ValueError):  # no path at all: too long, or with a null character
             directory = False
         if directory:

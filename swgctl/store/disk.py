@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swgctl.console import quoted, say_once, shown
-from swgctl.errors import InputError, SwgError, UsageError
+from swgctl.errors import SwgError, UsageError
+from swgctl.files import unreadable
 
 DAY = 86400.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,8 +45,8 @@ def check_root(root: Path) -> None:
             pass
     except FileNotFoundError:  # it would be made
         pass
-    except PermissionError as error:
-        raise unreadable(root, error) from None
+    except PermissionError:
+        raise unreadable(root) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"{shown(root)} cannot be a store: {why}", ELSEWHERE) from None
@@ -59,21 +60,6 @@ def make_folder(path: Path, root: Path) -> None:
         if error.errno in NOWHERE:
             raise UsageError(f"{shown(root)} cannot be a store: {error.strerror}", ELSEWHERE) from error
         raise
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error of a file or directory that may not be read, with the command that its owner can give."""
-    for barrier in (*reversed(path.parents), path):  # the first folder that keeps the rest from being seen
-        try:
-            state = barrier.stat()
-        except OSError:
-            break
-        need = os.X_OK if barrier != path else os.R_OK | (os.X_OK if barrier.is_dir() else 0)
-        if not os.access(barrier, need):
-            mine = state.st_uid == os.geteuid()
-            command = f"chmod {'u' if mine else 'a'}+rX {quoted(barrier)}{'' if mine else '   # by its owner'}"
-            return InputError(f"{path}: {error.strerror}", command)
-    return InputError(f"{path}: {error.strerror}", f"ls -ld {quoted(path)}")
 
 
 def children(directory: Path) -> list[Path]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from swgctl.console import quoted, shown
-from swgctl.errors import CorruptError, InputError, NewerError, SwgError
-from swgctl.files import SCHEMA, canonical, is_component, parse
+from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.files import canonical, is_component, parse
 from swgctl.store import schema
 from swgctl.store.artifacts import NAMED, RECORDS
 from swgctl.store.filesystems import Remote
@@ -49,13 +49,7 @@ def read(raw: bytes, where: str, help: str, at: PurePosixPath | None = None) -> 
         meta = parse(raw)
     except ValueError as error:
         raise CorruptError(f"{where} cannot be read: {error}", help) from None
-    if not isinstance(meta, dict) or type(meta.get("schema")) is not int:
-        raise CorruptError(f"{where} is not an artifact's record", help)
-    if meta["schema"] > SCHEMA:
-        raise NewerError(
-            f"{where} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
-            "pip install --upgrade swgctl",
-        )
+    schema.check_version(meta, where, help)
     if wrong := schema.problem(meta) or _contradiction(meta):
         raise CorruptError(f"{where} is refused: {wrong}", help)
     its = place(meta["stage"], meta["task"]["name"], meta["key"])

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from swgctl.console import quoted, say_once, shown
 from swgctl.errors import CorruptError, InputError, NewerError
-from swgctl.files import COMPONENT, SCHEMA, canonical, parse, read_regular
-from swgctl.store.disk import unreadable
+from swgctl.files import COMPONENT, SCHEMA, canonical, parse, read_regular, unreadable
 
 if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
@@ -65,18 +64,12 @@ def read(directory: Path) -> dict:
         if in_store(directory):
             raise CorruptError(f"{directory} has lost its artifact.json", remedy(directory)) from None
         raise InputError(f"{directory} is not an artifact: it has no artifact.json", "swgctl ls") from None
-    except PermissionError as error:
-        raise unreadable(Path(file), error) from None
+    except PermissionError:
+        raise unreadable(Path(file)) from None
     except (ValueError, OSError) as error:
         why = getattr(error, "strerror", None) or error
         raise CorruptError(f"{file} cannot be read: {why}", remedy(directory)) from None
-    if not isinstance(meta, dict) or type(meta.get("schema")) is not int:
-        raise CorruptError(f"{file} is not an artifact's record", remedy(directory))
-    if meta["schema"] > SCHEMA:
-        raise NewerError(
-            f"{directory} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
-            "pip install --upgrade swgctl",
-        )
+    check_version(meta, file, remedy(directory))
     if not quick and (wrong := problem(meta)):
         raise CorruptError(f"{file} is damaged: {wrong}", remedy(directory))
     if not _as_written(meta, text):
@@ -86,6 +79,17 @@ def read(directory: Path) -> dict:
         say_once(f"{where} without a checksum, of an early version: unsigned")
     parts = {name: _Fields(meta[name], directory, f"{name}.") for name in ("task", "params", "metrics")}
     return {"origin": {}, **meta, **parts}
+
+
+def check_version(meta: object, where: str, help: str) -> None:
+    """Raise CorruptError for what is no record of an artifact, NewerError for one of a later schema."""
+    if not isinstance(meta, dict) or type(meta.get("schema")) is not int:
+        raise CorruptError(f"{where} is not an artifact's record", help)
+    if meta["schema"] > SCHEMA:
+        raise NewerError(
+            f"{where} was written by a newer swgctl (schema {meta['schema']}; this one reads up to {SCHEMA})",
+            "pip install --upgrade swgctl",
+        )
 
 
 def in_store(directory: Path) -> bool:

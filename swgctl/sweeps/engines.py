@@ -4,14 +4,13 @@ import contextlib
 import multiprocessing
 import os
 import runpy
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import connection, forkserver
@@ -19,6 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
+from swgctl.console import quoted
 from swgctl.errors import InputError, UsageError, closest, nearest
 
 ENGINES = ("local", "ray")
@@ -147,7 +147,7 @@ def check_engine(name: str, address: str | None) -> None:
     if address and name != "ray":
         raise UsageError(
             f"--address {address}: the engine {name} has no cluster",
-            f"swgctl sweep TASK --engine ray --address {shlex.quote(address)}",
+            f"swgctl sweep TASK --engine ray --address {quoted(address)}",
         )
 
 
@@ -166,7 +166,7 @@ class Local:
     def submit(self, name: str, arguments: list[str], log: Path) -> None:
         card = self._free.pop(0)
         given = environment(self._threads, card)
-        _serve(given)
+        _serve(given["OMP_NUM_THREADS"])
         process = self._context.Process(target=_child, args=(arguments, given, str(log)))
         process.start()
         self._running[name] = process, card
@@ -199,20 +199,17 @@ class Local:
                     os.kill(process.pid, number)
 
 
-def _serve(given: Mapping[str, str]) -> None:
+def _serve(threads: str) -> None:
     """Start the server of children, unless it runs, with their number of threads."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([f"{__package__}.preload"])
-    before = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+    before = dict(os.environ)
     with _ignored(signal.SIGINT):  # it inherits that, and so survives a Ctrl-C while it starts
-        os.environ["OMP_NUM_THREADS"] = given["OMP_NUM_THREADS"]
+        os.environ["OMP_NUM_THREADS"] = threads
         try:
             forkserver.ensure_running()
         finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @contextlib.contextmanager

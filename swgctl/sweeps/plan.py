@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,16 +80,18 @@ def expand(
     environment: str | None,
     store: Store,
     until: str | None = None,
+    methods: str | None = None,
 ) -> list[Run]:
     """All runs: every task, every --seeds, every point of the grid; one run for each artifact at the end.
 
+    methods  values of eval.method as in `grid`, "swg,dps"
     Raises UsageError for a malformed grid, one that varies a setting twice, or more than 10,000 runs.
     """
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
     root = str(store.root.absolute())
     axes: dict[str, list[str]] = {}
-    for text in grid:
+    for text in [*grid, *([f"eval.method={methods}"] if methods else [])]:
         name, equals, values = (part.strip() for part in text.partition("="))
         if not (name and equals and values):
             raise UsageError(
@@ -138,21 +141,19 @@ def show(runs: list[Run], store: Store, form: str) -> None:
             print(one.command())
         say(_sharing(runs))
         return
-    rows = []
+    counts: Counter[str] = Counter()
     for one in runs:
+        line = one.command()
+        if form == "table":
+            say(line)
         for stage, state, why in _states(one.node, store):
-            rows.append({"run": one.command(), "stage": stage, "state": state, "why": why})
-    if form == "json":
-        for row in rows:
-            print(json.dumps(row))
-        return
-    for one in runs:
-        say(one.command())
-        for row in rows:
-            if row["run"] == one.command():
-                say(f"  {row['stage']:12} {row['state']:7} {row['why']}")
-    built = sum(row["state"] != "cached" for row in rows)
-    say(f"{len(runs)} run(s), {len(rows) - built} stage(s) cached, {built} to build")
+            counts[state] += 1
+            if form == "json":
+                print(json.dumps({"run": line, "stage": stage, "state": state, "why": why}))
+            else:
+                say(f"  {stage:12} {state:7} {why}")
+    if form == "table":
+        say(f"{len(runs)} run(s), {counts['cached']} stage(s) cached, {counts['build']} to build")
 
 
 def _sharing(runs: list[Run]) -> str:

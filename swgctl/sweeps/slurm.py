@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from swgctl.config import EVAL
 from swgctl.store import Store
 from swgctl.sweeps.nodes import Item, items_of, survey
 from swgctl.sweeps.plan import Run
@@ -85,13 +84,8 @@ def _lines(runs: Sequence[Run]) -> dict[str, str]:
     """The line `swgctl run ... --until STAGE` of every node, by its identity."""
     lines: dict[str, str] = {}
     for one in runs:
-        method = [text for text in one.assignments if text.partition("=")[0].strip() == f"{EVAL.name}.method"]
         for node in one.node.walk():
-            if node.identity == one.node.identity:
-                lines.setdefault(node.identity, one.command())
-            elif node.identity not in lines:
-                line = replace(one, until=node.stage.name).command()
-                # the method says which stages there are
-                missing = [shlex.quote(text) for text in method if shlex.quote(text) not in line]
-                lines[node.identity] = line + "".join(f" --set {text}" for text in missing)
+            if node.identity not in lines:
+                whole = node.identity == one.node.identity
+                lines[node.identity] = (one if whole else replace(one, until=node.stage.name)).command()
     return lines

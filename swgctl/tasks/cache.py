@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swgctl.console import quoted
 from swgctl.errors import CorruptError, InputError, SwgError
-from swgctl.files import sha256, write_text
+from swgctl.files import sha256, unreadable, write_text
 
 Say = Callable[[str], None]
 
@@ -80,8 +80,8 @@ def read_plain(path: Path, most: int = 1 << 16, links: bool = False) -> str:
     try:
         with os.fdopen(open_plain(path, os.O_RDONLY, links), encoding="utf-8", errors="replace") as file:
             return file.read(most)
-    except PermissionError as error:
-        raise _unreadable(path, error) from None
+    except PermissionError:
+        raise unreadable(path) from None
 
 
 def refuse_link(path: Path) -> None:
@@ -100,12 +100,8 @@ def digest(path: Path) -> str:
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is not a file", f"ls -l {quoted(path)}")
         return sha256(path)
-    except PermissionError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: {error.strerror}", f"chmod u+r {quoted(path)}")
+    except PermissionError:
+        raise unreadable(path) from None
 
 
 def pin_of(target: Path) -> Path:
@@ -126,15 +122,15 @@ def pinned(target: Path) -> str:
 
     Raises CorruptError where they differ, InputError where either may not be read.
     """
-    kept, found = pin_of(target), digest(target)
+    kept, actual = pin_of(target), digest(target)
     refuse_link(kept)
     if not kept.exists():
-        write_text(kept, f"{found}  {target.name}\n", durable=False)
-        return found
-    if found != (expected := pin(target)):
+        write_text(kept, f"{actual}  {target.name}\n", durable=False)
+        return actual
+    if actual != (expected := pin(target)):
         again, as_it_is = (quoted(path) for path in (target, kept))
         raise CorruptError(
-            f"{target}: its sha256 is {found}, but {kept.name} says {expected or 'nothing'}",
+            f"{target}: its sha256 is {actual}, but {kept.name} says {expected or 'nothing'}",
             f"rm {again}   # to get it again; or, to take the file as it is, rm {as_it_is}",
         )
-    return found
+    return actual

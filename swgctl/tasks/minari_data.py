@@ -5,7 +5,6 @@ give equal bytes.  Minari: Younis et al., 2024, https://minari.farama.org.
 """
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import math
@@ -18,9 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from swgctl.console import quoted
 from swgctl.errors import CorruptError, InputError, UsageError
-from swgctl.files import canonical, write_atomically
+from swgctl.files import canonical, unreadable, write_atomically
 from swgctl.tasks import environments, hdf5, layout, minari_folder, modules
 from swgctl.tasks.cache import Say, cached
 from swgctl.tasks.layout import SCHEMA
@@ -85,7 +83,7 @@ def _check_arrays(file: Path, who: str, help: str) -> None:
     try:
         why = hdf5.problem(file)
     except PermissionError:
-        raise InputError(f"{file}: {os.strerror(errno.EACCES)}", f"chmod u+r {quoted(file)}") from None
+        raise unreadable(file) from None
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise CorruptError(f"{who}: {file} is not a whole HDF5 file: {error}", help) from None
     if why:

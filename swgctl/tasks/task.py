@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from swgctl.console import shown
@@ -55,10 +55,14 @@ class Task:
         """The numbers of a step's info that an evaluation keeps."""
         return () if self.score == "return" else (self.score,)
 
+    def keyed(self) -> dict[str, str | int | None]:
+        """What a key has of it: one file under two names is two problems with separate artifacts."""
+        return {"task": self.name, "environment": self.environment, "horizon": self.horizon}
+
     def to_json(self) -> dict:
         """A dict of strings, numbers, lists and None; `from_json` reads it back."""
-        record = asdict(self) | {"references": self.references and list(self.references)}
-        return {one.name: record[one.name] for one in fields(self) if record[one.name] != one.default}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return values | {"references": self.references and list(self.references)}
 
     @classmethod
     def from_json(cls, record: dict) -> "Task":

@@ -1,8 +1,6 @@
 """Transitions in memory, read from a D4RL HDF5 file and checked."""
 
-import errno
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from swgctl.console import quoted
 from swgctl.errors import CorruptError, InputError, UsageError, closest, nearest
+from swgctl.files import unreadable
 from swgctl.seeds import ranges
 from swgctl.tasks import hdf5
 from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED, SEED
@@ -237,7 +235,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[float, f
             returns = file.attrs.get("returns") if SEED in datasets else None
             imitated = None if returns is None else (float(returns[0]), float(returns[1]), float(returns[2]))
     except PermissionError:
-        raise InputError(f"{path}: {os.strerror(errno.EACCES)}", f"chmod u+r {quoted(path)}") from None
+        raise unreadable(path) from None
     # The type depends on the place of the damage.
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         raise CorruptError(f"{path}: not a whole HDF5 file: {error}", "copy or download it again") from None

@@ -85,7 +85,7 @@ def train(
         say(f"{name}: going on from step {done:,} of {steps:,}")
     log_every = max(1, steps // 200)
     step, drawn = runner(learner.step, learner.state, mode, device), draws(learner, name, seeds, device, done)
-    saved = shown = time.monotonic()
+    saved = updated = time.monotonic()
     while done < steps:
         end = steps
         if isinstance(learner, Refreshed):
@@ -102,9 +102,9 @@ def train(
                 if done % log_every == 0 or done == steps:
                     meter.close_row(done)
                     write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False)
-                if now - shown > 0.5:
+                if now - updated > 0.5:
                     bar.update(done, meter.note)
-                    shown = now
+                    updated = now
                 if signals.interrupted() or now - saved > every:
                     _save(learner, checkpoint, meter, done, how)
                     saved = time.monotonic()

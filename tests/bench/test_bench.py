@@ -3,7 +3,6 @@
 import json
 import statistics
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -12,23 +11,18 @@ import pytest
 import torch
 from support.harness import shell, swgctl
 from support.reference import PlainCritic, PlainDiffusion
-from torch.utils.flop_counter import FlopCounterMode
+from support.training import counted
 
 from swgctl.bench import cases, inference, protocol
 from swgctl.bench.measure import Case, measure, step_seconds
-from swgctl.config import CriticSettings, DiffuseSettings
+from swgctl.config import AgentSettings, CriticSettings, DiffuseSettings, TrajectoriesSettings
 from swgctl.errors import UsageError
 from swgctl.tasks import environments, quoted
 from swgctl.training import draws
 
 CPU = torch.device("cpu")
+UNET = {"features": 16, "groups": 2, "batch": 4}
 pytestmark = pytest.mark.training
-
-
-def counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -39,6 +33,13 @@ def counted(work: Callable[[], object]) -> int:
         ("critic", CriticSettings(hidden=[32, 64, 16], batch=8)),
         ("diffuse", DiffuseSettings(batch=8)),
         ("diffuse", DiffuseSettings(batch=8, width=64, blocks=4, weight_block=1, K=7, dropout=0)),
+        ("trajectories", TrajectoriesSettings(**UNET)),
+        ("trajectories", TrajectoriesSettings(**UNET, length=17, blocks=2)),
+        ("trajectories", TrajectoriesSettings(**UNET, length=8, blocks=1)),
+        ("agent", AgentSettings(batch=8)),
+        ("agent", AgentSettings(batch=8, critic_updates=3, hidden=[32, 64, 16])),
+        ("agent", AgentSettings(batch=8, algo="iql")),
+        ("agent", AgentSettings(batch=8, algo="iql", hidden=[32, 64, 16])),
     ],
 )
 def test_the_work_of_a_training_step_is_what_a_counter_counts(what, settings, seeds):

@@ -2,19 +2,18 @@
 
 import json
 import statistics
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from support.harness import swgctl
-from torch.utils.flop_counter import FlopCounterMode
+from support.training import counted
 
 from swgctl import bench, config
 from swgctl.bench import cases, synthetic, work
 from swgctl.bench.measure import measure, step_seconds
 from swgctl.bench.plain import PlainTraining, PlainUNet
-from swgctl.config import AgentSettings, SynthSettings, TrajectoriesSettings
+from swgctl.config import SynthSettings, TrajectoriesSettings
 from swgctl.diffusion import edm
 from swgctl.models import UNet, reset
 from swgctl.randomness import generator
@@ -24,31 +23,7 @@ SMALL = {"features": 16, "groups": 2, "batch": 4}
 pytestmark = pytest.mark.training
 
 
-def counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 # -- work --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-@pytest.mark.parametrize(
-    ("what", "settings"),
-    [
-        ("trajectories", TrajectoriesSettings(**SMALL)),
-        ("trajectories", TrajectoriesSettings(**SMALL, length=17, blocks=2)),
-        ("trajectories", TrajectoriesSettings(**SMALL, length=8, blocks=1)),
-        ("agent", AgentSettings(batch=8)),
-        ("agent", AgentSettings(batch=8, critic_updates=3, hidden=[32, 64, 16])),
-        ("agent", AgentSettings(batch=8, algo="iql")),
-        ("agent", AgentSettings(batch=8, algo="iql", hidden=[32, 64, 16])),
-    ],
-)
-def test_the_work_of_a_training_step_is_what_a_counter_counts(what, settings, seeds):
-    case = cases.training_case(what, settings, seeds, "eager", "fp32", CPU, rows=500)
-    assert counted(lambda: case.run(1)) == case.flop
 
 
 @pytest.mark.parametrize("denoised", [True, False])

@@ -145,7 +145,7 @@ def test_choices_are_those_that_are_checked():
     from swgctl import bench
     from swgctl.reports import publish
     from swgctl.stages.toy import NAMES as densities
-    from swgctl.sweeps import plan
+    from swgctl.sweeps import engines, plan
     from swgctl.tasks import quoted
     from swgctl.training import execution
 
@@ -164,6 +164,7 @@ def test_choices_are_those_that_are_checked():
     assert options.BENCHMARKS[:4] == bench.DEFAULT  # "the first four", as its help says
     assert publish.FORMATS == options.REPORTS
     assert plan.FORMATS == options.PLANS
+    assert engines.ENGINES == options.ENGINES
     assert tuple(quoted.papers()) == options.PAPERS
     assert densities == options.DENSITIES
 

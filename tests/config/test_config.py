@@ -14,7 +14,7 @@ from support.harness import CHAIN, swgctl
 from swgctl import config, seeds, tasks
 from swgctl.config import AUGMENT, TOY, AugmentSettings, CriticSettings, EvalSettings
 from swgctl.errors import UsageError
-from swgctl.stages import agent, augment, behaviour, critic, inputs, job, run, toy, trajectories
+from swgctl.stages import agent, augment, critic, inputs, job, run, toy
 from swgctl.stages.job import Job
 from swgctl.store import make_key
 from swgctl.tasks import Task, quoted
@@ -294,7 +294,7 @@ class Made:
 
 def chain_keys(task: Task, monkeypatch, recipe: str | None = None, method: str | None = None) -> dict[str, str]:
     """The keys of a method's stages for a task, as its recipe has them, for a data file of a made-up hash."""
-    for module in (critic, behaviour, trajectories, agent, inputs):
+    for module in (critic, agent, inputs, job):
         monkeypatch.setattr(module, "locate_source", lambda *_: (Path("data.hdf5"), "hash of the data"))
     flags = {"eval.method": method, "eval.rho": [0.0] if method == "resample" else None}
     resolved, keys, made = config.resolve(task.name, task.recipe, recipe=recipe, flags=flags), {}, {}

@@ -239,7 +239,7 @@ def test_a_killed_agent_ends_in_the_same_bytes(moment, command, start, undisturb
     assert published(tmp_path / "store") == []
     again = start(*command, env=OFTEN).answer().json
     assert (again["digest"], again["status"]) == (whole, "resumed")
-    assert list(tmp_path.glob("store/work/*")) == []
+    assert list((tmp_path / "store" / "work").glob("*")) == []
 
 
 def test_an_agent_that_is_killed_again_and_again_ends_in_the_same_bytes(command, start, undisturbed, tmp_path):
@@ -254,7 +254,7 @@ def test_an_agent_that_is_killed_again_and_again_ends_in_the_same_bytes(command,
 def test_a_stopped_agent_resumes(moment, command, start, undisturbed, tmp_path):
     answer = start(*command, setup=Signalled(*MOMENTS[moment], signal.SIGTERM)).answer()
     answer.refused(75, "stopped by SIGTERM")
-    assert published(tmp_path / "store") == list(tmp_path.glob("store/tmp/*")) == []
+    assert published(tmp_path / "store") == list((tmp_path / "store" / "tmp").glob("*")) == []
     again = start(*command).answer()
     assert "going on from step" in again.err
     assert (again.json["digest"], again.json["status"]) == (undisturbed(*command), "resumed")
@@ -262,7 +262,7 @@ def test_a_stopped_agent_resumes(moment, command, start, undisturbed, tmp_path):
 
 def test_only_the_sets_in_use_are_kept_beside_a_checkpoint(command, start, tmp_path):
     assert start(*command, setup=Signalled(STEP, 14, signal.SIGTERM)).answer().code == 75
-    (work,) = tmp_path.glob("store/work/*")
+    (work,) = (tmp_path / "store" / "work").glob("*")
     assert sorted(path.name for path in work.glob("set-*")) == ["set-2-0.safetensors", "set-3-1.safetensors"]
 
 
@@ -273,4 +273,4 @@ def test_eight_runs_side_by_side_end_in_one_artifact(made, start, tmp_path):
     assert len({answer.json["digest"] for answer in answers}) == 1
     assert sorted(path.parts[-3] for path in published(tmp_path / "store")) == ["agent", "eval", "trajectories"]
     assert len(swgctl("verify").lines) == 3
-    assert list(tmp_path.glob("store/tmp/*")) == list(tmp_path.glob("store/work/*")) == []
+    assert list((tmp_path / "store" / "tmp").glob("*")) == list((tmp_path / "store" / "work").glob("*")) == []

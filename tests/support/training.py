@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from support.learners import CPU
 from swgctl.errors import Interrupted
@@ -35,6 +36,13 @@ def check_members(make: Make, name: str, seeds: list[int], work: Path) -> None:
         for mine, ours in zip(own, rows, strict=True):
             for key in mine.keys() - {"step", "train_s"}:
                 assert mine[key][0] == pytest.approx(ours[key][s], rel=1e-4, abs=1e-5)
+
+
+def counted(work: Callable[[], object]) -> int:
+    """The floating-point operations of a call, as PyTorch's counter has them."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def everything(learner) -> dict:

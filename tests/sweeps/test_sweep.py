@@ -319,13 +319,6 @@ def test_bad_input(more, code, word, advice, dry, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_the_engines_of_the_help_are_those_that_are_checked():
-    from swgctl.cli.sweep import ENGINES
-    from swgctl.sweeps import engines
-
-    assert ENGINES == engines.ENGINES
-
-
 def test_ray_that_is_missing_says_what_to_install(monkeypatch, inline):
     import sys
 

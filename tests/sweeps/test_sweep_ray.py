@@ -39,7 +39,7 @@ def test_a_node_that_dies_in_the_middle_changes_no_byte(cluster, words, start, t
     local = swgctl("run", *words[1:6], *more, "--store", tmp_path / "other", "--json").json
     nodes = [cluster.add_node(num_cpus=1)]
     driver = start(*words, *more, env={"SWGCTL_CHECKPOINT_EVERY": "0.2"})
-    driver.wait_for(lambda: list(tmp_path.glob("store/work/*/checkpoint.safetensors")))
+    driver.wait_for(lambda: list((tmp_path / "store" / "work").glob("*/checkpoint.safetensors")))
     cluster.remove_node(nodes[0], allow_graceful=False)
     cluster.add_node(num_cpus=1)
     answer = driver.answer()
@@ -48,14 +48,14 @@ def test_a_node_that_dies_in_the_middle_changes_no_byte(cluster, words, start, t
     (log,) = tmp_path.glob("store/objects/critic/*/*/log.txt")
     assert "going on from step" in log.read_text()
     swgctl("gc")  # the draft of a machine that died
-    assert list(tmp_path.glob("store/tmp/*")) == []
+    assert list((tmp_path / "store" / "tmp").glob("*")) == []
 
 
 def test_ctrl_c_stops_the_commands_with_checkpoints(cluster, words, start, tmp_path):
     cluster.add_node(num_cpus=1)
     more = ["--set", "critic.steps=5000", "--until", "critic"]
     driver = start(*words, *more, env={"SWGCTL_CHECKPOINT_EVERY": "0.2"})
-    driver.wait_for(lambda: list(tmp_path.glob("store/work/*/checkpoint.safetensors")))
+    driver.wait_for(lambda: list((tmp_path / "store" / "work").glob("*/checkpoint.safetensors")))
     driver.send(2)
     answer = driver.answer()
     assert answer.code == 130, answer.err
