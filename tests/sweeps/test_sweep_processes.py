@@ -111,9 +111,8 @@ def test_a_killed_driver_leaves_checkpoints_and_no_process(drive, tmp_path, undi
     until(lambda: children(store) == [])
     assert published(store) == []
     assert drive(*LONG, "--json").answer().json["digest"] == undisturbed
-    assert [path.name for path in map(Path, swgctl("gc").lines)] == [path.name for path in []] or left_behind(
-        store
-    ) == []
+    assert swgctl("gc").code == 0
+    assert left_behind(store) == []
 
 
 def test_a_killed_command_is_tried_again_from_its_checkpoint(drive, tmp_path, undisturbed):
