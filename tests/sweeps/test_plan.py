@@ -96,6 +96,7 @@ def test_a_setting_is_varied_once():
     assert answer.helps == ["swgctl plan TASK --grid diffuse.lr=1e-4,2e-4,3e-4"]
 
 
+@pytest.mark.slow  # a whole chain, in its own processes
 def test_the_commands_run(chain, tmp_path):
     """By a shell, from another folder, for a file whose name has a space."""
     odd = tmp_path / "my data.hdf5"

@@ -48,7 +48,12 @@ def play(copies, steps: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "environment", ["HalfCheetah-v4", "swgctl/Hopper-v4", "swgctl/AntMazeMedium-v2", "swgctl/AdroitPen-v1"]
+    "environment",
+    [
+        "HalfCheetah-v4",
+        *(pytest.param(f"swgctl/{name}", marks=pytest.mark.slow) for name in ("Hopper-v4", "AntMazeMedium-v2")),
+        pytest.param("swgctl/AdroitPen-v1", marks=pytest.mark.slow),
+    ],
 )
 def test_which_process_has_a_copy_changes_no_bit(environment, launch):
     with launch(environment, 1) as alone:

@@ -1,6 +1,5 @@
 """The reader that a stage starts: it sends what the stage measures, which neither waits for it nor needs it."""
 
-import inspect
 import os
 import signal
 import subprocess
@@ -13,13 +12,9 @@ import pytest
 from support.harness import swgctl
 from support.trackers import SEEDS, board, record, rows, scalars
 
-from swgctl import stages, trackers
+from swgctl import trackers
 from swgctl.trackers import child, named
 from swgctl.trackers.targets import PACKAGES
-
-hooked = pytest.mark.skipif(
-    "log" not in inspect.signature(stages.run_stage).parameters, reason="the stages have no --log yet"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +37,7 @@ def tensorboard():
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install 'swgctl[tensorboard]'")
 
 
+@pytest.mark.slow  # a reader has the lowest priority, and waits for a core
 @pytest.mark.usefixtures("tensorboard")
 def test_a_reader_sends_all_to_the_end(store, train, readers, tmp_path):
     training = train()
@@ -59,6 +55,7 @@ def test_a_reader_sends_all_to_the_end(store, train, readers, tmp_path):
         assert points["critic/final/loss"] == {61: 0.25}
 
 
+@pytest.mark.slow  # a reader has the lowest priority, and waits for a core
 @pytest.mark.usefixtures("tensorboard")
 def test_a_reader_ends_with_a_run_that_is_killed(store, train, readers, tmp_path, capfd):
     training = train()
@@ -106,7 +103,7 @@ def digests(store: Path) -> dict[str, str]:
     return {artifact.key: artifact.digest for artifact in Store(store).artifacts()}
 
 
-@hooked
+@pytest.mark.slow
 @pytest.mark.usefixtures("tensorboard")
 def test_keys_and_digests_are_the_same_with_and_without(built, readers, tmp_path):
     how = (built.data, "--env", "Pendulum-v1", "--recipe", built.recipe, "--store", tmp_path / "store")
@@ -123,7 +120,6 @@ def test_keys_and_digests_are_the_same_with_and_without(built, readers, tmp_path
     assert not list(tmp_path.glob("store/work/*"))
 
 
-@hooked
 @pytest.mark.usefixtures("tensorboard")
 def test_what_was_built_before_is_logged_as_well(chain, readers, tmp_path, monkeypatch):
     monkeypatch.setenv("SWGCTL_LOG", f"tensorboard:{tmp_path / 'runs'}")
@@ -133,7 +129,6 @@ def test_what_was_built_before_is_logged_as_well(chain, readers, tmp_path, monke
     assert max(scalars(folder)["critic/q_loss"]) == 60
 
 
-@hooked
 @pytest.mark.parametrize("option", [["--log", "tensorbord:x"], []])
 def test_a_bad_name_is_refused_before_anything_is_built(option, chain, monkeypatch, tmp_path):
     if not option:
@@ -141,7 +136,6 @@ def test_a_bad_name_is_refused_before_anything_is_built(option, chain, monkeypat
     chain.critic("--seeds", "7", *option).refused(2, "no tracker 'tensorbord'")
 
 
-@hooked
 def test_a_stage_without_the_package_runs(chain, monkeypatch):
     monkeypatch.setitem(PACKAGES, "trackio", "no_such_package")
     answer = chain.critic("--seeds", "7", "--log", "trackio")
@@ -149,7 +143,6 @@ def test_a_stage_without_the_package_runs(chain, monkeypatch):
     assert "pip install 'swgctl[trackio]'" in answer.err
 
 
-@hooked
 def test_a_failed_build_leaves_no_record_behind(chain, tmp_path):
     swgctl("critic", tmp_path / "none.hdf5", "--env", "Pendulum-v1").refused(3)
     answer = chain.critic("--seeds", "7", "--set", "critic.lr=1e30")
