@@ -201,6 +201,20 @@ def plot_posterior(ref: OptionalRef = None, out: Out = None, store: StoreOption 
     _plot("posterior", ref, out, store)
 
 
+@command(plot_app, "guidance", examples="swgctl plot guidance --out guidance.svg")
+def plot_guidance(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
+    """Plot what guidance knows and what it reaches.
+
+    REF is a joint policy, a guide on one, or an evaluation. By step of the walk: how far the predicted weight goes with
+    the critic's, over the data and among actions of one state. By rho: the advantage of guided actions, and of the
+    density that they are meant to have.
+    """
+    from swgctl.plots import diagnosis
+    from swgctl.store import Store
+
+    print(diagnosis.guidance(Store.locate(store), ref, out))
+
+
 @command(plot_app, "compare", examples="swgctl plot compare --task demo --out compare.svg")
 def plot_compare(refs: Evaluations = None, task: OfTask = None, out: Out = None, store: StoreOption = None) -> None:
     """Plot evaluations side by side, with the paper's scores.

@@ -1,7 +1,7 @@
 """The table of methods: a guidance, its names in reports, and the stages that it needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from swgctl import plugins
@@ -17,7 +17,8 @@ class Method:
     guidance   "module:function": maps the scales rho (B, 1), what it `takes` and the options by name to a
                `diffusion.Guidance`, which has to be a `diffusion.Counting` if it has statistics; "": never guided
     takes      an argument of the guidance that a `guide` artifact gives it: "energy", E(z (S, B, C), k) -> (S, B) of
-               its network, or "log_weight", log w(z_0 (S, B, C)) -> (S, B) of its critic; "": none
+               its network; "log_weight", log w(z_0 (S, B, C)) -> (S, B) of its critic; "line", the intercept and slope
+               of its calibration; "": none
     options    settings of `eval` that the guidance takes
     statistics counts for each candidate, attributes (..., B) of the guidance beside `calls`: columns of episodes.csv
     scale      letter of the guidance's scale
@@ -65,6 +66,15 @@ SWG = Method(
     exact="yes",
     asks="data",
 )
+# Its weight is the least-squares estimate of w by what the policy predicts at each step (`diffusion.calibration`).
+CALIBRATED = replace(
+    SWG,
+    name="calibrated",
+    label="SWG, calibrated",
+    resampled="SWG-R, calibrated",
+    takes="line",
+    stages=("critic", "augment", "diffuse", "guide", "eval"),
+)
 RESAMPLE = Method(
     "resample", UNGUIDED, f"{UNGUIDED}, resampled", "", stages=GUIDED, exact="as M grows", asks="candidates"
 )
@@ -86,7 +96,7 @@ DPS = Method(
 # The trajectories are guided, not the policy: an agent acts by itself.
 PGD = Method("pgd", "PGD", "PGD", "", scale="lambda", stages=("trajectories", "agent", "eval"))
 
-SHIPPED = {row.name: row for row in (SWG, RESAMPLE, MSE, DPS, EMSE, CEP, DDICE, AEPO, PGD)}
+SHIPPED = {row.name: row for row in (SWG, CALIBRATED, RESAMPLE, MSE, DPS, EMSE, CEP, DDICE, AEPO, PGD)}
 
 
 @cache

@@ -231,7 +231,8 @@ class GuideSettings(Settings):
     eta: float = Field(1e-3, ge=0)  # aepo: length of the step from the data's action to that point
     posterior: Literal[1, 2, 3] = 1  # aepo: estimate of the posterior variance, equation 22, 24 or 42
     curvature: Literal["paper", "secant"] = "paper"  # aepo: the last term as printed, or with a measured curvature
-    moments: int = Field(16_384, ge=256, le=MOST_ROWS)  # aepo: rows a step from which the variances are estimated
+    # rows a step from which aepo's variances, and the lines of a calibration, are estimated
+    moments: int = Field(16_384, ge=256, le=MOST_ROWS)
     hidden: list[int] = [256, 256, 256, 256]  # AEPO has three layers
     lr: float = Field(3e-4, gt=0)
     decay: Decay = "none"
@@ -261,6 +262,8 @@ class EvalSettings(Settings):
     sampler: SamplerName = "ddpm"
     # steps that the walk visits, evenly spread; 0: all.  dpm-solver-2s calls the denoiser once more, for its last z_0
     nfe: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
+    # guidance acts in the last steps alone, those of k < kmax; 0: in all
+    kmax: int = Field(0, ge=0, le=MOST, json_schema_extra={"neutral": 0})
     rescale: bool = Field(False, json_schema_extra={"neutral": False})  # to the unguided noise's norm (AEPO, eq. 45)
     temperature: list[float] = [1.0]  # factors of the sampling noise, a set of cells each; 0 is deterministic
     # which candidate is kept: the one of greatest weight by the critic or by the model, or one drawn ~ w ("sample")

@@ -2,7 +2,15 @@
 
 from swgctl.diffusion import edm
 from swgctl.diffusion.exact import Exact
-from swgctl.diffusion.guidance import Counting, Guidance, energy_guided, posterior_guided, rescaled, self_weighted
+from swgctl.diffusion.guidance import (
+    Counting,
+    Guidance,
+    energy_guided,
+    late,
+    posterior_guided,
+    rescaled,
+    self_weighted,
+)
 from swgctl.diffusion.policy_guidance import Act, policy_posterior, policy_shift
 from swgctl.diffusion.samplers import SAMPLERS, sample
 from swgctl.diffusion.schedule import Schedule
@@ -18,6 +26,7 @@ __all__ = [
     "Schedule",
     "edm",
     "energy_guided",
+    "late",
     "policy_posterior",
     "policy_shift",
     "posterior_guided",

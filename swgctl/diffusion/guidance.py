@@ -16,6 +16,7 @@ Denoise = Callable[[Tensor, int], Tensor]
 Energy = Callable[[Tensor, int], Tensor]
 Guidance = Callable[[Denoise, Tensor, int, float, float], Tensor]
 WeightFirst = Callable[[Tensor, int], tuple[Tensor, Callable[[], Tensor]]]
+Line = Callable[[int], tuple[Tensor | float, Tensor | float]]  # step k -> intercept and slope
 
 W_MIN = 1e-4
 
@@ -54,6 +55,9 @@ class self_weighted(_Scaled):
 
     w_min  lower clamp of w_hat before its logarithm, since predicted weights need not be positive; a row below it has
            zero gradient.  There is no upper clamp: weights may exceed 1.
+    line   calibrates w_hat, by intercept + slope w_hat before the clamp: the best linear estimate of w by what the
+           denoiser says of it at step k, each broadcastable to z[..., 0].  None: w_hat itself, which the exact
+           denoiser's is (intercept 0, slope 1)
 
     `clamped` counts, for each row, the calls with w_hat < w_min; `calls` counts all.
 
@@ -61,11 +65,11 @@ class self_weighted(_Scaled):
     `finish() -> eps`; then only the path to eps_w is differentiated.
     """
 
-    def __init__(self, rho: float | Tensor, w_min: float = W_MIN):
+    def __init__(self, rho: float | Tensor, w_min: float = W_MIN, line: Line | None = None):
         super().__init__(rho)
         if not 0 < w_min < math.inf:
             raise ValueError(f"w_min must be a number > 0, not {w_min}")
-        self.w_min = w_min
+        self.w_min, self.line = w_min, line
         self.clamped: int | Tensor = 0
 
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
@@ -73,6 +77,9 @@ class self_weighted(_Scaled):
             z = z.detach().requires_grad_()
             eps_w, finish = getattr(denoise, "weight_first", _whole(denoise))(z, k)
             w_hat = (z[..., -1] - sigma * eps_w) / alpha
+            if self.line:
+                intercept, slope = self.line(k)
+                w_hat = intercept + slope * w_hat
             log_w = w_hat.clamp(min=self.w_min).log()
             (gradient,) = torch.autograd.grad(log_w.sum(), z)
         self.clamped, self.calls = self.clamped + (w_hat.detach() < self.w_min), self.calls + 1
@@ -134,14 +141,8 @@ class posterior_guided(_Scaled):
         return eps.detach() - self.rho * sigma * gradient
 
 
-class rescaled:
-    """Guidance that turns the noise and keeps its length (AEPO, equation 45): eps~ |eps| / |eps~|, norms over channels.
-
-    eps~ is another guidance's, and eps what the denoiser gave to it, so that nothing is computed twice.  A row with
-    eps~ = 0 stays 0.  Rescaled samples do not follow q(z) w, even where those of the guidance itself do.
-
-    Counters, such as `calls` and `clamped`, are those of the guidance.
-    """
+class wrapped:
+    """A guidance inside another: its counters, such as `calls` and `clamped`, are those of the inner one."""
 
     calls: int
 
@@ -150,6 +151,28 @@ class rescaled:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.guidance, name)
+
+
+class late(wrapped):
+    """Guidance in the last `steps` steps of the walk alone, those of k < steps; nothing guides before."""
+
+    def __init__(self, guidance: Guidance, steps: int):
+        super().__init__(guidance)
+        self.steps = steps
+
+    def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
+        if k < self.steps:
+            return self.guidance(denoise, z, k, alpha, sigma)
+        with torch.no_grad():
+            return denoise(z, k)
+
+
+class rescaled(wrapped):
+    """Guidance that turns the noise and keeps its length (AEPO, equation 45): eps~ |eps| / |eps~|, norms over channels.
+
+    eps~ is another guidance's, and eps what the denoiser gave to it, so that nothing is computed twice.  A row with
+    eps~ = 0 stays 0.  Rescaled samples do not follow q(z) w, even where those of the guidance itself do.
+    """
 
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
         recorded = _Recorded(denoise)

@@ -56,11 +56,13 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
     for k in reversed(range(about["K"])):
         alpha, sigma, step_alpha = (p[name][k].item() for name in ("alpha", "sigma", "step_alpha"))
         eps = denoise(z.requires_grad_(bool(rho)), k, s)
-        if rho:
+        if rho and k < about["kmax"]:
             if about["energy_layers"]:  # a guide's energy, else the logarithm of the weight that the model predicts
                 log_w = mlp(conditioned(z, k, s, "energy."), *about["energy_layers"])
             else:
-                log_w = ((z[..., -1] - sigma * eps[..., -1]) / alpha).clamp(min=about["w_min"]).log()
+                w_hat = (z[..., -1] - sigma * eps[..., -1]) / alpha
+                line = p["intercept"][:, k : k + 1], p["slope"][:, k : k + 1]  # 0 and 1 unless it was calibrated
+                log_w = (line[0] + line[1] * w_hat).clamp(min=about["w_min"]).log()
             guided, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
             if about["rescale"]:
                 guided = F.normalize(guided, dim=-1) * eps.detach().norm(dim=-1, keepdim=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from swgctl.config import EvalSettings, Method, a, methods
-from swgctl.diffusion import Guidance, rescaled
+from swgctl.diffusion import Guidance, late, rescaled
 from swgctl.errors import InputError
 from swgctl.policies.candidates import Ranking
-from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, weigher
+from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, load_line, weigher
 from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
 from swgctl.policies.policy import Cell, Noise
 from swgctl.policies.sampler import Sampler
@@ -153,6 +153,7 @@ def guidance_of(
     module, _, name = method.guidance.partition(":")
     make = partial(getattr(importlib.import_module(module), name), **settings.model_dump(include=set(method.options)))
     energy = load_energy(guide, sampler, device) if guide and method.takes == "energy" else None
+    line = load_line(guide, device) if guide and method.takes == "line" else None
     log_weight = None
     if guide and method.takes == "log_weight":
         log_weight = LogWeight(load_critic(guide.parent("critic"), device), weigher(guide.params))
@@ -161,13 +162,16 @@ def guidance_of(
         """What the guide gives to the guidance at these observations."""
         if energy:
             return {"energy": energy.bind(observations, row)}
+        if line:
+            return {"line": line}
         if log_weight:
             return {"log_weight": partial(log_weight.of_z, observations[:, row]), "bounds": sampler.bounds}
         return {}
 
     def guided(rho: Tensor, observations: Tensor, row: Tensor) -> Guidance:
         guidance = make(rho, **given(observations, row))
-        return rescaled(guidance) if settings.rescale else guidance
+        guidance = rescaled(guidance) if settings.rescale else guidance
+        return late(guidance, settings.kmax) if settings.kmax else guidance
 
     return guided
 

@@ -47,7 +47,8 @@ def export(
     environment      that of the record, whose module it allows to be imported
 
     The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
-    averaged parameters of the denoiser, and, as `energy.*`, of a guide; q_target and v of the critic that ranks
+    averaged parameters of the denoiser, and, as `energy.*`, of a guide, or the intercept and slope (S, K) by which the
+    weight of a joint policy is calibrated; q_target and v of the critic that ranks
     candidates; z_low and z_high (S, 1, channels), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and
     step_alpha (K,) of the schedule; action_low and action_high (A,) of the environment; observation_mean and
     observation_std (O,) of the data, for information only, since observations enter unscaled.  The metadata has the
@@ -211,6 +212,8 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     if policy.stage == "guide" and _energy_layers(policy):
         energy = load_tensors(policy.file("energy.safetensors"))
         tensors |= {f"energy.{n.removeprefix('ema.')}": t[rows] for n, t in energy.items() if n.startswith("ema.")}
+    elif denoiser.stage == "diffuse":
+        tensors |= {name: t[rows] for name, t in _line(policy, denoiser).items()}
     if critic:
         ranking = load_tensors(critic.file("critic.safetensors"))
         tensors |= {name: t[rows] for name, t in ranking.items() if name.startswith(("q_target.", "v."))}
@@ -228,6 +231,16 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     for name, value in (("mean", observations.mean(0, dtype=float)), ("std", observations.std(0, dtype=float))):
         tensors[f"observation_{name}"] = torch.from_numpy(value).float()
     return tensors
+
+
+def _line(policy: Artifact, denoiser: Artifact) -> dict:
+    """Intercept and slope (S, K) by which the weight of a joint policy is calibrated, 0 and 1 where it is not."""
+    import torch
+
+    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "line":
+        return load_tensors(policy.file("calibration.safetensors"))
+    shape = len(policy.seeds), denoiser.params["K"]
+    return {"intercept": torch.zeros(shape), "slope": torch.ones(shape)}
 
 
 def _tensors_of_agent(policy: Artifact, rows: list[int]) -> dict:
@@ -255,7 +268,8 @@ def _environment(task: Task) -> tuple[str, dict]:
 def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) -> dict:
     """Metadata of a guided denoiser beside its task, seeds and environment."""
     lineage, denoiser = policy.ancestors() | ({"ranking": critic} if critic else {}), denoiser_of(policy)
-    guided = policy.stage == "diffuse" or bool(_energy_layers(policy))
+    takes = config.methods()[policy.params["method"]].takes if policy.stage == "guide" else ""
+    guided = policy.stage == "diffuse" or takes in ("energy", "line")
     joint = denoiser.stage == "diffuse"
     return {
         "kind": "diffusion",
@@ -270,6 +284,7 @@ def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) ->
         "candidates": settings.resample[0] if joint or critic else 1,
         "temperature": _temperature(settings),
         "w_min": settings.w_min,
+        "kmax": settings.kmax or denoiser.params["K"],
         "lineage": _identities(lineage),
         "data": lineage["critic" if joint else "behaviour"].meta["source"]["sha256"],
     }

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from swgctl.config import AugmentSettings, BehaviourSettings, DiffuseSettings, Settings
 from swgctl.diffusion import Schedule
+from swgctl.diffusion.guidance import Line
 from swgctl.files import load_tensors
 from swgctl.models import Critic, Denoiser, Energy
 from swgctl.policies.sampler import Sampler, bounds
@@ -46,6 +47,13 @@ def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
     energy = Energy(seeds, net.channels, net.observation_dim, len(sampler.schedule), artifact.params["hidden"])
     energy.load_state_dict(averages(load_tensors(artifact.file("energy.safetensors"))))
     return energy.to(device).requires_grad_(False)
+
+
+def load_line(artifact: Artifact, device: str) -> Line:
+    """The calibration of a guide: step k -> intercept (S, 1) and slope (S, 1)."""
+    tensors = load_tensors(artifact.file("calibration.safetensors"))
+    intercept, slope = (tensors[name].to(device) for name in ("intercept", "slope"))
+    return lambda k: (intercept[:, k : k + 1], slope[:, k : k + 1])
 
 
 def weigher(params: dict) -> Weigh:

@@ -2,14 +2,15 @@
 
 A method with a network writes energy.safetensors: `ema.*`, the averaged parameters that sampling uses; `raw.*`, the
 last ones; of AEPO also `posterior` (S, 3, K), the three estimates of the posterior variance, and `variance` (S, K), the
-one in use, clipped.  A method without one binds denoiser, critic and weight: its artifact is their record.
+one in use, clipped.  The calibration of a joint policy's own weight writes calibration.safetensors: `intercept` and
+`slope` (S, K).  A method without any of these binds denoiser, critic and weight: its artifact is their record.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swgctl.config import GUIDE, PLAIN_WEIGHT, AugmentSettings, GuideSettings, methods
+from swgctl.config import GUIDE, PLAIN_WEIGHT, AugmentSettings, GuideSettings, a, methods
 from swgctl.console import quoted
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
@@ -28,6 +29,7 @@ READS = {  # settings that a method reads, beside those of the weight
     "emse": TRAINING,
     "ddice": (*TRAINING, "noises"),
     "cep": (*(name for name in TRAINING if name != "batch"), "normalise", "states"),
+    "calibrated": ("moments",),
     "aepo": (*TRAINING, "expansion", "eta", "posterior", "curvature", "moments"),
 }
 
@@ -40,6 +42,8 @@ def prepare(
     denoiser, critic = inputs[role], inputs["critic"]
     weight = _weight(settings, denoiser) | {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}
     check_ranking(critic, denoiser, weight)
+    if methods()[settings.method].takes == "line":
+        _check_channel(settings, weight, denoiser)
     if settings.method in ("dps", "aepo") and weight["weight"] == "hard_expectile":
         raise UsageError(
             f"{settings.method} differentiates log w, and hard_expectile is constant but for a jump",
@@ -68,6 +72,22 @@ def _weight(settings: GuideSettings, denoiser: Artifact) -> dict:
     return AugmentSettings(weight=settings.weight or PLAIN_WEIGHT, **named).weighing()
 
 
+def _check_channel(settings: GuideSettings, weight: dict, denoiser: Artifact) -> None:
+    """Raise UsageError unless the denoiser predicts this weight."""
+    if denoiser.stage != "diffuse":
+        raise UsageError(
+            f"{settings.method} calibrates the weight that a joint policy predicts: {denoiser.id} is "
+            f"{a(denoiser.stage)}",
+            f"swgctl diffuse {quoted(denoiser.task)}; swgctl guide {settings.method}",
+        )
+    joint = weight_of(denoiser) or {}
+    if any(weight[name] != joint[name] for name in AugmentSettings.model_fields if name in weight):
+        raise UsageError(
+            f"{settings.method} guides by the weight that {denoiser.id} has learnt, {joint['weight']}",
+            f"swgctl guide {settings.method} --from {denoiser.id}   # without --weight",
+        )
+
+
 def _check_candidates(candidates: Artifact, denoiser: Artifact) -> None:
     """Raise InputError unless the candidates are actions of this denoiser at states of the data."""
     (source,) = candidates.meta["inputs"].values()
@@ -88,9 +108,41 @@ def build(job: Job[GuideSettings], directory: Path, work: Path) -> dict:
     role = GUIDE.filled(job.inputs)
     assert role
     facts = {name: job.inputs[role].meta["metrics"]["data"][name] for name in ("observation_dim", "action_dim")}
-    if methods()[job.settings.method].takes != "energy":
-        return {"data": facts | {"parameters": 0}}
-    return _fit(job, job.inputs[role], facts, directory, work)
+    takes = methods()[job.settings.method].takes
+    if takes == "energy":
+        return _fit(job, job.inputs[role], facts, directory, work)
+    calibration = _calibrate(job, job.inputs[role], directory) if takes == "line" else {}
+    return calibration | {"data": facts | {"parameters": 0}}
+
+
+def _calibrate(job: Job[GuideSettings], denoiser: Artifact, directory: Path) -> dict:
+    """Regress the weight of the data on the denoiser's, write the lines, and return the artifact's metrics.
+
+    `calibration` has, by step, the slope of the regression and the correlation, means over the members.
+    """
+    import torch
+
+    from swgctl.diffusion import calibration
+    from swgctl.policies.loading import load_denoiser
+    from swgctl.randomness import generator
+
+    observations, z0, _ = _data(job, denoiser)
+    sampler = load_denoiser(denoiser, job.device)
+    sources = [generator(seed, "guide/moments", 0) for seed in job.seeds]
+
+    def noise(shape: tuple[int, ...]) -> "Tensor":
+        return torch.stack([torch.randn(shape[1:], generator=g) for g in sources]).to(job.device)
+
+    numbers = [torch.randint(len(observations), (job.settings.moments,), generator=g) for g in sources]
+    rows, members = torch.stack(numbers), torch.arange(len(job.seeds)).unsqueeze(1)
+    z0 = z0[members, rows].to(job.device)
+    denoise = sampler.denoiser.bind(observations[rows].to(job.device))
+    w, w_hat = z0[..., -1], calibration.predicted_weights(denoise, sampler.schedule, z0, noise)
+    intercept, slope = (value.float().cpu().contiguous() for value in calibration.line(w, w_hat))
+    _, raw, correlation = calibration.regression(w, w_hat)
+    tensors = {"intercept": intercept, "slope": slope}
+    save_tensors(directory / "calibration.safetensors", tensors, job.stage.name, job.task, job.seeds)
+    return {"calibration": {"slope": raw.mean(0).tolist(), "correlation": correlation.mean(0).tolist()}}
 
 
 def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Path, work: Path) -> dict:
@@ -100,25 +152,19 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
 
     from swgctl.learners import GuideLearner
     from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, weigher
-    from swgctl.tasks import transitions
 
     device = torch.device(job.device)
-    clip = denoiser.ancestors()[_first(denoiser)].params.get("clip_actions", False)
-    data = transitions.read(job.data, clip_actions=clip, horizon=job.task.horizon)
+    observations, z0, channel = _data(job, denoiser)
     sampler = load_denoiser(denoiser, job.device)
-    z0 = torch.from_numpy(data.actions).unsqueeze(0)
-    channel = _WeightChannel(denoiser, job.device) if denoiser.stage == "diffuse" else None
-    if channel:
-        z0 = torch.cat([z0.expand(len(job.seeds), -1, -1), channel.of_data().unsqueeze(-1)], -1)
     candidates = None
     if "candidates" in job.inputs:
         with h5py.File(job.inputs["candidates"].file("candidates.hdf5")) as file:
             rows, drawn = (torch.from_numpy(file[name][()]) for name in ("rows", "z"))
         if channel:
-            channel.fill(drawn, torch.from_numpy(data.observations)[rows])
+            channel.fill(drawn, observations[rows])
         candidates = rows, drawn
     learner = GuideLearner(
-        torch.from_numpy(data.observations),
+        observations,
         z0,
         LogWeight(load_critic(job.inputs["critic"], job.device), weigher(job.params)),
         job.settings,
@@ -134,6 +180,21 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
     save_tensors(directory / "energy.safetensors", learner.tensors(), job.stage.name, job.task, job.seeds)
     parameters = sum(p[0].numel() for p in learner.energy.parameters())
     return metrics | {"data": facts | {"parameters": parameters}}
+
+
+def _data(job: Job[GuideSettings], denoiser: Artifact) -> "tuple[Tensor, Tensor, _WeightChannel | None]":
+    """Observations (N, O), z_0 as the denoiser has it, (1, N, A) or (S, N, A + 1), and its channel of the weight."""
+    import torch
+
+    from swgctl.tasks import transitions
+
+    clip = denoiser.ancestors()[_first(denoiser)].params.get("clip_actions", False)
+    data = transitions.read(job.data, clip_actions=clip, horizon=job.task.horizon)
+    z0 = torch.from_numpy(data.actions).unsqueeze(0)
+    channel = _WeightChannel(denoiser, job.device) if denoiser.stage == "diffuse" else None
+    if channel:
+        z0 = torch.cat([z0.expand(len(job.seeds), -1, -1), channel.of_data().unsqueeze(-1)], -1)
+    return torch.from_numpy(data.observations), z0, channel
 
 
 def _first(denoiser: Artifact) -> str:

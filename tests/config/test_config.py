@@ -323,7 +323,7 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
         found[f"{name}, --recipe official"] = {"recipe": "official"} | keys
         keys = chain_keys(tasks.get(name), monkeypatch, "aepo")
         found[f"{name}, --recipe aepo"] = {"recipe": "aepo"} | keys
-    for method in ("resample", "mse", "dps", "emse", "cep", "ddice", "aepo", "pgd"):
+    for method in ("calibrated", "resample", "mse", "dps", "emse", "cep", "ddice", "aepo", "pgd"):
         keys = chain_keys(tasks.get("demo"), monkeypatch, method=method)
         found[f"demo, --method {method}"] = {"recipe": "demo"} | keys
     for recipe in ("pgd", "pgd-official", "continuous"):

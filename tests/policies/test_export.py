@@ -20,7 +20,7 @@ from support.policies import propose
 from support.records import rewrite
 
 from swgctl import load_policy
-from swgctl.diffusion import Schedule, rescaled
+from swgctl.diffusion import Schedule, late, rescaled
 from swgctl.policies.candidates import Ranking
 from swgctl.randomness import generator
 from swgctl.tasks import environments
@@ -92,7 +92,7 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     assert actual.std() > 0.05
 
 
-@pytest.mark.parametrize(("method", "rescale"), [("ddice", False), ("aepo", True)])
+@pytest.mark.parametrize(("method", "rescale"), [("calibrated", False), ("ddice", False), ("aepo", True)])
 def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_path, method, rescale):
     """Its energy is in the export, on a joint denoiser for ddice and on a plain one for aepo."""
     recipe = ("--recipe", chain.recipe)
@@ -101,12 +101,13 @@ def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_p
     else:
         source = chain.made("diffuse")
     guide = swgctl("guide", method, "--from", source, "--critic", chain.made("critic"), *recipe).path
-    settings = ("--rho", "2", "--resample", "1", *(["--rescale"] if rescale else []))
+    more = ["--rescale"] if rescale else ["--set", "eval.kmax=2"]
+    settings = ("--rho", "2", "--resample", "1", *more)
     evaluation = swgctl("eval", "--from", guide, *settings, *recipe).path
     act = example(export(evaluation, tmp_path / "p"))["act"]
     x, policy = torch.randn(1, 5, 3, generator=noise(2)), load_policy(str(guide))
-    if rescale:
-        policy.guide = (lambda make: lambda *given: rescaled(make(*given)))(policy.guide)
+    outer = rescaled if rescale else partial(late, steps=2)
+    policy.guide = (lambda make: lambda *given: outer(make(*given)))(policy.guide)
     for candidates in (1, 4):
         wanted = expected(policy, x, -2, 2, rho=2.0, candidates=candidates)
         same(act(x, candidates=candidates, noise=partial(torch.randn, generator=noise())), wanted)

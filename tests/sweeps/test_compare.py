@@ -155,7 +155,7 @@ def test_all_methods_are_planned_on_the_recipes_scales():
     nodes = planned()
     assert {name: cells_of(node) for name, node in nodes.items()} == {
         "swg": ([0, 5, 10], [1, 8]),
-        **{name: ([5, 10], [1]) for name in ("mse", "dps", "emse", "cep", "aepo")},
+        **{name: ([5, 10], [1]) for name in ("calibrated", "mse", "dps", "emse", "cep", "aepo")},
         "ddice": ([5, 10], [1, 8]),
     }
     assert chain_of(nodes["swg"]) == ["critic", "augment", "diffuse", "eval"]
