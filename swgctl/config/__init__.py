@@ -1,7 +1,7 @@
 """Stages, methods and their settings, and the merging of a configuration's layers."""
 
 from swgctl.config.merge import Resolved, merge, resolve
-from swgctl.config.method import Method, methods
+from swgctl.config.method import Method, method_named, methods
 from swgctl.config.recipes import (
     read_recipe,
     read_yaml,
@@ -78,6 +78,7 @@ __all__ = [
     "TrajectoriesSettings",
     "a",
     "merge",
+    "method_named",
     "methods",
     "read_recipe",
     "read_yaml",

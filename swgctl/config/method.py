@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from swgctl import plugins
+from swgctl.console import shown
+from swgctl.errors import InputError, nearest
 
 UNGUIDED = "behaviour model"
 
@@ -103,3 +105,10 @@ SHIPPED = {row.name: row for row in (SWG, CALIBRATED, RESAMPLE, MSE, DPS, EMSE, 
 def methods() -> dict[str, Method]:
     """All methods by name, plugins' after the shipped ones."""
     return plugins.extend(SHIPPED, plugins.METHODS, Method)
+
+
+def method_named(name: str) -> Method:
+    """The method that a record names.  Raises InputError where it is of a plugin that is not installed."""
+    if name not in methods():
+        raise InputError(f"the method '{shown(name)}' is not installed{nearest(name, methods())}", "pip list")
+    return methods()[name]

@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # the parent refuses another
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 continue  # the parent refuses it
@@ -85,8 +85,8 @@ def read_yaml(text: str, where: str) -> Any:
         why = " ".join(str(error).split())
     except RecursionError:
         why = f"it is nested more than {DEEPEST} levels deep"
-    except ValueError as error:  # an integer of thousands of digits
-        why = str(error)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # as of thousands of digits, or !!int ""
+        why = f"{type(error).__name__}: {error}"
     raise UsageError(f"{where}: {why}", "swgctl recipe show demo")
 
 

@@ -16,6 +16,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from swgctl import plugins
 from swgctl.config.method import methods
 from swgctl.config.settings import (
@@ -31,6 +33,7 @@ from swgctl.config.settings import (
 )
 from swgctl.config.synthetic import AgentSettings, DynamicsSettings, SynthSettings, TrajectoriesSettings
 from swgctl.errors import UsageError, nearest
+from swgctl.store import schema
 
 S = TypeVar("S", bound=Settings)
 
@@ -208,3 +211,37 @@ def a(name: str) -> str:
     """Noun for a stage's artifacts, with its article."""
     row = stages().get(name)
     return row.noun if row else f"an artifact of the unknown stage '{name}'"
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+@schema.judge_by
+def record_problem(meta: dict) -> str | None:
+    """The first of a record's inputs and params that its stage does not allow, and why.
+
+    None where there is none, and for a stage that is not installed.  A setting that the record lacks, which is newer,
+    counts as its default; what is no setting, such as the task's name, is only stored and compared.
+    """
+    row = stages().get(meta["stage"])
+    return row and (_wrong_inputs(row, meta["inputs"]) or _wrong_params(row, meta["params"]))
+
+
+def _wrong_inputs(row: Stage, inputs: Mapping[str, Any]) -> str | None:
+    for role, record in inputs.items():
+        input = row.inputs.get(role.partition(".")[0])
+        if input and record["stage"] not in input.stages:
+            return f"inputs.{role}.stage: should be {' or '.join(input.stages)}"
+    return None if row.starts or row.filled(inputs) else f"inputs: should have {' or '.join(row.primaries)}"
+
+
+def _wrong_params(row: Stage, params: Mapping[str, Any]) -> str | None:
+    ours = row.settings.model_fields
+    critics = CriticSettings.model_fields.keys() - ours  # a weight has its critic's tau and alpha
+    for kind, names in ((row.settings, ours), (CriticSettings, critics)):
+        values = {name: value for name, value in params.items() if name in names}
+        try:
+            kind.model_validate(values, strict=True, context=schema.FILE)
+        except ValidationError as error:
+            return schema.first_of(error, "params")
+    return None

@@ -7,6 +7,7 @@ are never averaged with each other.
 
 import csv
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, names, quoted
 
 STATISTICS = ("mean", "ci95", "iqm", "sd")
+MEASURED = ("return", "length")  # columns that every row has
 WHOLE = {"episode": int, "seed": int, "candidates": int, "length": int}  # integer columns of episodes.csv
 
 
@@ -55,11 +57,16 @@ def episodes(evaluation: Artifact) -> list[dict]:
     """The rows of episodes.csv; `score` is None where the task has no references.  Raises CorruptError."""
     # Written since there can be several temperatures; before, the settings have the one.  An agent has none.
     temperature = {name: evaluation.params[name] for name in ("temperature",) if name in evaluation.params}
-    with open(evaluation.file("episodes.csv"), newline="") as file:
-        return [
+    with evaluation.reading("episodes.csv") as path, open(path, newline="") as file:
+        rows = [
             temperature | {name: WHOLE.get(name, float)(text) if text else None for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
+        if {row["seed"] for row in rows} != {*evaluation.seeds}:
+            raise ValueError("its episodes are not of its seeds")
+        if any(not math.isfinite(row[name]) for row in rows for name in MEASURED):
+            raise ValueError("it has numbers that are not finite")
+        return rows
 
 
 @dataclass(eq=False)

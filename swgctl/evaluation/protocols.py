@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from swgctl.config import EVAL, Method, methods, stages
+from swgctl.config import EVAL, Method, method_named, methods, stages
 from swgctl.errors import InputError
 from swgctl.store import Artifact
 
@@ -109,7 +109,7 @@ def method_of(settings: Mapping) -> Method:
     """The method of a protocol: PGD of an agent, else SWG where its settings name none."""
     if "agent.algo" in settings:
         return methods()["pgd"]
-    return methods()[settings.get("guide.method") or settings.get("eval.method", "swg")]
+    return method_named(settings.get("guide.method") or settings.get("eval.method", "swg"))
 
 
 def policy_label(settings: Mapping, cell: Mapping) -> str:

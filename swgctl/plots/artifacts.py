@@ -81,8 +81,10 @@ def draw_weights(augmented: Artifact) -> Picture:
     """Histogram of the weights, a line for each seed."""
     import h5py
 
-    with h5py.File(augmented.file("data.hdf5")) as file:
+    with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
         weights = file["weights"][()]
+        if weights.ndim != 2 or len(weights) != len(augmented.seeds) or not np.isfinite(weights).all():
+            raise ValueError("its weights are not a finite row for each seed")
     figure, (axes,) = panels(1, 1, 6, 4)
     low, high = np.quantile(weights, [0, 1])
     edges = np.linspace(low, high if high > low else low + 1, 61)
@@ -111,20 +113,20 @@ def draw_training(artifact: Artifact) -> Picture:
     lineage = [artifact] if METRICS in artifact.meta["files"] else artifact.ancestors().values()
     order = list(stages())
     trained = sorted((one for one in lineage if METRICS in one.meta["files"]), key=lambda one: order.index(one.stage))
-    logs = {one: [json.loads(line) for line in one.file(METRICS).open()] for one in trained}
-    names = {one: [name for name, value in rows[0].items() if isinstance(value, list)] for one, rows in logs.items()}
+    logs = {one: _columns(one) for one in trained}
+    names = {one: [name for name in columns if name != "step"] for one, columns in logs.items()}
     columns = max(map(len, names.values()))
     figure, grid = panels(columns * len(logs), columns, 3.1, 2.6)
     panel, numbers = iter(grid), []
-    for i, (one, rows) in enumerate(logs.items()):
-        steps = [row["step"] for row in rows]
+    for i, (one, table) in enumerate(logs.items()):
+        steps = table["step"].tolist()
         for j in range(columns):
             axes = next(panel)
             if j >= len(names[one]):
                 axes.set_axis_off()
                 continue
             name = names[one][j]
-            values = np.array([row[name] for row in rows])
+            values = table[name]
             axes.plot(steps, values.mean(1), color=COLOURS[i], linewidth=1.2)
             axes.fill_between(steps, values.min(1), values.max(1), color=COLOURS[i], alpha=0.18, linewidth=0)
             if "loss" in name and values.min() > 0:
@@ -144,6 +146,20 @@ def draw_training(artifact: Artifact) -> Picture:
     return figure, numbers
 
 
+def _columns(trained: Artifact) -> dict[str, np.ndarray]:
+    """The columns of metrics.jsonl by name: `step` (N,), and (N, S) for each that has a value a seed.
+
+    Raises CorruptError.
+    """
+    with trained.reading(METRICS) as path:
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        names = [name for name, value in rows[0].items() if isinstance(value, list)]
+        columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
+        if not columns or any(column.shape != (len(rows), len(trained.seeds)) for column in columns.values()):
+            raise ValueError("its rows have no column of a number a seed")
+        return {"step": np.array([row["step"] for row in rows], dtype=int)} | columns
+
+
 def draw_posterior(guide: Artifact) -> Picture:
     """The posterior variance of the action against the diffusion step: the three estimates (AEPO, equations 22, 24 and
     42) and the one in use, clipped; means over the seeds, and the range that they span.
@@ -156,8 +172,11 @@ def draw_posterior(guide: Artifact) -> Picture:
         raise InputError(
             f"{guide.id} guides by {guide.params['method']}, which has no posterior variance", "swgctl guide aepo"
         )
-    tensors = load_tensors(guide.file("energy.safetensors"))
-    estimates, used = tensors["posterior"].numpy(), tensors["variance"].numpy()  # (S, 3, K), (S, K)
+    with guide.reading("energy.safetensors") as path:
+        tensors = load_tensors(path)
+        estimates, used = tensors["posterior"].numpy(), tensors["variance"].numpy()  # (S, 3, K), (S, K)
+        if used.shape[0] != len(guide.seeds) or estimates.shape != (used.shape[0], 3, used.shape[1]):
+            raise ValueError("its variances are not those of its seeds")
     steps = np.arange(used.shape[1])
     figure, (axes,) = panels(1, 1, 6, 4)
     for i, equation in enumerate((22, 24, 42)):

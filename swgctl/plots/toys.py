@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swgctl.config.method import methods
+from swgctl.config.method import method_named
 from swgctl.plots.figures import COLOURS, GREY, Picture, publish, tag
 from swgctl.store import Artifact, Store
 
@@ -51,12 +51,12 @@ def all_toys(store: Store, artifacts: list[Artifact]) -> Path:
 def _draw_all(artifacts: list[Artifact]) -> Picture:
     import h5py
 
-    labels = {artifact.key: methods()[artifact.params.get("method", "swg")].label for artifact in artifacts}
+    labels = {artifact.key: method_named(artifact.params.get("method", "swg")).label for artifact in artifacts}
     samples: dict[str, dict[str, dict]] = {}
     cells = []
     for artifact in artifacts:
         label = labels[artifact.key] if len(set(labels.values())) > 1 else "samples"
-        with h5py.File(artifact.file("samples.hdf5")) as file:
+        with artifact.reading("samples.hdf5") as path, h5py.File(path) as file:
             groups = sorted((float(name.removeprefix("beta=")), group) for name, group in file.items())
             samples.setdefault(artifact.task, {})[label] = {
                 beta: {kind: group[kind][:1] for kind in ("guided", "truth")} for beta, group in groups

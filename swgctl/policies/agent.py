@@ -8,6 +8,7 @@ from torch import Tensor
 
 from swgctl.files import load_tensors
 from swgctl.models import Actor
+from swgctl.policies.loading import filled
 from swgctl.policies.policy import Cell, Noise
 from swgctl.store import Artifact
 
@@ -44,11 +45,11 @@ class Agent:
 
 def load_agent(artifact: Artifact, device: str) -> Agent:
     """The actor of an agent.  Raises CorruptError."""
-    tensors = load_tensors(artifact.file("agent.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
     sizes = len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"]
-    actor = Actor(*sizes, gaussian=params["algo"] == "iql")
-    actor.load_state_dict(
-        {name.removeprefix("actor."): tensor for name, tensor in tensors.items() if name.startswith("actor.")}
-    )
+    gaussian = params["algo"] == "iql"
+    with artifact.reading("agent.safetensors") as path:
+        tensors = {name: one for name, one in load_tensors(path).items() if name.startswith("actor.")}
+        ours = {name.removeprefix("actor."): tensor for name, tensor in tensors.items()}
+        actor = filled(lambda: Actor(*sizes, gaussian=gaussian), ours)
     return Agent(artifact.seeds, actor.to(device).requires_grad_(False))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swgctl.config import EvalSettings, Method, a, methods
+from swgctl.config import EvalSettings, Method, a, method_named
 from swgctl.diffusion import Guidance, late, rescaled
 from swgctl.errors import InputError
 from swgctl.policies.candidates import Ranking
@@ -187,7 +187,7 @@ def assemble(source: Artifact, ranking: Ranking, settings: EvalSettings, device:
     sampler = replace(
         sampler, bounds=sampler.bounds if settings.clip else None, name=settings.sampler, nfe=settings.nfe
     )
-    method = methods()[guide.params["method"] if guide else settings.method]
+    method = method_named(guide.params["method"] if guide else settings.method)
     plain = guide is None and denoiser.stage != "diffuse"
     factory = None if plain else guidance_of(method, settings, sampler, guide, device)
     return DiffusionPolicy(

@@ -8,18 +8,20 @@ from torch import Tensor
 from swgctl.diffusion import Act
 from swgctl.files import load_tensors
 from swgctl.models import Ensemble
+from swgctl.policies.loading import filled
 from swgctl.store import Artifact
 
 
 def load_dynamics(artifact: Artifact, device: str) -> tuple[Ensemble, Tensor]:
     """The ensemble of a `dynamics` artifact, and its elites (S, E).  Raises CorruptError."""
-    tensors = load_tensors(artifact.file("dynamics.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
-    ensemble = Ensemble(
-        len(artifact.seeds), params["members"], facts["observation_dim"], facts["action_dim"], params["hidden"]
-    )
-    elites = tensors.pop("elites")
-    ensemble.load_state_dict(tensors)
+    sizes = params["members"], facts["observation_dim"], facts["action_dim"], params["hidden"]
+    with artifact.reading("dynamics.safetensors") as path:
+        tensors = load_tensors(path)
+        elites = tensors.pop("elites")
+        ensemble = filled(lambda: Ensemble(len(artifact.seeds), *sizes), tensors)
+        if elites.shape[0] != len(artifact.seeds) or not 0 <= elites.min() <= elites.max() < params["members"]:
+            raise ValueError("its elites are not of its members")
     return ensemble.to(device).requires_grad_(False), elites.to(device)
 
 

@@ -117,7 +117,7 @@ def _check_policy(policy: Artifact, ref: str) -> None:
         raise InputError(f"{ref} is {a(policy.stage)}, which has no policy: an agent learns one from it", how)
     if policy.stage not in EVAL.primaries:
         raise InputError(f"{ref} is {a(policy.stage)}, which has no policy yet", "swgctl ls --stage diffuse")
-    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "log_weight":
+    if policy.stage == "guide" and config.method_named(policy.params["method"]).takes == "log_weight":
         raise InputError(
             f"{policy.params['method']} asks its critic at every step, which act.py cannot: {policy.id}",
             f"swgctl guide ddice --from {denoiser_of(policy).id}   # its energy is exported",
@@ -204,17 +204,21 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     import torch
 
     from swgctl.diffusion import Schedule
+    from swgctl.policies.loading import load_critic, load_denoiser, load_energy
     from swgctl.policies.sampler import bounds
 
     denoiser = denoiser_of(policy)
+    sampler = load_denoiser(denoiser, "cpu")  # its tensors, and those below, are those of its sizes
     learnt = load_tensors(denoiser.file(TENSORS))
     tensors = {name.removeprefix("ema."): t[rows] for name, t in learnt.items() if name.startswith("ema.")}
     if policy.stage == "guide" and _energy_layers(policy):
+        load_energy(policy, sampler, "cpu")
         energy = load_tensors(policy.file("energy.safetensors"))
         tensors |= {f"energy.{n.removeprefix('ema.')}": t[rows] for n, t in energy.items() if n.startswith("ema.")}
     elif denoiser.stage == "diffuse":
         tensors |= {name: t[rows] for name, t in _line(policy, denoiser).items()}
     if critic:
+        load_critic(critic, "cpu")
         ranking = load_tensors(critic.file("critic.safetensors"))
         tensors |= {name: t[rows] for name, t in ranking.items() if name.startswith(("q_target.", "v."))}
     weights = learnt.get("weight_range")
@@ -226,8 +230,11 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     tensors |= {"alpha": schedule.alpha, "sigma": schedule.sigma, "step_alpha": schedule.step_alpha}
     joint = denoiser.stage == "diffuse"
     data = denoiser.parent("augment").file("data.hdf5") if joint else tasks.locate(_task(policy), say, None)[0]
-    with h5py.File(data) as file:
-        observations = file["observations"][()]
+    try:
+        with h5py.File(data) as file:
+            observations = file["observations"][()]
+    except (OSError, LookupError, RuntimeError, TypeError) as error:
+        raise CorruptError(f"{data} has no observations: {error}", "swgctl verify") from None
     for name, value in (("mean", observations.mean(0, dtype=float)), ("std", observations.std(0, dtype=float))):
         tensors[f"observation_{name}"] = torch.from_numpy(value).float()
     return tensors
@@ -245,6 +252,9 @@ def _line(policy: Artifact, denoiser: Artifact) -> dict:
 
 def _tensors_of_agent(policy: Artifact, rows: list[int]) -> dict:
     """Tensors of the chosen members of an agent, bytes checked.  Raises CorruptError."""
+    from swgctl.policies.agent import load_agent
+
+    load_agent(policy, "cpu")  # its tensors are those of its sizes
     learnt = load_tensors(policy.file("agent.safetensors"))
     layers = {name.removeprefix("actor.net."): t[rows] for name, t in learnt.items() if name.startswith("actor.net.")}
     return layers | {f"observation_{name}": learnt[f"actor.{name}"][rows] for name in ("mean", "std")}

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from swgctl.config import AugmentSettings, BehaviourSettings, DiffuseSettings, Settings
 from swgctl.diffusion import Schedule
@@ -15,37 +17,40 @@ from swgctl.store import Artifact
 from swgctl.training.execution import products
 from swgctl.weights import weigh
 
+N = TypeVar("N", bound=nn.Module)
 Weigh = Callable[[Tensor], Tensor]
 
 
 def load_denoiser(artifact: Artifact, device: str) -> Sampler:
     """The averaged denoiser of `diffuse` or `behaviour`, with its schedule and bounds, as a DDPM sampler."""
-    tensors = load_tensors(artifact.file("policy.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
-    joint = artifact.stage == "diffuse"
-    trained = DiffuseSettings(**params) if joint else BehaviourSettings(**_fields(BehaviourSettings, params))
+    settings = DiffuseSettings if artifact.stage == "diffuse" else BehaviourSettings
+    trained = settings(**_fields(settings, params))
     channels = trained.channels(facts["action_dim"])
-    denoiser = Denoiser(len(artifact.seeds), facts["observation_dim"], channels, **trained.network())
-    denoiser.load_state_dict(averages(tensors))
-    low, high = bounds(facts["action_dim"], tensors.get("weight_range"))
+    with artifact.reading("policy.safetensors") as path:
+        tensors = load_tensors(path)
+        size = len(artifact.seeds), facts["observation_dim"], channels
+        denoiser = filled(lambda: Denoiser(*size, **trained.network()), averages(tensors))
+        low, high = bounds(facts["action_dim"], tensors.get("weight_range"))
     schedule = getattr(Schedule, trained.schedule)(trained.K)
     return Sampler(denoiser.to(device).requires_grad_(False), schedule, (low.to(device), high.to(device)))
 
 
 def load_critic(artifact: Artifact, device: str) -> Critic:
     """Q and V of a critic."""
-    tensors = load_tensors(artifact.file("critic.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
-    critic = Critic(len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"])
-    critic.load_state_dict(tensors)
+    sizes = len(artifact.seeds), facts["observation_dim"], facts["action_dim"], params["hidden"]
+    with artifact.reading("critic.safetensors") as path:
+        critic = filled(lambda: Critic(*sizes), load_tensors(path))
     return critic.to(device).requires_grad_(False)
 
 
 def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
     """The averaged energy of a guide for the denoiser of a sampler."""
-    net, seeds = sampler.denoiser, len(artifact.seeds)
-    energy = Energy(seeds, net.channels, net.observation_dim, len(sampler.schedule), artifact.params["hidden"])
-    energy.load_state_dict(averages(load_tensors(artifact.file("energy.safetensors"))))
+    net, seeds, hidden = sampler.denoiser, len(artifact.seeds), artifact.params["hidden"]
+    with artifact.reading("energy.safetensors") as path:
+        sizes = seeds, net.channels, net.observation_dim, len(sampler.schedule), hidden
+        energy = filled(lambda: Energy(*sizes), averages(load_tensors(path)))
     return energy.to(device).requires_grad_(False)
 
 
@@ -79,6 +84,21 @@ class LogWeight:
     def of_z(self, observations: Tensor, z: Tensor) -> Tensor:
         """The same for z = [action, ...] (S, B, channels)."""
         return self(observations, z[..., : self.critic.action_dim])
+
+
+def filled(make: Callable[[], N], tensors: dict[str, Tensor]) -> N:
+    """The network that `make` makes, with these tensors.  Raises ValueError where they are not its own.
+
+    They are compared before it is made: its sizes are a record's word, and may be more than any memory holds.
+    """
+    with torch.device("meta"):
+        network = make()
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ValueError(f"its tensors are not those of a {type(network).__name__.lower()} of the recorded sizes")
+    network = make()
+    network.load_state_dict(tensors)
+    return network
 
 
 def averages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

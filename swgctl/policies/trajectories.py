@@ -13,7 +13,7 @@ from swgctl.config.synthetic import Generation
 from swgctl.diffusion import Act, Channels, edm, policy_posterior, policy_shift
 from swgctl.files import load_tensors
 from swgctl.models import UNet
-from swgctl.policies.loading import averages
+from swgctl.policies.loading import averages, filled
 from swgctl.store import Artifact
 from swgctl.tasks import windows
 from swgctl.tasks.transitions import Transitions
@@ -103,12 +103,13 @@ class TrajectorySampler:
 
 def load_trajectories(artifact: Artifact, device: str) -> TrajectorySampler:
     """The averaged trajectory models of a `trajectories` artifact, with their channels.  Raises CorruptError."""
-    tensors = load_tensors(artifact.file("denoiser.safetensors"))
     facts, params = artifact.meta["metrics"]["data"], artifact.params
-    channels = Channels(facts["observation_dim"], facts["action_dim"], tensors["mean"], tensors["std"])
     shape = params["features"], params["blocks"], params["groups"]
-    network = UNet(len(artifact.seeds), len(channels), *shape)
-    network.load_state_dict(averages(tensors))
+    sizes = facts["observation_dim"], facts["action_dim"]
+    with artifact.reading("denoiser.safetensors") as path:
+        tensors = load_tensors(path)
+        channels = Channels(*sizes, tensors["mean"], tensors["std"])
+        network = filled(lambda: UNet(len(artifact.seeds), len(channels), *shape), averages(tensors))
     return TrajectorySampler(network.to(device).requires_grad_(False), channels.to(device), params["length"])
 
 

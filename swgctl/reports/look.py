@@ -214,7 +214,7 @@ def _shapes(artifact: Artifact, name: str) -> dict[str, str]:
             if hasattr(item, "shape"):  # a dataset, not a group
                 shapes[key] = f"{item.dtype} {item.shape}"
 
-        with h5py.File(artifact.file(name)) as file:
+        with artifact.reading(name) as path, h5py.File(path) as file:
             file.visititems(visit)
         return shapes
     return {}

@@ -1,7 +1,7 @@
 """The tables with which stages end, on stderr."""
 
 from swgctl import console
-from swgctl.config.method import methods
+from swgctl.config.method import method_named
 from swgctl.errors import InputError
 from swgctl.evaluation.protocols import policy_label, protocol
 from swgctl.reports.sheets import choice, interval, number
@@ -85,7 +85,7 @@ def _print_methods(artifacts: list[Artifact]) -> None:
     rows = [row("floor, a distance", "", last, "guided", "floor", 4)]
     rows += [row("none", "", last, "unguided"), row("none, reweighted", "exact", last, "reweighted")]
     for artifact in artifacts:
-        method = methods()[artifact.params.get("method", "swg")]
+        method = method_named(artifact.params.get("method", "swg"))
         label = "Q(a)" if method.name in SMOOTH else "data"
         rows.append(row(method.label, label, artifact, "guided"))
     title = f"{last.task}: sliced W1 from the ground truth over its floor; guidance scale {last.params['rho']:g}"

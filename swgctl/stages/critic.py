@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swgctl.config import CRITIC, CriticSettings
-from swgctl.errors import CorruptError, InputError, UsageError
+from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
 from swgctl.stages.job import Job, facts_of, locate_source, read_source, train
@@ -94,11 +94,7 @@ def _actions(candidates: Artifact, shape: tuple[int, ...]) -> "Tensor":
     import h5py
     import torch
 
-    path = candidates.file("candidates.hdf5")
-    try:
-        with h5py.File(path) as file:
-            if not np.array_equal(file["rows"][()], np.arange(shape[0])):
-                raise ValueError(f"its rows are not the data's {shape[0]:,}")
-            return torch.from_numpy(file["z"][..., : shape[1]]).clamp_(-1, 1)
-    except (OSError, KeyError, ValueError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
+    with candidates.reading("candidates.hdf5") as path, h5py.File(path) as file:
+        if not np.array_equal(file["rows"][()], np.arange(shape[0])):
+            raise ValueError(f"its rows are not the data's {shape[0]:,}")
+        return torch.from_numpy(file["z"][..., : shape[1]]).clamp_(-1, 1)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swgctl.config import DIFFUSE, DiffuseSettings
-from swgctl.errors import CorruptError
 from swgctl.files import save_tensors
 from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
@@ -36,15 +35,11 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
 
     from swgctl.learners import DiffuseLearner
 
-    path = job.inputs["augment"].file("data.hdf5")
-    try:
-        with h5py.File(path) as file:
-            observations, actions, weights = (
-                torch.from_numpy(file[name][()]) for name in ("observations", "actions", "weights")
-            )
-            owners = file[SEED][()] if SEED in file else None
-    except (OSError, KeyError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
+    with job.inputs["augment"].reading("data.hdf5") as path, h5py.File(path) as file:
+        observations, actions, weights = (
+            torch.from_numpy(file[name][()]) for name in ("observations", "actions", "weights")
+        )
+        owners = file[SEED][()] if SEED in file else None
     device = torch.device(job.device)
     rows = None if owners is None else torch.from_numpy(np.stack([np.flatnonzero(owners == one) for one in job.seeds]))
     learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device, rows=rows)

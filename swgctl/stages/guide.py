@@ -158,7 +158,7 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
     sampler = load_denoiser(denoiser, job.device)
     candidates = None
     if "candidates" in job.inputs:
-        with h5py.File(job.inputs["candidates"].file("candidates.hdf5")) as file:
+        with job.inputs["candidates"].reading("candidates.hdf5") as path, h5py.File(path) as file:
             rows, drawn = (torch.from_numpy(file[name][()]) for name in ("rows", "z"))
         if channel:
             channel.fill(drawn, observations[rows])
@@ -214,7 +214,7 @@ class _WeightChannel:
         augmented = denoiser.parent("augment")
         self.log_weight = LogWeight(load_critic(augmented.parent("critic"), device), weigher(augmented.params))
         self.device = device
-        with h5py.File(augmented.file("data.hdf5")) as file:
+        with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
             self.weights = torch.from_numpy(file["weights"][()])
         unit = denoiser.params["weight_scale"] == "unit"
         self.scale = self.weights.mean(1) if unit else torch.ones(len(self.weights))

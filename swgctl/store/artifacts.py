@@ -7,6 +7,7 @@
 An artifact that exists is whole.  Locks save double work; correctness does not depend on them.
 """
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -35,6 +36,8 @@ from swgctl.store.schema import KEY_LENGTH, record_checksum, remedy
 RECORDS = {"metrics.jsonl", "log.txt", schema.FILE}  # hold times, so the digest leaves them out
 NAMED = 8  # most artifacts that a message names
 DEEPEST = 100  # artifacts in a line of parents
+# What a reader of numbers raises for a file that is whole, and of another form than its artifact's
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,23 @@ class Artifact:
         self.check(name)
         return self.path / name
 
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """The path of a file, its bytes compared with the record, to be read within the block.
+
+        Raises CorruptError, also where the block cannot make sense of it: whoever can sign a record can sign any file.
+        """
+        path = self.file(name)
+        try:
+            yield path
+        except UNREADABLE as error:
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise CorruptError(f"{path} does not fit its record: {shown(why)}", self._again()) from None
+
     def check(self, name: str) -> None:
         """Compare a file with the record.  Raises CorruptError, InputError where it may not be read."""
+        if name not in self.meta["files"]:
+            raise CorruptError(f"{self.path / schema.FILE} is damaged: it has no file {shown(name)}", self._again())
         path, recorded = self.path / name, self.meta["files"][name]["sha256"]
         try:
             actual = sha256(path)
@@ -114,7 +132,7 @@ class Artifact:
     def parent(self, role: str) -> "Artifact":
         """The artifact of an input role, from this store, else from its recorded path, which is said.
 
-        Raises InputError if it is gone, CorruptError if it was made from what it is an input of.
+        Raises InputError if it is gone, CorruptError if it was made from what it is an input of, or has another stage.
         """
         record, store = self.meta["inputs"][role], self.store
         name, descent = f"{record['stage']} {record['key'][:KEY_LENGTH]}", (*self.descent, self.digest)
@@ -122,7 +140,13 @@ class Artifact:
             circle = "in a circle" if record["digest"] in descent else f"from more than {DEEPEST} others in a line"
             raise CorruptError(f"{self.path} was made {circle}: its {role} is {name}", remedy(self.path))
         for path in (store.place(record["stage"], record["task"], record["key"]), Path(record["path"])):
-            if os.path.isdir(path) and (artifact := Artifact(path, descent)).digest == record["digest"]:
+            if not os.path.isdir(path):
+                continue
+            if (artifact := Artifact(path, descent)).digest == record["digest"]:
+                if artifact.stage != record["stage"]:
+                    raise CorruptError(
+                        f"{self.path} was not made from {name}: {path} has that digest", remedy(self.path)
+                    )
                 if not path.is_relative_to(store.root):
                     say_once(f"{name} is not in {store.root}, and is read where it was made: {path}")
                 return artifact

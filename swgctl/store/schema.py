@@ -4,6 +4,8 @@ Whoever can write into a store can write records, and stores are copied between 
 """
 
 import hashlib
+from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,11 +15,15 @@ from swgctl.errors import CorruptError, InputError, NewerError
 from swgctl.files import COMPONENT, SCHEMA, canonical, parse, read_regular, unreadable
 
 if TYPE_CHECKING:
-    from pydantic_core import SchemaValidator
+    from pydantic_core import SchemaValidator, ValidationError
 
 KEY_LENGTH = 16
 FILE = "artifact.json"
 MOST = 4_000_000  # bytes of a record
+
+Judge = Callable[[dict], str | None]  # what in a record its stage does not allow
+_judges: list[Judge] = []
+WIDEST = 2**24  # observations and actions
 
 
 def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: dict, source: str | None) -> str:
@@ -48,6 +54,15 @@ def record_checksum(meta: dict) -> str:
     return hashlib.sha256(canonical(rest).encode()).hexdigest()
 
 
+def judge_by(judge: Judge) -> Judge:
+    """Have every record that is read from now on judged: a store does not know what its stages' settings are.
+
+    So `ls`, which imports no stages, reads thousands of records by the schema alone.
+    """
+    _judges.append(judge)
+    return judge
+
+
 def read(directory: Path) -> dict:
     """The record of an artifact: it has the schema's fields, and its contents are those of its checksum.
 
@@ -74,6 +89,11 @@ def read(directory: Path) -> dict:
         raise CorruptError(f"{file} is damaged: {wrong}", remedy(directory))
     if not _as_written(meta, text):
         raise CorruptError(f"{file} is not what was written", remedy(directory))
+    if wrong := next(filter(None, (judge(meta) for judge in _judges)), None):
+        raise CorruptError(
+            f"{file} is damaged, or of another version: {wrong}",
+            f"pip install --upgrade swgctl   # else: {remedy(directory)}",
+        )
     if "sha256" not in meta:
         where = f"{directory.parents[3]} has records" if in_store(directory) else f"{directory} has a record"
         say_once(f"{where} without a checksum, of an early version: unsigned")
@@ -133,29 +153,36 @@ def _quickly(text: bytes) -> dict | None:
 
 def problem(meta: dict) -> str | None:
     """The first field of a record that is not as the schema has it, and why; None where all are."""
+    return _problem(_schema(), meta)
+
+
+def problem_of_unfinished(record: object) -> str | None:
+    """The same of the fields that are known before an artifact is built."""
+    return _problem(_schema(finished=False), record)
+
+
+def _problem(fields: "SchemaValidator", record: object) -> str | None:
     from pydantic_core import ValidationError
 
     try:
-        _schema().validate_python(meta)
+        fields.validate_python(record)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return f"{shown('.'.join(map(str, first['loc'])))}: {first['msg']}"
+        return first_of(error)
     return None
 
 
-def _metrics(value: dict) -> dict:
-    """Metrics, of which some readers walk over these two."""
-    if not isinstance(value.get("data", {}), dict):
-        raise ValueError("data should be an object")
-    cells = value.get("cells", [])
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise ValueError("cells should be a list of objects")
-    return value
+def first_of(error: "ValidationError", *prefix: str) -> str:
+    """The first field of which a validation complains, and why."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return shown(f"{'.'.join(map(str, (*prefix, *first['loc'])))}: {first['msg']}")
 
 
 @cache
-def _schema() -> "SchemaValidator":
-    """The fields that every record has.  pydantic itself would double the time of `ls`."""
+def _schema(finished: bool = True) -> "SchemaValidator":
+    """The fields that every record has, or every one of an unfinished artifact.
+
+    pydantic itself would double the time of `ls`.
+    """
     from pydantic_core import SchemaValidator
     from pydantic_core import core_schema as c
 
@@ -182,29 +209,61 @@ def _schema() -> "SchemaValidator":
         references=c.nullable_schema(c.list_schema(number, min_length=2, max_length=2, strict=True)),
         horizon=c.nullable_schema(count),
     )
-    return SchemaValidator(
-        record(
-            {
-                "origin": c.dict_schema(text, text, strict=True),
-                "chosen": c.nullable_schema(text),
-                "sha256": checksum,
-            },
-            schema=c.int_schema(ge=1, le=SCHEMA, strict=True),
-            stage=name,
-            revision=count,
-            task=task,
-            key=checksum,
-            digest=checksum,
-            params=anything,
-            seeds=c.list_schema(count, min_length=1, strict=True),
-            inputs=named(record(stage=name, task=name, key=checksum, digest=checksum, path=path)),
-            source=c.nullable_schema(record(path=path, sha256=checksum)),
-            metrics=c.no_info_after_validator_function(_metrics, anything),
-            files=named(record(sha256=checksum, bytes=count)),
-            made=record(at=text, device=text),
-            wall_s=number,
-        )
+
+    # What readers take from metrics; a stage may have others, of any kind.
+    measure, numbers = c.nullable_schema(number), c.list_schema(c.nullable_schema(number), strict=True)
+    tables = c.list_schema(c.nullable_schema(numbers), strict=True)
+    interval = c.nullable_schema(c.list_schema(number, min_length=2, max_length=2, strict=True))
+    cell = record(
+        dict.fromkeys(("rho", "temperature", "candidates", "return_mean", "score_mean"), measure)
+        | dict.fromkeys(("return_ci95", "score_ci95"), interval)
+        | dict.fromkeys(("seeds", "episodes"), count)
+        | dict.fromkeys(("interval_over", "method", "guidance", "sampler"), text)
+        | dict.fromkeys(("beta", "sliced_wasserstein", "floor", "ratio", "energy_distance", "energy_floor"), number)
+        | dict.fromkeys(("total_variation", "total_variation_floor"), number)
     )
+    metrics = record(
+        {
+            "data": record(
+                dict.fromkeys(("observation_dim", "action_dim"), c.int_schema(ge=1, le=WIDEST, strict=True))
+                | dict.fromkeys(("rows", "episodes", "windows", "parameters"), count)
+                | dict.fromkeys(("return_least", "return_mean", "return_best"), number)
+            ),
+            "cells": c.list_schema(cell, min_length=1, strict=True),
+            "quantiles": c.dict_schema(text, number, strict=True),
+            "dynamics": record(
+                dict.fromkeys(("one_step", "one_step_raw", "reward", "clipped"), numbers)
+                | dict.fromkeys(("horizon", "horizon_raw"), tables)
+            ),
+            "coverage": tables,
+        }
+        | dict.fromkeys(("likelihood", "on_policy", "holdout_mse"), numbers)
+        | dict.fromkeys(("steps", "steps_per_s", "mean", "ess", "min", "max", "sampling_s"), number)
+    )
+    before = {  # the fields that are known before the artifact is built
+        "stage": name,
+        "task": task,
+        "key": checksum,
+        "params": anything,
+        "seeds": c.list_schema(count, min_length=1, strict=True),
+        "inputs": named(record(stage=name, task=name, key=checksum, digest=checksum, path=path)),
+        "revision": count,
+        "source": c.nullable_schema(record(path=path, sha256=checksum)),
+    }
+    after = {
+        "schema": c.int_schema(ge=1, le=SCHEMA, strict=True),
+        "digest": checksum,
+        "metrics": metrics,
+        "files": named(record(sha256=checksum, bytes=count)),
+        "made": record(at=c.no_info_plain_validator_function(_time), device=text),
+        "wall_s": number,
+    }
+    optional = {
+        "origin": c.dict_schema(text, text, strict=True),
+        "chosen": c.nullable_schema(text),
+        "sha256": checksum,
+    }
+    return SchemaValidator(record(optional, **before, **(after if finished else {})))
 
 
 def _path(value: Any) -> str:
@@ -212,6 +271,13 @@ def _path(value: Any) -> str:
     if isinstance(value, str) and "\0" not in value and len(value) <= 4096:
         return value
     raise ValueError("not a path")
+
+
+def _time(value: Any) -> str:
+    """A moment in ISO 8601."""
+    if isinstance(value, str) and len(value) <= 40 and datetime.fromisoformat(value):
+        return value
+    raise ValueError("not a time")
 
 
 class _Fields(dict):

@@ -54,7 +54,7 @@ def _numbers(artifact: Artifact) -> list[dict[str, float]]:
 
 def _cells(evaluation: Artifact, seed: int) -> dict[str, float]:
     groups: dict[str, list[float]] = {}
-    with open(evaluation.file(EPISODES), newline="") as file:
+    with evaluation.reading(EPISODES) as path, open(path, newline="") as file:
         for row in csv.DictReader(file):
             if int(row["seed"]) == seed:
                 place = [

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from swgctl.console import shown
 from swgctl.errors import CorruptError, InputError
-from swgctl.files import parse, write_text
+from swgctl.files import open_regular, parse, read_regular, write_text
 from swgctl.seeds import ranges
-from swgctl.store import KEY_LENGTH, Artifact, Store
+from swgctl.store import KEY_LENGTH, Artifact, Store, schema
 
 METRICS = "metrics.jsonl"
 RECORD = "record.json"  # of an unfinished run, beside its checkpoint
-FIELDS = {"stage": str, "key": str, "task": dict, "seeds": list, "params": dict, "inputs": dict}
 
 
 @contextlib.contextmanager
@@ -103,14 +102,22 @@ class Subject:
         """The rows of metrics.jsonl that exist by now; none of a stage that does not train.  Raises CorruptError."""
         path = self.path / METRICS
         try:
-            rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-            if not all(isinstance(row, dict) and {"step", "train_s"} <= row.keys() for row in rows):
+            with open_regular(path) as file:
+                rows = [json.loads(line) for line in file]
+            if not all(self._measured(row) for row in rows):
                 raise ValueError("its lines are not rows")
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
         return rows
+
+    def _measured(self, row: object) -> bool:
+        """True for a row with its two numbers, and numbers for each seed."""
+        if not isinstance(row, dict) or not all(type(row.get(name)) in (int, float) for name in ("step", "train_s")):
+            return False
+        lists = [value for value in row.values() if isinstance(value, list)]
+        return all(len(one) == len(self.seeds) and all(type(x) in (int, float) for x in one) for one in lists)
 
     def clock(self, rows: list[dict]) -> list[float]:
         """When each row was measured, in seconds since 1970: by train_s, back from the last one."""
@@ -213,9 +220,9 @@ def _running(store: Store, ref: str) -> list[Subject]:
 def _read(store: Store, work: Path) -> Subject:
     """The unfinished artifact of a work directory.  Raises InputError."""
     try:
-        record = parse((work / RECORD).read_bytes())
-        if not all(isinstance(record[name], kind) for name, kind in FIELDS.items()):
-            raise ValueError("it is not a record")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{work / RECORD} cannot be read: {error}", "swgctl gc") from None
+        record = parse(read_regular(work / RECORD, schema.MOST))
+        if wrong := schema.problem_of_unfinished(record):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{work / RECORD} cannot be read: {shown(error)}", "swgctl gc") from None
     return Subject(store, record, work)

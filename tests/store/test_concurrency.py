@@ -1,15 +1,19 @@
 """Many at once in one store: nobody takes another's input, and one key is built once."""
 
+import ctypes
 import errno
 import fcntl
+import functools
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from support.harness import lineage, published, shell, swgctl, write_pendulum
+from support.harness import keep_capabilities, lineage, published, shell, swgctl, write_pendulum
 
 CHAINS = 8
 
@@ -139,6 +143,52 @@ def test_without_locks_both_build_and_one_is_kept(command, start, tmp_path):
     assert len(published(tmp_path / "store")) == 1
     assert len(swgctl("verify").lines) == 1
     assert list((tmp_path / "store").glob("tmp/*")) == []
+
+
+GROUP, USERS = 54_321, (54_322, 54_323)  # that nobody has
+
+
+KEEPCAPS, READ_ALL = 8, 2  # of prctl(2) and capabilities(7): this Python may be root's alone to read
+
+
+def become(user: int) -> None:
+    """Another user of the group, whose umask lets the group write."""
+    os.setgroups([GROUP])
+    os.setgid(GROUP)
+    ctypes.CDLL(None).prctl(KEEPCAPS, 1, 0, 0, 0)
+    os.setuid(user)
+    keep_capabilities(READ_ALL)
+    os.umask(0o002)
+
+
+@pytest.fixture
+def shared(built):
+    """A folder that a group shares, with the data and the recipe; pytest's own are one user's."""
+    if os.geteuid():
+        pytest.skip("another user's process is root's to start")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chown(folder, -1, GROUP)
+        folder.chmod(0o2775)
+        for file in (built.data, built.recipe):
+            shutil.copy(file, folder)
+        yield folder
+
+
+def test_two_users_of_a_group_share_a_store(shared, built, start):
+    data, recipe, store = shared / built.data.name, shared / built.recipe.name, shared / "store"
+    command = ["critic", data, "--env", "Pendulum-v1", "--recipe", recipe, "--steps", "600", "--json", "--store", store]
+    env = {"SWGCTL_CACHE": str(shared / "cache")}
+    users = [functools.partial(become, user) for user in USERS]
+    answers = [process.answer() for process in [start(*command, env=env, setup=user) for user in users]]
+    assert sorted(answer.json["status"] for answer in answers) == ["built", "cached"]
+    for user in users:  # whoever has built it: one of the two replaces what the other has made
+        augment = ["augment", "--force", "--from", answers[0].json["path"], "--json", "--store", store]
+        assert start(*augment, env=env, setup=user).answer().json["status"] == "built"
+    modes = {path: path.stat() for path in [store, *store.rglob("*")]}
+    assert {state.st_gid for state in modes.values()} == {GROUP}
+    assert all(state.st_mode & 0o060 == 0o060 for state in modes.values())
+    assert len(swgctl("verify", "--store", store).lines) == 2
 
 
 def test_force_beside_a_reader_never_leaves_a_hole(chain, start):

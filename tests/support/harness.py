@@ -1,6 +1,7 @@
 """Swgctl in this process or in one of its own, and generated data: what the tests share beside their fixtures."""
 
 import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -140,6 +141,13 @@ def _child(args: list[str], env: dict, out: str, err: str, setup) -> None:
         setup()
     sys.argv = ["swgctl", *args]
     main()
+
+
+def keep_capabilities(*numbers: int) -> None:
+    """Leave this process no rights beside those of its user but these, which a root's has all."""
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    data[0] = data[1] = sum(1 << number for number in numbers)  # effective, permitted
+    ctypes.CDLL(None, use_errno=True).capset(header, data)
 
 
 def workers_of(pid: int) -> list[int]:
