@@ -100,20 +100,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True, links: bool = True) -> None:
     """Replace a file by one rename of what `write` leaves at a temporary path: readers see the old file or the new one.
 
     A symbolic link stays, and its target is replaced.  A pipe or a device is written into.
     durable  flush the new file to the disk before the rename; without it, a crash of the machine may lose it
+    links    False where others can write: a link, a pipe or a device is replaced itself
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if links and path.exists() and not path.is_file() and not path.is_dir():
         import tempfile  # imported here since few calls need it
 
         with tempfile.TemporaryDirectory() as directory:
             write(draft := Path(directory) / path.name)
             path.write_bytes(draft.read_bytes())
         return
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(path)) if links else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -125,8 +126,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str, durable: bool = True) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text), durable)
+def write_text(path: Path, text: str, durable: bool = True, links: bool = True) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text), durable, links)
 
 
 def read_header(path: Path) -> dict:

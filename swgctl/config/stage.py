@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from swgctl import plugins
+from swgctl.config import metrics
 from swgctl.config.method import methods
 from swgctl.config.settings import (
     AugmentSettings,
@@ -218,13 +219,16 @@ def a(name: str) -> str:
 
 @schema.judge_by
 def record_problem(meta: dict) -> str | None:
-    """The first of a record's inputs and params that its stage does not allow, and why.
+    """The first of a record's metrics that its readers cannot take, or of its inputs and params that its stage does not
+    allow, and why.
 
     None where there is none, and for a stage that is not installed.  A setting that the record lacks, which is newer,
     counts as its default; what is no setting, such as the task's name, is only stored and compared.
     """
     row = stages().get(meta["stage"])
-    return row and (_wrong_inputs(row, meta["inputs"]) or _wrong_params(row, meta["params"]))
+    return row and (
+        metrics.problem(meta["metrics"]) or _wrong_inputs(row, meta["inputs"]) or _wrong_params(row, meta["params"])
+    )
 
 
 def _wrong_inputs(row: Stage, inputs: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from swgctl.config import EVAL, Method, a
 from swgctl.errors import InputError, closest, nearest
 from swgctl.evaluation import scores
 from swgctl.evaluation.protocols import agent_label, method_of, policy_label, primary_role, protocol
-from swgctl.evaluation.scores import Place
+from swgctl.evaluation.scores import COLUMNS, Place
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task, names, quoted
 
@@ -64,7 +64,12 @@ def episodes(evaluation: Artifact) -> list[dict]:
         ]
         if {row["seed"] for row in rows} != {*evaluation.seeds}:
             raise ValueError("its episodes are not of its seeds")
-        if any(not math.isfinite(row[name]) for row in rows for name in MEASURED):
+        if any(row.keys() != rows[0].keys() or not {*MEASURED} <= row.keys() for row in rows):
+            raise ValueError("its rows have not all columns")
+        empty = {name for row in rows for name, value in row.items() if value is None}
+        if empty - ({"score"} if Task.from_json(evaluation.meta["task"]).references is None else set()):
+            raise ValueError("it has empty fields")
+        if not all(math.isfinite(row[name] or 0) for row in rows for name in COLUMNS if name in row):
             raise ValueError("it has numbers that are not finite")
         return rows
 

@@ -60,7 +60,7 @@ class Regenerating:
                     if period and (inside or period < number):
                         raise CorruptError(f"{path} is gone", f"rm -r {quoted(work)}   # then start again")
                     rows = self._generate(period, slot).cpu()
-                    write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to))  # type: ignore[misc]
+                    write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to), links=False)  # type: ignore[misc]
                 self.learner.fill(load_tensors(path)["rows"].to(self.device), slot)
                 self.loaded[slot] = period
             # a later one is of another process, which without locks may be ahead

@@ -1,6 +1,7 @@
 """The lock of a key, which saves double work: correctness does not depend on it."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -9,21 +10,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from swgctl.console import say
-from swgctl.errors import BusyError
+from swgctl.console import quoted, say
+from swgctl.errors import BusyError, InputError
 from swgctl.store.disk import disk_full, make_folder
+
+PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # the owner's name would overwrite what a planted link names
 
 
 @contextlib.contextmanager
 def lock(root: Path, key: str, wait: bool) -> Iterator[None]:
-    """Hold the lock of a key; its file names the owner.  Raises BusyError where another has it and `wait` is false."""
+    """Hold the lock of a key; its file names the owner.  Raises BusyError where another has it and `wait` is false,
+    InputError where a link is in its place.
+    """
     path = _path(root, key)
     with disk_full(root):
         make_folder(path.parent, root)
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | PLAIN, 0o666)
         except PermissionError:  # another user's file: to be read is enough for a lock
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDONLY | PLAIN)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InputError(f"{path} is a symbolic link, and is left alone", f"rm {quoted(path)}") from None
+            raise
     try:
         announced = False
         for polls in itertools.count():

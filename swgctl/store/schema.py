@@ -23,7 +23,6 @@ MOST = 4_000_000  # bytes of a record
 
 Judge = Callable[[dict], str | None]  # what in a record its stage does not allow
 _judges: list[Judge] = []
-WIDEST = 2**24  # observations and actions
 
 
 def make_key(stage: str, revision: int, params: dict, seeds: list[int], inputs: dict, source: str | None) -> str:
@@ -210,36 +209,6 @@ def _schema(finished: bool = True) -> "SchemaValidator":
         horizon=c.nullable_schema(count),
     )
 
-    # What readers take from metrics; a stage may have others, of any kind.
-    measure, numbers = c.nullable_schema(number), c.list_schema(c.nullable_schema(number), strict=True)
-    tables = c.list_schema(c.nullable_schema(numbers), strict=True)
-    interval = c.nullable_schema(c.list_schema(number, min_length=2, max_length=2, strict=True))
-    cell = record(
-        dict.fromkeys(("rho", "temperature", "candidates", "return_mean", "score_mean"), measure)
-        | dict.fromkeys(("return_ci95", "score_ci95"), interval)
-        | dict.fromkeys(("seeds", "episodes"), count)
-        | dict.fromkeys(("interval_over", "method", "guidance", "sampler"), text)
-        | dict.fromkeys(("beta", "sliced_wasserstein", "floor", "ratio", "energy_distance", "energy_floor"), number)
-        | dict.fromkeys(("total_variation", "total_variation_floor"), number)
-    )
-    metrics = record(
-        {
-            "data": record(
-                dict.fromkeys(("observation_dim", "action_dim"), c.int_schema(ge=1, le=WIDEST, strict=True))
-                | dict.fromkeys(("rows", "episodes", "windows", "parameters"), count)
-                | dict.fromkeys(("return_least", "return_mean", "return_best"), number)
-            ),
-            "cells": c.list_schema(cell, min_length=1, strict=True),
-            "quantiles": c.dict_schema(text, number, strict=True),
-            "dynamics": record(
-                dict.fromkeys(("one_step", "one_step_raw", "reward", "clipped"), numbers)
-                | dict.fromkeys(("horizon", "horizon_raw"), tables)
-            ),
-            "coverage": tables,
-        }
-        | dict.fromkeys(("likelihood", "on_policy", "holdout_mse"), numbers)
-        | dict.fromkeys(("steps", "steps_per_s", "mean", "ess", "min", "max", "sampling_s"), number)
-    )
     before = {  # the fields that are known before the artifact is built
         "stage": name,
         "task": task,
@@ -253,7 +222,7 @@ def _schema(finished: bool = True) -> "SchemaValidator":
     after = {
         "schema": c.int_schema(ge=1, le=SCHEMA, strict=True),
         "digest": checksum,
-        "metrics": metrics,
+        "metrics": c.no_info_after_validator_function(_metrics, anything),
         "files": named(record(sha256=checksum, bytes=count)),
         "made": record(at=c.no_info_plain_validator_function(_time), device=text),
         "wall_s": number,
@@ -271,6 +240,16 @@ def _path(value: Any) -> str:
     if isinstance(value, str) and "\0" not in value and len(value) <= 4096:
         return value
     raise ValueError("not a path")
+
+
+def _metrics(value: dict) -> dict:
+    """Metrics, of which some readers walk over these two."""
+    if not isinstance(value.get("data", {}), dict):
+        raise ValueError("data should be an object")
+    cells = value.get("cells", [])
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ValueError("cells should be a list of objects")
+    return value
 
 
 def _time(value: Any) -> str:

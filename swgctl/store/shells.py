@@ -17,7 +17,7 @@ DRAFT = re.compile(r"\..*\.([0-9]{1,9})\.[0-9a-f]{8}", re.DOTALL)  # `files.writ
 def note(root: Path, stage: str, artifact: Path) -> None:
     """Note an artifact as this shell's latest of its stage.  A read-only store still serves what it holds."""
     try:
-        write_text(root / "current" / scope() / stage, f"{artifact.relative_to(root)}\n")
+        write_text(root / "current" / scope() / stage, f"{artifact.relative_to(root)}\n", links=False)
     except OSError as error:
         say(f"not remembered for this shell: {error.strerror}")
 

@@ -26,7 +26,7 @@ def announced(record: dict, work: Path) -> Iterator[None]:
     record  that with which `Store.build` begins
     It stays where the block fails beside a checkpoint, with which the run can go on.
     """
-    write_text(work / RECORD, json.dumps(record), durable=False)
+    write_text(work / RECORD, json.dumps(record), durable=False, links=False)
     try:
         yield
     except BaseException:

@@ -101,7 +101,7 @@ def train(
                 now = time.monotonic()
                 if done % log_every == 0 or done == steps:
                     meter.close_row(done)
-                    write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False)
+                    write_text(work / "metrics.jsonl", to_lines(meter.rows), durable=False, links=False)
                 if now - updated > 0.5:
                     bar.update(done, meter.note)
                     updated = now
@@ -207,7 +207,7 @@ def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> 
     meta = {"stage": meter.name, **how, "step": step, "rows": meter.rows}
     meta |= {"sums": sums, "counted": meter.counted}
     signed = {**meta, "sha256": _checksum(state, meta)}
-    write_atomically(path, lambda to: write_tensors(to, state, signed))
+    write_atomically(path, lambda to: write_tensors(to, state, signed), links=False)
 
 
 def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int) -> int:

@@ -191,6 +191,31 @@ def test_two_users_of_a_group_share_a_store(shared, built, start):
     assert len(swgctl("verify", "--store", store).lines) == 2
 
 
+PLANTED = {  # what a neighbour could link to another's file -> the exit code
+    "locks/KEY.lock": 3,
+    "current/scope-test/critic": 0,
+    "work/KEY/metrics.jsonl": 0,
+    "work/KEY/record.json": 0,
+    "work/KEY/checkpoint.safetensors": 4,
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_link_is_not_written_through(chain, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("SWGCTL_CHECKPOINT_EVERY", "0")
+    key = chain.made("critic").name
+    shutil.rmtree(chain.made("critic"))
+    victim, link = tmp_path / "victim", chain.store / name.replace("KEY", key)
+    victim.write_text("precious")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(victim)
+    answer = chain.critic()
+    if PLANTED[name]:
+        answer.refused(PLANTED[name], str(link))
+    assert answer.code == PLANTED[name]
+    assert victim.read_text() == "precious"
+
+
 def test_force_beside_a_reader_never_leaves_a_hole(chain, start):
     """Whoever looks while an artifact is replaced finds a whole one."""
     args = ["critic", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe, "--json"]
