@@ -99,8 +99,9 @@ def test_the_figure_is_a_png(finished, tmp_path):
     assert (image.width, image.height) == struct.unpack(">II", image.encoded_image_string[16:24])
 
 
-def test_an_evaluation_has_each_seeds_scores_by_cell(store, finished, tmp_path):
-    critic = finished(20)
+def test_an_evaluation_has_each_seeds_scores_by_cell(store, tmp_path):
+    made = {"at": "2026-01-02T03:04:05Z", "device": "cpu"}
+    policy, _ = store.build(record("behaviour"), lambda *_: {"metrics": {}, "made": made})
     values = {(0, 0.0): [10.0, 20.0], (0, 5.0): [30.0], (3, 0.0): [1.0, 2.0], (3, 5.0): [4.0]}
     text = "seed,rho,candidates,temperature,episode,return,length,score\n" + "".join(
         f"{seed},{rho},8,1.0,{i},{value},1000,{value / 10}\n"
@@ -115,9 +116,9 @@ def test_an_evaluation_has_each_seeds_scores_by_cell(store, finished, tmp_path):
 
     def make(directory, work):
         (directory / "episodes.csv").write_text(text)
-        return {"metrics": {"cells": cells}, "made": {"at": "2026-01-02T03:04:05Z", "device": "cpu"}}
+        return {"metrics": {"cells": cells}, "made": made}
 
-    evaluation, _ = store.build(record("eval", {"diffuse": critic}), make)
+    evaluation, _ = store.build(record("eval", {"behaviour": policy}), make)
     send(tmp_path, of(evaluation))
     for seed in SEEDS:
         points = scalars(board(tmp_path, evaluation, seed))
