@@ -225,10 +225,10 @@ def record_problem(meta: dict) -> str | None:
     None where there is none, and for a stage that is not installed.  A setting that the record lacks, which is newer,
     counts as its default; what is no setting, such as the task's name, is only stored and compared.
     """
-    row = stages().get(meta["stage"])
-    return row and (
-        metrics.problem(meta["metrics"]) or _wrong_inputs(row, meta["inputs"]) or _wrong_params(row, meta["params"])
-    )
+    if not (row := stages().get(meta["stage"])):
+        return None
+    wrong = metrics.problem(meta["metrics"]) or _wrong_inputs(row, meta["inputs"])
+    return wrong or _wrong_params(row, meta["params"])
 
 
 def _wrong_inputs(row: Stage, inputs: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swgctl.config import EvalSettings
 from swgctl.diffusion.calibration import predicted_weights, regression
-from swgctl.errors import CorruptError, InputError
+from swgctl.errors import InputError
 from swgctl.policies.diffusion import DiffusionPolicy, assemble, ranking_of
 from swgctl.policies.loading import load_critic, weigher
 from swgctl.policies.origin import denoiser_of, weight_of
@@ -55,14 +55,10 @@ class Diagnosis:
         """Random rows of the data: observations (N, O), actions (N, A) and weights (S, N)."""
         import h5py
 
-        path = denoiser.parent("augment").file("data.hdf5")
-        try:
-            with h5py.File(path) as file:
-                count = len(file["actions"])
-                rows = np.sort(np.random.default_rng(0).choice(count, min(ROWS, count), replace=False))
-                arrays = file["observations"][()][rows], file["actions"][()][rows], file["weights"][()][:, rows]
-        except (OSError, KeyError) as error:
-            raise CorruptError(f"{path} cannot be read: {error}", "swgctl verify") from None
+        with denoiser.parent("augment").reading("data.hdf5") as path, h5py.File(path) as file:
+            count = len(file["actions"])
+            rows = np.sort(np.random.default_rng(0).choice(count, min(ROWS, count), replace=False))
+            arrays = file["observations"][()][rows], file["actions"][()][rows], file["weights"][()][:, rows]
         observations, actions, weights = (torch.from_numpy(array).to(self.device) for array in arrays)
         return observations, actions, weights
 

@@ -245,7 +245,9 @@ def _line(policy: Artifact, denoiser: Artifact) -> dict:
     import torch
 
     if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "line":
-        return load_tensors(policy.file("calibration.safetensors"))
+        with policy.reading("calibration.safetensors") as path:
+            tensors = load_tensors(path)
+            return {name: tensors[name] for name in ("intercept", "slope")}
     shape = len(policy.seeds), denoiser.params["K"]
     return {"intercept": torch.zeros(shape), "slope": torch.ones(shape)}
 

@@ -56,8 +56,11 @@ def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
 
 def load_line(artifact: Artifact, device: str) -> Line:
     """The calibration of a guide: step k -> intercept (S, 1) and slope (S, 1)."""
-    tensors = load_tensors(artifact.file("calibration.safetensors"))
-    intercept, slope = (tensors[name].to(device) for name in ("intercept", "slope"))
+    with artifact.reading("calibration.safetensors") as path:
+        tensors = load_tensors(path)
+        intercept, slope = (tensors[name].to(device) for name in ("intercept", "slope"))
+        if intercept.shape != slope.shape or slope.dim() != 2 or len(slope) != len(artifact.seeds):
+            raise ValueError("its lines are not those of its seeds")
     return lambda k: (intercept[:, k : k + 1], slope[:, k : k + 1])
 
 

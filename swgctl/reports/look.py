@@ -154,6 +154,8 @@ def _lineage(artifact: Artifact) -> dict:
 
 def verify(store: Store, refs: list[str]) -> None:
     """Check every byte of the artifacts, of all or those named.  Raises CorruptError, at the end, for a damaged one."""
+    import swgctl.config  # noqa: F401  so that their stages judge the records, too
+
     whole, damaged = [], []
     for artifact in store.resolve_all(refs) if refs else store.artifacts():
         try:

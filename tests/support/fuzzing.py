@@ -13,7 +13,7 @@ from swgctl.store import Artifact
 
 # -- examples ----------------------------------------------------------------------------------------------------------
 
-FEW, MANY = 8, 2_000
+FEW, MANY = 3, 2_000
 both = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
 
