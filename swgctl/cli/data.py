@@ -10,6 +10,10 @@ from swgctl.cli.options import ClipActions, Env, Json, TaskArgument, Tasks, comp
 from swgctl.console import quoted
 from swgctl.errors import UsageError
 
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Take another file than the published one; records and reports say so.")
+]
+
 
 @command(task_app, "ls")
 def task_ls(as_json: Json = False) -> None:
@@ -31,14 +35,25 @@ def task_show(task: TaskArgument, env: Env = None, as_json: Json = False) -> Non
 
 
 @command(data_app, "fetch", examples="swgctl data fetch hopper-medium-v2 hopper-expert-v2")
-def data_fetch(tasks: Tasks) -> None:
+def data_fetch(tasks: Tasks, trust: Trust = False) -> None:
     """Download or generate the data of tasks.
 
     Prints the files' paths. Stages do this by themselves.
     """
     from swgctl.tasks import catalogue
 
-    catalogue.fetch(tasks)
+    catalogue.fetch(tasks, trust)
+
+
+@command(data_app, "sources", examples="swgctl data sources hopper-medium-v2")
+def data_sources(task: Annotated[str, typer.Argument(help="A task's name.", autocompletion=complete_tasks)]) -> None:
+    """Ask the sources of a task's file whether they have it.
+
+    Downloads nothing. Prints the path or the URL that the file would come from.
+    """
+    from swgctl.tasks import catalogue
+
+    catalogue.sources(task)
 
 
 @command(data_app, "verify")
@@ -50,7 +65,8 @@ def data_verify(
 ) -> None:
     """Check data files against their checksums.
 
-    Prints the paths of the files if all are whole; exits with 4 if one is damaged.
+    Says of each whether its checksum is published, pinned (kept here since its first use, as nobody published one) or
+    overruled by --trust. Prints the paths if all are whole; exits with 4 if one is damaged.
     """
     from swgctl.tasks import catalogue
 
@@ -61,11 +77,12 @@ def data_verify(
 def data_import(
     task: Annotated[str, typer.Argument(help="A D4RL task's name.", autocompletion=complete_tasks)],
     file: Annotated[Path, typer.Argument(help="The HDF5 file that D4RL publishes for it.")],
+    trust: Trust = False,
 ) -> None:
     """Import a downloaded file as the data of a D4RL task."""
     from swgctl.tasks import catalogue
 
-    catalogue.bring(task, file)
+    catalogue.bring(task, file, trust)
 
 
 @command(

@@ -102,6 +102,16 @@ def _sources(artifact: Artifact) -> Iterator[str]:
             continue
 
 
+def standings(evaluation: Artifact) -> list[str]:
+    """How the data files behind an evaluation stand to the published ones (`tasks.published`), as the records say."""
+    try:
+        chain = evaluation.ancestors().values()
+    except InputError:  # some are gone
+        return []
+    sources = (one.meta["source"] for one in chain)
+    return sorted({source["checksum"] for source in sources if source and source.get("checksum")})
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from swgctl.reports.sheets import (
     Sheet,
     add_quoted,
     cell_row,
+    circumstances,
     columns,
     differences,
     interval,
@@ -44,7 +45,8 @@ def _task(task: str, groups: list[Group], paper: str | None) -> Sheet:
     diffusion = [group for group in groups if not group.agent]
     measure = "score" if all(group.measure == "score" for group in groups) else "return"
     title = f"{task}: agents" + (" beside diffusion policies" if diffusion else "")
-    sheet = Sheet(title, [learnt[0].task.environment], columns(measure), agents=learnt, terms=[KIND])
+    notes = list(dict.fromkeys(note for group in groups for note in circumstances(group)))
+    sheet = Sheet(title, [learnt[0].task.environment, *notes], columns(measure), agents=learnt, terms=[KIND])
     for group in (*diffusion, *learnt):
         several = bool(group.differs or group.again)  # groups of the same policies, by other protocols
         for cell in (cell for cell in group.cells if cell["seeds"]):

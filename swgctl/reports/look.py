@@ -14,6 +14,7 @@ from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store, schema
+from swgctl.tasks import published
 
 LONGEST = 64  # characters of a list that a table shows in full: a digest's
 
@@ -77,7 +78,9 @@ def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -
     say(f"  key {meta['key']}\n  digest {meta['digest']}")
     say(f"  made {meta['made']['at']} on {meta['made']['device']} in {meta['wall_s']:.1f} s")
     if meta["source"]:
-        say(f"  data {meta['source']['path']}, sha256 {meta['source']['sha256'][:16]}")
+        say(
+            f"  data {meta['source']['path']}, sha256 {meta['source']['sha256'][:16]}{published.remark(meta['source'])}"
+        )
     for role, parent in meta["inputs"].items():
         say(f"  from {role} {parent['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
@@ -139,7 +142,9 @@ def tree(artifact: Artifact, as_json: bool) -> None:
             walk(parent, depth + 1)
         source = node.meta["source"]
         if source and (missing or not _inherited(source, node)):  # `_inherited` needs the whole lineage
-            say(f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}")
+            say(
+                f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}{published.remark(source)}"
+            )
 
     walk(artifact, 0)
     if missing:

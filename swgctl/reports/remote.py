@@ -15,7 +15,7 @@ from swgctl.reports import look
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, entries
 from swgctl.store.filesystems import Remote
-from swgctl.tasks import Task
+from swgctl.tasks import Task, published
 
 LOADED = {stage for role in ("diffuse", "behaviour", "guide") for stage in EVAL.primaries[role]}  # by load_policy
 
@@ -143,10 +143,12 @@ def _lineage(policy: Artifact) -> list[str]:
     except InputError as error:
         return [f"Incomplete: {_cell(error)}"]
     lines = [f"- {one.stage} `{one.id}`, seeds {ranges(one.seeds)}, digest `{one.digest[:16]}`" for one in chain]
-    sources = {one.meta["source"]["sha256"] for one in chain if one.meta["source"]}
+    sources = {
+        one.meta["source"]["sha256"]: published.remark(one.meta["source"]) for one in chain if one.meta["source"]
+    }
     kind, _, name = Task.from_json(policy.meta["task"]).source.partition(":")
     data = f"{kind}:{name if kind != 'file' else Path(name).name}"  # not the folders of the machine
-    return lines + [f"- data `{_code(data)}`, sha256 `{digest}`" for digest in sorted(sources)]
+    return lines + [f"- data `{_code(data)}`, sha256 `{digest}`{sources[digest]}" for digest in sorted(sources)]
 
 
 def _cell(text: object) -> str:

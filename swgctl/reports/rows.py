@@ -8,8 +8,10 @@ from typing import Any
 from swgctl.evaluation.agents import by_data
 from swgctl.evaluation.families import Family
 from swgctl.evaluation.groups import STATISTICS, Group
+from swgctl.evaluation.protocols import standings
 from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
+from swgctl.tasks.fidelity import fidelity
 
 NUMBERS = [f"{measure}_{name}" for measure in ("score", "return") for name in STATISTICS]
 CELL = (
@@ -104,6 +106,8 @@ def as_json(groups: list[Group], families: list[Family], table: list[dict]) -> s
             "seeds": group.seeds,
             "settings": group.settings,
             "differs": group.differs,
+            "data": sorted({one for evaluation in group.evaluations for one in standings(evaluation)}),
+            "fidelity": fidelity(group.task.environment),
             "evaluations": [{"path": str(e.path), "key": e.key, "digest": e.digest} for e in group.evaluations],
         }
         for group in groups

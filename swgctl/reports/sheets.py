@@ -6,8 +6,11 @@ from typing import Any
 from swgctl import console
 from swgctl.evaluation.families import Average, Family
 from swgctl.evaluation.groups import STATISTICS, Group
+from swgctl.evaluation.protocols import standings
 from swgctl.seeds import ranges
 from swgctl.tasks import quoted
+from swgctl.tasks.fidelity import fidelity
+from swgctl.tasks.published import MEANS, PUBLISHED
 
 MISSING = "missing"
 SPREAD = {"sd": "standard deviation", "se": "standard error"}
@@ -92,7 +95,7 @@ def _task(group: Group, paper: str | None) -> Sheet:
     about = [group.task.environment, group.settings["eval.sampler"]]
     about += [f"K = {steps}" for steps in [group.settings.get("diffuse.K")] if steps]
     evaluations = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
-    notes = [f"{', '.join(about)}; from {evaluations}", *differences(group)]
+    notes = [f"{', '.join(about)}; from {evaluations}", *circumstances(group), *differences(group)]
     home = quoted.home(group.task.name, paper)
     sheet = Sheet(title, notes, columns(measure), group=group)
     for cell in group.cells:
@@ -141,6 +144,14 @@ def cell_row(cell: dict, group: Group, measure: str) -> list[str]:
         seeds,
         str(cell["episodes"] or ""),
     ]
+
+
+def circumstances(group: Group) -> list[str]:
+    """Notes on data without the published checksum, and on how near the environment is to the benchmark's."""
+    stands = sorted({one for evaluation in group.evaluations for one in standings(evaluation)} - {PUBLISHED})
+    notes = [f"data: {MEANS[one]}" for one in stands if one in MEANS]
+    like = fidelity(group.task.environment)
+    return notes + ([f"environment: {like}"] if like else [])
 
 
 def differences(part: Group | Family) -> list[str]:

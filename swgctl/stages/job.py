@@ -70,10 +70,17 @@ class Job(Generic[S]):
                 role: {"stage": a.stage, "task": a.task, "key": a.key, "digest": a.digest, "path": str(a.path)}
                 for role, a in self.inputs.items()
             },
-            "source": self.source and {"path": str(self.source), "sha256": self.source_sha256},
+            "source": self._source(),
             "origin": origin,
             "chosen": chosen,
         }
+
+    def _source(self) -> dict | None:
+        """The data file; `checksum` says how it stands to the one that was published for the task, if one was."""
+        if self.source is None or self.source_sha256 is None:
+            return None
+        stands = tasks.standing(self.task, self.source, self.source_sha256)
+        return {"path": str(self.source), "sha256": self.source_sha256} | ({"checksum": stands} if stands else {})
 
     def made(self) -> dict:
         """Host, device, mode, precision and versions of the build: recorded, and outside the key."""

@@ -208,7 +208,6 @@ def _schema(finished: bool = True) -> "SchemaValidator":
         references=c.nullable_schema(c.list_schema(number, min_length=2, max_length=2, strict=True)),
         horizon=c.nullable_schema(count),
     )
-
     before = {  # the fields that are known before the artifact is built
         "stage": name,
         "task": task,
@@ -217,7 +216,7 @@ def _schema(finished: bool = True) -> "SchemaValidator":
         "seeds": c.list_schema(count, min_length=1, strict=True),
         "inputs": named(record(stage=name, task=name, key=checksum, digest=checksum, path=path)),
         "revision": count,
-        "source": c.nullable_schema(record(path=path, sha256=checksum)),
+        "source": c.nullable_schema(record({"checksum": name}, path=path, sha256=checksum)),
     }
     after = {
         "schema": c.int_schema(ge=1, le=SCHEMA, strict=True),

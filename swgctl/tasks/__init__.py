@@ -1,9 +1,9 @@
 """Tasks: a data source, an environment, a reward transform and reference scores, under one name.
 
 `task` defines them, `registry` holds them by name, `sources` is the table of data sources, and `quoted` has the numbers
-that papers print; `d4rl`, `local` and `minari_data` put data files on this machine, `transitions` reads a file into
-arrays, and `environments` makes the environment that a policy is evaluated in, D4RL's from `adapters`.  Importing this
-package is cheap: what needs numpy, HDF5 or gymnasium is imported where it is used.
+that papers print; `downloads`, `local` and `minari_data` put data files on this machine, `transitions` reads a file
+into arrays, and `environments` makes the environment that a policy is evaluated in, D4RL's from `adapters`.  Importing
+this package is cheap: what needs numpy, HDF5 or gymnasium is imported where it is used.
 """
 
 import os
@@ -29,6 +29,7 @@ __all__ = [
     "normalized_score",
     "score",
     "source_of",
+    "standing",
     "trust",
 ]
 
@@ -125,3 +126,12 @@ def at_hand(task: Task) -> Path | None:
     """The file that `locate` would give, unchecked; None where it would first download or make it."""
     source, where = source_of(task)
     return source.find(where)
+
+
+def standing(task: Task, file: Path, digest: str) -> str | None:
+    """How a data file stands to the one that was published for the task (`published.MEANS`).
+
+    None where nobody publishes the task's data, where `file` is not the task's, and where it is not what it should be.
+    """
+    source, where = source_of(task)
+    return source.standing(where, file, digest) if source.standing and file == source.find(where) else None

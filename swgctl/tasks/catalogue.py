@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,9 +13,13 @@ from swgctl import console, tasks
 from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import write_atomically
-from swgctl.tasks import Task, quoted, registry
+from swgctl.tasks import Task, published, quoted, registry
 from swgctl.tasks.cache import cache_folder, digest, pin, pin_of, pinned, refuse_link
+from swgctl.tasks.fidelity import fidelity
 from swgctl.tasks.task import Facts
+
+if TYPE_CHECKING:
+    from swgctl.tasks.downloads import Download
 
 REWARDS = {
     "none": "as recorded",
@@ -83,11 +88,13 @@ def describe(task: Task) -> dict:
         "task": task.name,
         "source": task.source,
         "file": path and str(path),
-        "sha256": pin(path) if path else None,
+        "sha256": (sha256 := pin(path) if path else None),
+        "checksum": _checksum(task, sha256),
         "rows": facts.rows,
         "dimensions": facts.dimensions and dict(zip(("observation", "action"), facts.dimensions, strict=True)),
         "environment": task.environment,
         "adapter": _adapter(task.environment),
+        "fidelity": fidelity(task.environment),
         "horizon": task.horizon,
         "terminal": facts.terminal,
         "rewards": {"transform": task.rewards, "means": REWARDS[task.rewards]},
@@ -103,6 +110,12 @@ def describe(task: Task) -> dict:
         "rho": quoted.guidance_scale(task.name),
         "recipe": task.recipe,
     }
+
+
+def _checksum(task: Task, sha256: str | None) -> str | None:
+    """A line on the checksum of a task's download; None for data that is made here or a person's own."""
+    source, where = tasks.source_of(task)
+    return published.text(source.download(where).path, sha256) if source.download else None
 
 
 def _without_download(name: str, environment: str | None = None) -> Task:
@@ -126,21 +139,65 @@ def _adapter(environment: str) -> str:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def fetch(names: list[str]) -> None:
-    """Bring the files of tasks to this machine, and print their paths."""
+def fetch(names: list[str], trust: bool = False) -> None:
+    """Bring the files of tasks to this machine, and print their paths.
+
+    trust  takes other files than the published ones, and records that
+    """
+    from swgctl.tasks import downloads
+
     for task in [tasks.get(name) for name in names]:  # all names are checked before the first of D4RL's downloads
         with console.downloads(f"fetching {task.name}") as update:
+            if trust:
+                downloads.fetch(_download(task), say, update, trust=True)
             path, _ = tasks.locate(task, say, update)
         print(path)
 
 
+def sources(name: str) -> None:
+    """Show where a task's file would come from, asking each source without downloading; print the first that has it.
+
+    Raises UsageError for data that is not downloaded, InputError where no source has the file.
+    """
+    from swgctl.tasks import downloads
+
+    task = tasks.get(name)
+    download = _download(task)
+    here = downloads.find(download)
+    say(f"{task.name}: {download.name}, {_checksum(task, None)}")
+    have = [str(here)] if here else []
+    if here:
+        say(f"  {here}: here, {published.text(download.path, pin(here) or digest(here))}")
+    for url, answer, fits in downloads.sources(download):
+        say(f"  {url}: {answer}")
+        have += [url] if fits else []
+    if not have:
+        raise InputError(f"no source has {download.name}", f"export {download.variable}=URL   # of a mirror")
+    print(have[0])
+
+
+def _download(task: Task) -> "Download":
+    """The download of a task's data.  Raises UsageError where that is made here, or a person's own."""
+    source, where = tasks.source_of(task)
+    if source.download is None:
+        raise UsageError(
+            f"{task.name} downloads no file: its data is made here", f"swgctl data fetch {tasks.argument(task)}"
+        )
+    return source.download(where)
+
+
 def verify(names: list[str]) -> None:
-    """Compare files with the checksums kept beside them, and print the paths of those that are whole.
+    """Compare files with the checksums kept beside them and with the published ones, and print the paths of the sound.
 
     names  of tasks; none: every file of the cache folder that has a checksum
-    Raises CorruptError where any is damaged, after all have been read; InputError for a task without a file, and for a
-    file that may not be read.
+    Raises CorruptError where any is damaged or another one than was published, after all have been read; InputError for
+    a task without a file, and for a file that may not be read.
     """
+    downloads = {}
+    for task in map(tasks.get, tasks.names()):
+        source, where = tasks.source_of(task)
+        if source.download:
+            downloads[source.find(where)] = source.download(where)
     if names:
         files = {name: tasks.at_hand(_without_download(name)) for name in names}
         if missing := [name for name, path in files.items() if path is None]:
@@ -155,12 +212,18 @@ def verify(names: list[str]) -> None:
         try:
             if not os.path.isfile(path):
                 raise CorruptError(f"{path} is gone, but its checksum is here", f"rm {console.quoted(pin_of(path))}")
-            if pin_of(path).exists():
-                pinned(path)
+            kept = pin_of(path).exists()
+            actual = pinned(path) if kept else digest(path)
+            if download := downloads.get(path):
+                elsewhere = not path.is_relative_to(cache_folder())
+                published.check(download.path, path, actual, published.advice(download.task, path, elsewhere))
+                say(f"{published.standing(download.path, actual)}: {path}")
+            elif kept:
+                say(f"{published.PINNED}: {path}")
             else:
                 say(f"{path}: no checksum is kept beside it to compare with")
             whole.append(path)
-        except CorruptError as error:
+        except (CorruptError, InputError) as error:
             say(f"damaged: {error}")
             damaged.append(error)
     if damaged:
@@ -169,19 +232,16 @@ def verify(names: list[str]) -> None:
         print(path)
 
 
-def bring(name: str, file: Path) -> None:
+def bring(name: str, file: Path, trust: bool = False) -> None:
     """Adopt a file that was downloaded by other means as the data of a D4RL task; prints its path in the cache.
 
+    trust  takes another file than the published one, and records that
     Raises InputError where its content is not that task's, or where the task has another file already, which stays.
     """
     from swgctl.tasks import environments, transitions
 
     task = tasks.get(name)
-    source, where = tasks.source_of(task)
-    if not source.published:
-        raise UsageError(
-            f"{task.name} takes no file: its data is made here", f"swgctl data fetch {tasks.argument(task)}"
-        )
+    download = _download(task)
     data = transitions.read(file, clip_actions=True, horizon=task.horizon)
     facts = registry.facts(task)
     as_file, remark = f"swgctl critic {console.quoted(file)} --env", "   # as a data set of your own"
@@ -192,8 +252,11 @@ def bring(name: str, file: Path) -> None:
             f"{file} has {len(data):,} rows, D4RL's {task.name} {facts.rows:,}",
             f"{as_file} {task.environment}{remark}",
         )
-    target, content = cache_folder() / where, digest(file)
+    target, content = cache_folder() / download.path, digest(file)
     refuse_link(target)
+    if not trust:
+        again = f"swgctl data import {task.name} {console.quoted(file)} --trust   # to take it, recorded as such"
+        published.check(download.path, file, content, [f"swgctl data sources {task.name}   # where to get it", again])
     if target.exists():
         if pinned(target) != content:
             raise InputError(
@@ -206,6 +269,9 @@ def bring(name: str, file: Path) -> None:
         except OSError as error:
             raise SwgError(f"{target} cannot be written: {error.strerror}", "make room, or set SWGCTL_CACHE") from None
         pinned(target)
+    if trust:
+        published.trust(download.path, content)
+    say(f"{task.name}: {published.text(download.path, content)}")
     print(target)
 
 
@@ -252,18 +318,19 @@ def survey(name: str, environment: str | None) -> dict:
     facts = registry.facts(task) if task else Facts()
     contents = transitions.survey(path, task.horizon if task else None)
     problems = contents.pop("problems")
-    result = {"task": task and task.name, "file": str(path), "sha256": digest(path), **contents}
+    result: dict = {"task": task and task.name, "file": str(path), "sha256": (sha256 := digest(path))}
+    result |= ({"checksum": _checksum(task, sha256)} if task else {}) | contents
     if task and task.references and "returns" in contents:
         result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in contents["returns"]]
-    if task and tasks.source_of(task)[0].published:
+    if task and tasks.source_of(task)[0].download:
         wrong = []
         if tuple(contents["dimensions"]) != facts.dimensions:
             wrong.append(f"dimensions {contents['dimensions']}, published {facts.dimensions}")
         if facts.rows and not _agree(contents["rows"], facts.rows):
             wrong.append(f"rows {contents['rows']:,}, published {facts.rows:,}")
-        published = f"rows {facts.rows:,}" if facts.rows else "no rows"
+        rows = f"rows {facts.rows:,}" if facts.rows else "no rows"
         result["published"] = {"rows": facts.rows, "dimensions": facts.dimensions, "agrees": not wrong}
-        say(f"{task.name}: " + ("; ".join(wrong) if wrong else f"agrees with what was published ({published})"))
+        say(f"{task.name}: " + ("; ".join(wrong) if wrong else f"agrees with what was published ({rows})"))
     return result | {"problems": problems}
 
 

@@ -10,8 +10,11 @@ import os
 import re
 import ssl
 import sys
+import threading
+import time
 import urllib.error
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium
@@ -28,6 +31,7 @@ HOSTS = {
 }
 LARGEST = 1 << 26  # bytes of a set's metadata
 PATIENCE = 10  # seconds until a remote must have answered
+SILENCE = 60  # seconds without a byte of a set after which a download is given up
 
 
 def library():
@@ -148,7 +152,10 @@ def _download(id: str, say: Say):
         _knock(host)
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            library().download_dataset(id, force_download=folder(id).exists())
+            minari, force = library(), folder(id).exists()
+            _while_bytes_arrive(
+                root() / id.partition("/")[0], lambda: minari.download_dataset(id, force_download=force)
+            )
     except SwgError:  # a signal came
         raise
     except ImportError as error:
@@ -162,6 +169,40 @@ def _download(id: str, say: Say):
     if (dataset := local(id)) is None:
         raise InputError(f"minari:{id}: what {remote} sent is incomplete", f"minari download --force {id}")
     return dataset
+
+
+def _while_bytes_arrive(into: Path, download: Callable[[], object]) -> None:
+    """Call `download`, in a thread, and leave it when nothing has arrived in `into` for SILENCE seconds.
+
+    Some requests of the remotes' libraries wait for ever.  Raises OSError then, and what `download` raises.
+    """
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            download()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # a process that ends does not wait for it
+    thread.start()
+    size, since = _bytes_in(into), time.monotonic()
+    while thread.is_alive():
+        thread.join(min(1, SILENCE / 4))
+        if (now := _bytes_in(into)) != size:
+            size, since = now, time.monotonic()
+        elif thread.is_alive() and time.monotonic() - since > SILENCE:
+            raise OSError(f"it has sent nothing for {SILENCE:g} seconds")
+    if raised:
+        raise raised[0]
+
+
+def _bytes_in(folder: Path) -> int:
+    sizes = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # a part that is renamed meanwhile
+            sizes += path.stat().st_size
+    return sizes
 
 
 def _knock(host: str) -> None:

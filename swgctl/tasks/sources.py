@@ -5,11 +5,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swgctl.console import quoted, say
 from swgctl.errors import InputError, UsageError
 from swgctl.tasks import registry
 from swgctl.tasks.task import Task, family_of
+
+if TYPE_CHECKING:
+    from swgctl.tasks.downloads import Download
 
 Progress = Callable[[int, int | None], None]
 
@@ -23,7 +27,8 @@ class Source:
     find       WHERE -> the file that `locate` would give, unchecked; None where it would first download or make it
     task_of    (WHERE, --env) -> the task, for a kind that a command line names as KIND:WHERE
     argument   the words that name its tasks on a command line; None: the task's name
-    published  its tasks have published numbers of rows, to which a file can be compared
+    download   WHERE -> the file that is downloaded for it, for a kind whose files others have published
+    standing   (WHERE, the located file, its sha256) -> how that download stands to the published one (`published`)
     """
 
     kind: str
@@ -31,7 +36,8 @@ class Source:
     find: Callable[[str], Path | None]
     task_of: Callable[[str, str | None], Task] | None = None
     argument: Callable[[Task], str] | None = None
-    published: bool = False
+    download: Callable[[str], "Download"] | None = None
+    standing: Callable[[str, Path, str], str | None] | None = None
 
 
 def _with_environment(task: Task) -> str:
@@ -45,15 +51,27 @@ def _with_environment(task: Task) -> str:
 
 
 def _locate_d4rl(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
-    from swgctl.tasks import d4rl
+    from swgctl.tasks import downloads
 
-    return d4rl.fetch(where, say, progress)
+    return downloads.fetch(_download_d4rl(where), say, progress)
 
 
 def _find_d4rl(where: str) -> Path | None:
+    from swgctl.tasks import downloads
+
+    return downloads.find(_download_d4rl(where))
+
+
+def _download_d4rl(where: str) -> "Download":
     from swgctl.tasks import d4rl
 
-    return d4rl.find(where)
+    return d4rl.download(where)
+
+
+def _standing_d4rl(where: str, file: Path, digest: str) -> str | None:
+    from swgctl.tasks import published
+
+    return published.standing(where, digest)
 
 
 # -- local -------------------------------------------------------------------------------------------------------------
@@ -132,7 +150,7 @@ def file_task(where: str, environment: str | None) -> Task:
 SHIPPED = {
     row.kind: row
     for row in (
-        Source("d4rl", _locate_d4rl, _find_d4rl, published=True),
+        Source("d4rl", _locate_d4rl, _find_d4rl, download=_download_d4rl, standing=_standing_d4rl),
         Source("local", _locate_local, _find_local),
         Source("minari", _locate_minari, _find_minari, _minari_task, _with_environment),
         Source("file", _locate_file, _find_file, file_task, _with_environment),

@@ -13,6 +13,7 @@ from swgctl.errors import SwgError
 from swgctl.reports.sheets import choice, interval, number
 from swgctl.seeds import ranges
 from swgctl.store import Artifact
+from swgctl.tasks import published
 from swgctl.trackers.subject import METRICS
 
 EPISODES = "episodes.csv"
@@ -120,7 +121,8 @@ def report(artifact: Artifact) -> str:
         parts += [_table(["metric", "value"], rows)] if rows else []
     made_from = [[role, f"{one['stage']} {one['key'][: len(artifact.id)]}"] for role, one in meta["inputs"].items()]
     if meta["source"]:
-        made_from.append(["data", f"sha256 {meta['source']['sha256'][: len(artifact.id)]}"])
+        source = meta["source"]
+        made_from.append(["data", f"sha256 {source['sha256'][: len(artifact.id)]}{published.remark(source)}"])
     parts += [_table(["made from", ""], made_from)] if made_from else []
     parts.append(_table(["parameter", "value"], [[name, str(value)] for name, value in meta["params"].items()]))
     return "\n\n".join(parts) + "\n"

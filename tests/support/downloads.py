@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from swgctl.errors import InputError
-from swgctl.tasks import d4rl
+from swgctl.tasks import d4rl, downloads
 
-NAME = "gym_mujoco_v2/hopper_medium-v2.hdf5"
+NAME = "maze2d/maze2d-umaze-sparse-v1.hdf5"  # nobody published a checksum of it
+KNOWN = "gym_mujoco_v2/hopper_medium-v2.hdf5"  # of this one somebody did
 
 
 def _hdf5(fill: int) -> bytes:
@@ -48,6 +49,14 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.server.log.append(("HEAD", None, self.server.status, 0))
+        self.send_response(302 if self.server.to else self.server.status)
+        self.send_header("Content-Length", str(self.server.length or len(self.server.body)))
+        if self.server.to:
+            self.send_header("Location", self.server.to)
+        self.end_headers()
+
     def do_GET(self):
         server, wanted, condition = self.server, self.headers["Range"], self.headers["If-Range"]
         start, status = 0, server.status
@@ -95,8 +104,8 @@ def serving() -> Iterator[Server]:
         server.server_close()
 
 
-def fetch(progress=None):
-    path, digest = d4rl.fetch(NAME, lambda line: None, progress)
+def fetch(progress=None, name=NAME, say=lambda line: None, trust=False):
+    path, digest = downloads.fetch(d4rl.download(name), say, progress, trust)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     return path
 

@@ -11,12 +11,16 @@ import yaml
 from support.harness import shell, swgctl
 
 from swgctl import tasks
-from swgctl.tasks import quoted
+from swgctl.tasks import published, quoted
 
 
 @pytest.fixture
-def door(tmp_path):
-    """write(rows=..., **changes): a file as D4RL's door-human-v0, two episodes, every field changed that is named."""
+def door(tmp_path, monkeypatch):
+    """write(rows=..., **changes): a file as D4RL's door-human-v0, two episodes, every field changed that is named.
+
+    As if nobody had published checksums.
+    """
+    monkeypatch.setattr(published, "of", lambda path: None)
 
     def write(rows: int = 6_729, name: str = "door.hdf5", **changes):
         draw = np.random.default_rng(0)
@@ -104,7 +108,7 @@ def test_import_refuses_what_is_not_the_tasks_data_and_keeps_what_is(door):
     swgctl("data", "import", "door-cloned-v0", door()).refused(3, "6,729 rows", "1,000,000")
     swgctl("data", "import", "pen-human-v0", door()).refused(3, "39 dimensions", "pen-human-v0 45")
     swgctl("data", "import", "door-human-v0", door(terminals=np.zeros(5, bool))).refused(3, "rows differ")
-    swgctl("data", "import", "demo", door()).refused(2, "takes no file")
+    swgctl("data", "import", "demo", door()).refused(2, "downloads no file")
     assert path.read_bytes() == good
     assert swgctl("data", "verify").path == path
 

@@ -156,6 +156,35 @@ def test_a_silent_remote_is_not_waited_for(monkeypatch):
         assert "timed out" in str(refused())
 
 
+def test_a_remote_that_falls_silent_is_left(monkeypatch, said):
+    """It answers that it is there, and nothing after that."""
+    monkeypatch.setattr(minari_folder, "SILENCE", 0.4)
+    over = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self):
+            over.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        host = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", host)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", host)
+        error = refused()
+        over.set()
+        server.shutdown()
+        thread.join()
+    assert (error.code, "it has sent nothing for 0.4 seconds" in str(error)) == (3, True)
+
+
 @pytest.mark.parametrize("host", ["http://no-such-host.invalid", "no url"])
 def test_a_remote_that_is_nowhere_is_named(monkeypatch, host):
     monkeypatch.setenv("HF_ENDPOINT", host)

@@ -216,9 +216,9 @@ def test_locate_refuses_a_source_of_another_version():
 
 
 def test_locate_takes_d4rl_files_from_the_local_folder(tmp_path, monkeypatch):
-    (tmp_path / "hopper_medium-v2.hdf5").write_bytes(b"data")
+    (tmp_path / "maze2d-umaze-sparse-v1.hdf5").write_bytes(b"data")
     monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
-    assert locate(get("hopper-medium-v2"), print)[0] == tmp_path / "hopper_medium-v2.hdf5"
+    assert locate(get("maze2d-umaze-v1"), print)[0] == tmp_path / "maze2d-umaze-sparse-v1.hdf5"
 
 
 def test_importing_the_room_is_cheap():

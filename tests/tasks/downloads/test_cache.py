@@ -12,7 +12,8 @@ from support.downloads import BODY, NAME, OTHER, break_off, fetch
 from support.harness import shell
 
 from swgctl.errors import CorruptError, InputError, SwgError
-from swgctl.tasks import d4rl
+from swgctl.tasks import downloads
+from swgctl.tasks.cache import cache_folder
 
 
 def test_the_second_time_nothing_is_downloaded(server):
@@ -20,11 +21,17 @@ def test_the_second_time_nothing_is_downloaded(server):
     assert len(server.log) == 1
 
 
-@pytest.mark.parametrize("suffix", ["", ".lock", ".part.json", ".sha256"])
-@pytest.mark.parametrize("kind", ["link", "dangling link"])
-def test_a_planted_link_is_not_followed(cache, tmp_path, suffix, kind):
-    victim, path = tmp_path / "victim", cache / (NAME + suffix)
+def planted(cache, part, suffix):
+    """The path of a file that `fetch` writes."""
+    path = part.with_name(part.name + ".json") if suffix == "part.json" else cache / (NAME + suffix)
     path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", "part.json", ".sha256"])
+@pytest.mark.parametrize("kind", ["link", "dangling link"])
+def test_a_planted_link_is_not_followed(cache, part, tmp_path, suffix, kind):
+    victim, path = tmp_path / "victim", planted(cache, part, suffix)
     there = kind == "link" and suffix  # a data set may be a link to a file
     if there:
         victim.write_text("precious")
@@ -47,11 +54,9 @@ def test_a_planted_link_is_not_appended_to(server, part, tmp_path):
     assert victim.read_bytes() == BODY[:700_000]
 
 
-@pytest.mark.parametrize("suffix", ["", ".lock", ".part.json", ".sha256"])
-def test_a_pipe_is_not_waited_for(cache, suffix):
-    path = cache / (NAME + suffix)
-    path.parent.mkdir(parents=True)
-    os.mkfifo(path)
+@pytest.mark.parametrize("suffix", ["", ".lock", "part.json", ".sha256"])
+def test_a_pipe_is_not_waited_for(cache, part, suffix):
+    os.mkfifo(planted(cache, part, suffix))
     with pytest.raises(InputError, match=r"is not a file"):
         fetch()
 
@@ -97,14 +102,14 @@ def test_bytes_swapped_on_the_server_are_refused_until_the_pin_goes(server, cach
     path.unlink()
     server.body = OTHER
     for _ in range(2):
-        with pytest.raises(CorruptError, match=r"hopper_medium-v2\.hdf5\.sha256 says"):
+        with pytest.raises(CorruptError, match=r"maze2d-umaze-sparse-v1\.hdf5\.sha256 says"):
             fetch()
     (cache / (NAME + ".sha256")).unlink()
     assert fetch().read_bytes() == OTHER
     assert len(server.log) == 2
 
 
-@pytest.mark.parametrize("place", [NAME, "hopper_medium-v2.hdf5"])
+@pytest.mark.parametrize("place", [NAME, NAME.rpartition("/")[2]])
 def test_a_local_folder_comes_first_and_is_left_alone(server, tmp_path, monkeypatch, place):
     mine = tmp_path / "mine" / place
     mine.parent.mkdir(parents=True)
@@ -118,17 +123,17 @@ def test_a_local_folder_comes_first_and_is_left_alone(server, tmp_path, monkeypa
 def test_a_local_folder_without_the_file_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
     said = []
-    assert d4rl.fetch(NAME, said.append)[0].read_bytes() == BODY
-    assert said[0] == f"SWGCTL_DATA: {tmp_path} does not hold hopper_medium-v2.hdf5"
+    assert fetch(say=said.append).read_bytes() == BODY
+    assert said[0] == f"SWGCTL_DATA: {tmp_path} does not hold maze2d-umaze-sparse-v1.hdf5"
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("SWGCTL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert d4rl.cache_folder() == tmp_path / "xdg" / "swgctl"
+    assert cache_folder() == tmp_path / "xdg" / "swgctl"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert d4rl.cache_folder() == tmp_path / ".cache" / "swgctl"
+    assert cache_folder() == tmp_path / ".cache" / "swgctl"
 
 
 def test_a_full_disk_is_named(monkeypatch, part):
@@ -145,7 +150,7 @@ def test_a_full_disk_is_named(monkeypatch, part):
 
 
 def test_what_was_written_before_the_disk_was_full_is_kept(server, part, monkeypatch):
-    monkeypatch.setattr(d4rl, "CHUNK", 1 << 16)
+    monkeypatch.setattr(downloads, "CHUNK", 1 << 16)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
     try:
@@ -159,9 +164,13 @@ def test_what_was_written_before_the_disk_was_full_is_kept(server, part, monkeyp
     assert server.log[1][0] == "bytes=500000-"
 
 
-def test_two_processes_download_once(server):
+def test_two_processes_download_once(server, monkeypatch):
     server.pause = 60
-    code = f"from swgctl.tasks import d4rl; print(d4rl.fetch({NAME!r}, lambda line: print(line, flush=True))[0])"
+    monkeypatch.setenv("SWGCTL_D4RL_URL", server.url)
+    code = (
+        "from swgctl.tasks import d4rl, downloads; say = lambda line: print(line, flush=True); "
+        f"print(downloads.fetch(d4rl.download({NAME!r}), say)[0])"
+    )
 
     def start():
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

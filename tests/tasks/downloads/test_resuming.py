@@ -7,19 +7,19 @@ import pytest
 from support.downloads import BODY, NAME, OTHER, break_off, fetch
 
 from swgctl.errors import InputError
-from swgctl.tasks import d4rl
+from swgctl.tasks import d4rl, downloads
 
 
 def test_a_download_arrives_whole_and_pinned(server, cache):
     seen, said = [], []
-    path, digest = d4rl.fetch(NAME, said.append, lambda done, total: seen.append((done, total)))
+    path = fetch(lambda done, total: seen.append((done, total)), say=said.append)
     assert path == cache / NAME
     assert path.read_bytes() == BODY
-    assert digest == hashlib.sha256(BODY).hexdigest()
-    assert (cache / (NAME + ".sha256")).read_text() == f"{digest}  hopper_medium-v2.hdf5\n"
+    digest = hashlib.sha256(BODY).hexdigest()
+    assert (cache / (NAME + ".sha256")).read_text() == f"{digest}  maze2d-umaze-sparse-v1.hdf5\n"
     assert seen[0] == (0, len(BODY))
     assert seen[-1] == (len(BODY), len(BODY))
-    assert said == [f"downloading {server.url}/{NAME}"]
+    assert said == [f"downloading {server.url}/{NAME}", f"{path.name}: no published checksum"]
     left = {file.name for file in path.parent.iterdir()}
     assert left == {path.name, path.name + ".sha256", path.name + ".lock"}
 
@@ -86,7 +86,7 @@ def test_a_part_that_nobody_asked_for_is_refused(server):
 
 
 def test_a_body_that_is_longer_than_announced_is_dropped(server, part, monkeypatch):
-    monkeypatch.setattr(d4rl, "MOST", 1 << 20)  # of a server that does not say
+    monkeypatch.setattr(downloads, "MOST", 1 << 20)  # of a server that does not say
     server.length = "unknown"
     with pytest.raises(InputError, match="sent more than the 1,048,576 bytes"):
         fetch()
@@ -111,7 +111,7 @@ def test_a_weak_etag_vouches_for_nothing(server):
 def test_a_part_from_another_server_is_not_continued(server, monkeypatch):
     server.headers = {}
     break_off(server, 700_000)
-    monkeypatch.setenv("SWGCTL_D4RL_URL", server.url + "/mirror/")
+    monkeypatch.setattr(d4rl, "SERVER", server.url + "/mirror")
     assert fetch().read_bytes() == BODY
     assert server.log[1][0] is None
 
@@ -163,8 +163,8 @@ def test_a_length_that_is_no_number_is_none(server):
 
 def test_a_silent_server_times_out(server, monkeypatch, part):
     server.pause = 1
-    monkeypatch.setattr(d4rl, "TIMEOUT", 0.2)
-    monkeypatch.setattr(d4rl, "CHUNK", 1 << 16)
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    monkeypatch.setattr(downloads, "CHUNK", 1 << 16)
     with pytest.raises(InputError, match=f"broke off after 524,288 of {len(BODY):,} bytes: timed out"):
         fetch()
     assert part.stat().st_size == 524_288  # whole chunks
