@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -289,12 +290,49 @@ def fastest(copies: int, steps: int, seconds: float, most: int) -> int:
 
 
 def cores() -> int:
-    """The number of cores that this process may use, capped by $OMP_NUM_THREADS, by which people share a machine."""
+    """The number of cores that this process may use: those of its affinity, no more than its cgroup's quota.
+
+    $OMP_NUM_THREADS, by which people share a machine, is a cap as well.
+    """
     if sys.platform != "linux":
         return 1  # `Workers` share memory by memfd, which Linux alone has
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    available = len(os.sched_getaffinity(0))
+    available = max(1, min(len(os.sched_getaffinity(0)), math.ceil(min(cpu_quota(), 1 << 20))))
     return min(available, int(threads)) if threads.isdecimal() and int(threads) else available
+
+
+def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+    """CPUs' worth of time that this process's cgroup and those above it grant, of version 1 or 2; inf for no limit."""
+    quotas = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        for line in membership.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                mount, read = cgroups, _quota_v2
+            elif "cpu" in controllers.split(","):
+                mount, read = cgroups / "cpu", _quota_v1
+            else:
+                continue
+            group = mount / path.strip("/")
+            # In a container the path may be the host's, and only the mount be here.
+            quotas += [read(folder) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+    return min(quotas)
+
+
+def _quota_v2(folder: Path) -> float:
+    """cpu.max: microseconds, or "max", in a period of microseconds."""
+    with contextlib.suppress(OSError, ValueError):
+        most, period = (folder / "cpu.max").read_text().split()
+        return int(most) / int(period)
+    return math.inf
+
+
+def _quota_v1(folder: Path) -> float:
+    """cpu.cfs_quota_us, -1 for none, in a period of cpu.cfs_period_us."""
+    with contextlib.suppress(OSError, ValueError):
+        most, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return most / period if most > 0 else math.inf
+    return math.inf
 
 
 def _workers_setting() -> int | None:

@@ -304,7 +304,52 @@ def test_the_number_is_chosen_by_what_a_step_costs(monkeypatch):
         assert copies.processes == 2
 
 
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 16),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {}, math.inf),
+        (
+            "0::/job/step\n",
+            {"cpu.max": "max 100000", "job/cpu.max": "250000 100000", "job/step/cpu.max": "max 100000"},
+            2.5,
+        ),
+        ("0::/host/only\n", {"cpu.max": "50000 100000"}, 0.5),
+        ("0::/../../up\n", {"cpu.max": "400000 100000"}, 4),
+        (
+            "5:memory:/a\n4:cpu,cpuacct:/a\n",
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            math.inf,
+        ),
+        (
+            "4:cpu,cpuacct:/docker/x\n",
+            {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        ("4:cpuset:/a\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
+        ("nonsense\n", {"cpu.max": "100000 100000"}, math.inf),
+    ],
+)
+def test_the_quota_of_a_container(tmp_path, membership, files, expected):
+    (tmp_path / "self").write_text(membership)
+    for name, text in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(text)
+    assert fleet.cpu_quota(tmp_path / "cgroup", tmp_path / "self") == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (16, 16), (math.inf, 64)])
+def test_no_more_cores_than_the_quota(monkeypatch, quota, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(fleet, "cpu_quota", lambda: quota)
+    assert fleet.cores() == expected
+
+
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(fleet, "cpu_quota", lambda: math.inf)
     here = len(os.sched_getaffinity(0))
     for text, expected in (("1", 1), (str(here + 1), here), ("0", here), ("1,2", 1)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
