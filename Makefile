@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-.PHONY: install demo test test-fast test-portable test-slow lint clean
+.PHONY: install demo test test-fast test-portable test-ogbench test-slow lint clean
 install: $(VENV)/installed
 
 demo: install
@@ -47,6 +47,11 @@ test-portable: install
 		case "$$settings" in *THREADS=[24]*) processes=0;; *) processes=2;; esac; \
 		env OMP_NUM_THREADS=1 $$settings $(BIN)/python -m pytest -n $$processes --dist worksteal -m $(FAST) $(NUMBERS); \
 	done
+
+# OGBench's environments, relabelling and oracles, with the package.
+test-ogbench: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,ogbench]'
+	$(BIN)/python -m pytest -m 'not timing' tests/tasks/ogbench
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -16,14 +16,22 @@ Trust = Annotated[
 
 
 @command(task_app, "ls")
-def task_ls(as_json: Json = False) -> None:
+def task_ls(
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAMILY", help="Of one family alone, such as ogbench, whose 235 tasks are named by a rule."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the tasks.
 
     The table goes to stderr; unless stdout is a terminal, the names go there.
     """
     from swgctl.tasks import catalogue
 
-    catalogue.ls(as_json)
+    catalogue.ls(as_json, family)
 
 
 @command(task_app, "show", examples="swgctl task show antmaze-umaze-v0")

@@ -112,6 +112,16 @@ def standings(evaluation: Artifact) -> list[str]:
     return sorted({source["checksum"] for source in sources if source and source.get("checksum")})
 
 
+def learnt_rows(evaluation: Artifact) -> list[int]:
+    """The numbers of rows of the data that the artifacts behind an evaluation learnt from."""
+    try:
+        chain = evaluation.ancestors().values()
+    except InputError:  # some are gone
+        return []
+    data = (one.meta["metrics"].get("data") for one in chain)
+    return sorted({one["rows"] for one in data if one and "rows" in one})
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ def print_evaluation(evaluation: Artifact) -> None:
         f"intervals over the {first['interval_over']}"
     )
     columns = ["policy", "rho", "M", "T", "return", "95 %", "score", "95 %"]
-    shown = len(columns) if task.references else columns.index("score")
+    shown = len(columns) if task.references or task.score == "success" else columns.index("score")
     console.table(title, columns[:shown], [row[:shown] for row in rows])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from swgctl import console
 from swgctl.evaluation.families import Average, Family
 from swgctl.evaluation.groups import STATISTICS, Group
-from swgctl.evaluation.protocols import standings
+from swgctl.evaluation.protocols import learnt_rows, standings
 from swgctl.seeds import ranges
 from swgctl.tasks import quoted
 from swgctl.tasks.fidelity import fidelity
@@ -25,6 +25,9 @@ CONVENTIONS = (
     "family, n counts the seeds of all its tasks.",
     "Selected online: the best of the cells beside it, chosen by the same episodes as its score.",
     "Quoted: as printed, not measured here; sd is the standard deviation over seeds.",
+)
+SUCCESS = (
+    "Of OGBench's and other tasks of success the score is no D4RL score: it is the share of successes, in per cent."
 )
 STANDARD_ERROR = "se: the standard error over seeds, as printed where the paper has no standard deviation."
 
@@ -97,7 +100,8 @@ def _task(group: Group, paper: str | None) -> Sheet:
     evaluations = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
     notes = [f"{', '.join(about)}; from {evaluations}", *circumstances(group), *differences(group)]
     home = quoted.home(group.task.name, paper)
-    sheet = Sheet(title, notes, columns(measure), group=group)
+    terms = [SUCCESS] if group.task.score == "success" else []
+    sheet = Sheet(title, notes, columns(measure), group=group, terms=terms)
     for cell in group.cells:
         sheet.add(cell_row(cell, group, measure), mark(cell))
     for best in group.choices():
@@ -120,7 +124,11 @@ def mark(cell: dict) -> str:
 
 
 def add_quoted(sheet: Sheet, task: str, paper: str) -> None:
-    """Add what a paper prints for a task to the task's sheet."""
+    """Add what a paper prints for a task to the task's sheet, or else for the mean of its family."""
+    if not quoted.scores(task, paper):
+        means = ", ".join(f"{method} {number(mean)}" for method, mean in quoted.averages(task, paper).items())
+        sheet.notes.append(f"quoted from {quoted.paper(paper)['source']}, the mean of the family's tasks: {means}")
+        return
     sheet.notes.append(f"quoted from {quoted.paper(paper)['source']}")
     if quoted.spread(paper) == "se":
         sheet.terms.append(STANDARD_ERROR)
@@ -150,6 +158,9 @@ def circumstances(group: Group) -> list[str]:
     """Notes on data without the published checksum, and on how near the environment is to the benchmark's."""
     stands = sorted({one for evaluation in group.evaluations for one in standings(evaluation)} - {PUBLISHED})
     notes = [f"data: {MEANS[one]}" for one in stands if one in MEANS]
+    if group.task.score == "success":
+        rows = sorted({count for evaluation in group.evaluations for count in learnt_rows(evaluation)})
+        notes += [f"learnt from {' and '.join(f'{count:,}' for count in rows)} rows"] if rows else []
     like = fidelity(group.task.environment)
     return notes + ([f"environment: {like}"] if like else [])
 

@@ -42,9 +42,9 @@ LABELS = {
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def ls(as_json: bool) -> None:
-    """List the tasks: a table on stderr, and the names on stdout unless that is a terminal."""
-    named = [tasks.get(name) for name in tasks.names()]
+def ls(as_json: bool, family: str | None = None) -> None:
+    """List the tasks, or those of a family: a table on stderr, and the names on stdout unless that is a terminal."""
+    named = [tasks.get(name) for name in tasks.names(family)]
     if as_json:
         for task in named:
             print(json.dumps(describe(task)))
@@ -65,7 +65,7 @@ def _row(task: Task) -> list[str]:
         "/".join(map(str, facts.dimensions or ())),
         f"{facts.rows:,}" if facts.rows else "",
         task.rewards,
-        *(f"{reference:,.1f}" for reference in task.references or ()),
+        *([f"{reference:,.1f}" for reference in task.references] if task.references else ["", ""]),
         *(f"{paper[method][0]:.1f}" if method in paper else "" for method in quoted.ours("swg")),
         task.recipe,
     ]
@@ -106,6 +106,11 @@ def describe(task: Task) -> dict:
             }
             for name, scores in papers.items()
             if scores
+        }
+        | {
+            f"{quoted.label(name)}, the mean of its family": averages
+            for name, scores in papers.items()
+            if not scores and (averages := quoted.averages(task.name, name))
         },
         "rho": quoted.guidance_scale(task.name),
         "recipe": task.recipe,
@@ -193,13 +198,16 @@ def verify(names: list[str]) -> None:
     Raises CorruptError where any is damaged or another one than was published, after all have been read; InputError for
     a task without a file, and for a file that may not be read.
     """
-    downloads = {}
-    for task in map(tasks.get, tasks.names()):
+    from swgctl.tasks import downloads
+
+    known: dict[Path, tuple[str, str]] = {}  # a file -> its path in the table of published ones, a task that has it
+    for task in map(_without_download, names or tasks.names()):
         source, where = tasks.source_of(task)
-        if source.download:
-            downloads[source.find(where)] = source.download(where)
+        path = tasks.at_hand(task) if source.download else None
+        if path and source.download and path == downloads.find(download := source.download(where)):
+            known[path] = download.path, task.name
     if names:
-        files = {name: tasks.at_hand(_without_download(name)) for name in names}
+        files = {name: tasks.at_hand(tasks.get(name)) for name in names}
         if missing := [name for name, path in files.items() if path is None]:
             fetch_them = " ".join(["swgctl data fetch", *map(console.quoted, missing)])
             raise InputError(f"no file of {', '.join(missing)} is here", fetch_them)
@@ -214,12 +222,11 @@ def verify(names: list[str]) -> None:
                 raise CorruptError(f"{path} is gone, but its checksum is here", f"rm {console.quoted(pin_of(path))}")
             kept = pin_of(path).exists()
             actual = pinned(path) if kept else digest(path)
-            if download := downloads.get(path):
-                elsewhere = not path.is_relative_to(cache_folder())
-                published.check(download.path, path, actual, published.advice(download.task, path, elsewhere))
-                say(f"{published.standing(download.path, actual)}: {path}")
-            elif kept:
-                say(f"{published.PINNED}: {path}")
+            here = path.relative_to(cache_folder()).as_posix() if path.is_relative_to(cache_folder()) else ""
+            if path in known or kept:
+                place, task_name = known.get(path, (here, ""))
+                published.check(place, path, actual, published.advice(task_name or "TASK", path, not here))
+                say(f"{published.standing(place, actual)}: {path}")
             else:
                 say(f"{path}: no checksum is kept beside it to compare with")
             whole.append(path)

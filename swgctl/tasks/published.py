@@ -13,7 +13,7 @@ from swgctl.errors import InputError
 from swgctl.files import write_text
 from swgctl.tasks.cache import cache_folder, read_plain, refuse_link
 
-TABLES = ("d4rl-files.tsv",)  # beside this module; each says in its head where its rows are from
+TABLES = ("d4rl-files.tsv", "ogbench-files.tsv")  # beside this module; each says in its head where its rows are from
 PUBLISHED, PINNED, OVERRULED = "published", "pinned", "overruled"
 MEANS = {  # how a file stands -> how reports say it
     PUBLISHED: "the published checksum",

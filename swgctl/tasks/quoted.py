@@ -7,7 +7,7 @@ from typing import Literal
 import yaml
 
 PAPERS = Path(__file__).parent / "papers"
-ORDER = ("swg", "aepo", "pgd")  # in which papers are asked for a task: the first that has it is its home
+ORDER = ("swg", "aepo", "pgd", "fql")  # in which papers are asked for a task: the first that has it is its home
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a fifth of the time
 
 
@@ -55,6 +55,12 @@ def scores(task: str, name: str = "swg") -> dict[str, tuple[float, float | None]
     printed = {method: section["methods"][method][i] for method in methods(name, family)}
     printed_spread = {method: values[i] for method, values in deviations.items()}
     return {method: (score, printed_spread.get(method)) for method, score in printed.items() if score is not None}
+
+
+def averages(task: str, name: str) -> dict[str, float]:
+    """{method: mean score over the tasks of the task's family there}; empty where the paper does not have the task."""
+    where = home(task, name)
+    return paper(name)["scores"][where[1]]["averages"] if where else {}
 
 
 def spread(name: str) -> Literal["sd", "se"]:

@@ -24,7 +24,7 @@ def registered(name: str, environment: str | None = None) -> EnvSpec:
     Raises UsageError for an unknown id, and for one that gymnasium no longer makes.
     """
     environment = environment or name
-    row = gymnasium.registry.get(name) or _robotics(name)
+    row = gymnasium.registry.get(name) or _further(name)
     if row is None:
         raise UsageError(
             f"gymnasium has no environment '{environment}'{nearest(name, gymnasium.registry)}",
@@ -42,8 +42,17 @@ def registered(name: str, environment: str | None = None) -> EnvSpec:
     return row
 
 
-def _robotics(name: str) -> EnvSpec | None:
-    """gymnasium-robotics' specification of an id; it registers them when it is imported, which takes a second."""
+def _further(name: str) -> EnvSpec | None:
+    """The specification of an id of OGBench or of gymnasium-robotics, which register theirs when they are imported.
+
+    Raises InputError for one of OGBench without the package.
+    """
+    if "-singletask-" in name:
+        from swgctl.tasks import ogbench
+
+        with quietly():
+            ogbench.library()
+        return gymnasium.registry.get(name)
     with contextlib.suppress(ImportError), adapters.quietly(), quietly():
         importlib.import_module("gymnasium_robotics")
     return gymnasium.registry.get(name)

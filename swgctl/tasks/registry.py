@@ -1,5 +1,6 @@
 """The tasks by name, from the YAML file of each family in families/."""
 
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import yaml
 
 from swgctl import plugins
-from swgctl.console import say
+from swgctl.console import say, shown
+from swgctl.errors import UsageError, closest, nearest
 from swgctl.tasks.task import Facts, Task
 
 FAMILIES = Path(__file__).parent / "families"
@@ -56,16 +58,67 @@ def table() -> dict[str, tuple[Task, Facts]]:
 
 def facts(task: Task) -> Facts:
     """The facts of a task; empty for one that is made of a user's data."""
-    registered, facts = table().get(task.name, (None, Facts()))
+    registered, facts = table().get(task.name) or by_rule(task.name) or (None, Facts())
     return facts if registered == task else Facts()
 
 
-def names() -> list[str]:
-    """The names of all tasks, family by family."""
-    return list(table())
+def names(family: str | None = None) -> list[str]:
+    """The names of the tasks of one family, or of all that are listed: not those that are named by a rule.
+
+    Raises UsageError for an unknown family.
+    """
+    if family is None:
+        return list(table())
+    if family == RULED:
+        return [
+            f"{one}-{kind}-singletask-task{n}-v0"
+            for one, about in sets().items()
+            for kind in about["kinds"]
+            for n in range(1, 6)
+        ]
+    files = {file.stem: file for file in FAMILIES.glob("*.yaml")}
+    if family not in files:
+        known = sorted(files)
+        raise UsageError(
+            f"no family '{shown(family)}'{nearest(family, known)}",
+            f"swgctl task ls --family {closest(family, known) or known[0]}   # one of {', '.join(known)}",
+        )
+    return list(yaml.safe_load(files[family].read_text())["tasks"])
 
 
 def named(name: str) -> Task | None:
     """The task of a name; None where no family has it."""
-    task, _ = table().get(name, (None, None))
+    task, _ = table().get(name) or by_rule(name) or (None, None)
     return task
+
+
+# -- tasks by rule -----------------------------------------------------------------------------------------------------
+
+RULED = "ogbench"  # the family whose tasks follow from their names
+SINGLE = re.compile(r"(?P<set>[a-z0-9-]+)-(?P<kind>[a-z]+)-singletask(-task(?P<n>[1-5]))?-v0")
+
+
+@cache
+def sets() -> dict[str, dict[str, Any]]:
+    """OGBench's sets by name: kinds, horizon, dimensions, default task and recipe."""
+    return yaml.safe_load((FAMILIES / f"{RULED}.yaml").read_text())["sets"]
+
+
+def by_rule(name: str) -> tuple[Task, Facts] | None:
+    """The single task of an OGBench set by its name, with its facts; None for another name.
+
+    A name without a number is that of the set's default task.
+    """
+    match = SINGLE.fullmatch(name)
+    about = sets().get(match["set"]) if match else None
+    if match is None or about is None or match["kind"] not in about["kinds"]:
+        return None
+    single = f"singletask-task{match['n'] or about['default']}-v0"
+    name, environment = f"{match['set']}-{match['kind']}-{single}", f"{match['set']}-{single}"
+    task = Task(name, environment, f"{RULED}:{name}", "none", about["recipe"], None, about["horizon"], "success")
+    return task, Facts(dimensions=tuple(about["dimensions"]), terminal="success")
+
+
+def set_of(name: str) -> str:
+    """The set that a single task of OGBench learns from: cube-single-play-v0."""
+    return re.sub(r"-singletask(-task[1-5])?", "", name)

@@ -74,6 +74,33 @@ def _standing_d4rl(where: str, file: Path, digest: str) -> str | None:
     return published.standing(where, digest)
 
 
+# -- ogbench -----------------------------------------------------------------------------------------------------------
+
+
+def _locate_ogbench(where: str, say: Callable[[str], None], progress: Progress | None) -> tuple[Path, str]:
+    from swgctl.tasks import ogbench
+
+    return ogbench.locate(where, say, progress)
+
+
+def _find_ogbench(where: str) -> Path | None:
+    from swgctl.tasks import ogbench
+
+    return ogbench.find(where)
+
+
+def _download_ogbench(where: str) -> "Download":
+    from swgctl.tasks import ogbench
+
+    return ogbench.download(where)
+
+
+def _standing_ogbench(where: str, file: Path, digest: str) -> str | None:
+    from swgctl.tasks import ogbench
+
+    return ogbench.standing(where, file)
+
+
 # -- local -------------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +178,7 @@ SHIPPED = {
     row.kind: row
     for row in (
         Source("d4rl", _locate_d4rl, _find_d4rl, download=_download_d4rl, standing=_standing_d4rl),
+        Source("ogbench", _locate_ogbench, _find_ogbench, download=_download_ogbench, standing=_standing_ogbench),
         Source("local", _locate_local, _find_local),
         Source("minari", _locate_minari, _find_minari, _minari_task, _with_environment),
         Source("file", _locate_file, _find_file, file_task, _with_environment),

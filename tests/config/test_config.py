@@ -316,6 +316,7 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
     Where that is meant: SWGCTL_UPDATE_KEYS=1 python -m pytest tests/config
     """
     known = [tasks.get(name) for name in tasks.names()]
+    known += [tasks.get("cube-single-play-singletask-v0"), tasks.get("antmaze-giant-navigate-singletask-v0")]
     file = Task("data", "Pendulum-v1", "file:data.hdf5", "none", "default", references=None, horizon=200)
     found = {task.name: {"recipe": task.recipe} | chain_keys(task, monkeypatch) for task in [*known, file]}
     for name in ("halfcheetah-medium-v2", "antmaze-umaze-v0", "kitchen-partial-v0", "pen-human-v0"):
