@@ -9,7 +9,7 @@ import pytest
 from support.harness import Chain, Process, write_pendulum
 
 from swgctl.config import stages
-from swgctl.tasks import d4rl
+from swgctl.tasks import d4rl, ogbench
 
 TINY = """\
 critic: {steps: 60, hidden: [16], batch: 32}
@@ -78,10 +78,11 @@ def start(server, tmp_path):
 def world(tmp_path, monkeypatch) -> None:
     """Nothing outside of the test's own folder is read or written."""
     ours = ("SWGCTL_DATA", "SWGCTL_D4RL_URL", "SWGCTL_DEBUG", "SWGCTL_CHECKPOINT_EVERY", "SWGCTL_LOG", "SWGCTL_WORKERS")
-    for name in (*ours, "MINARI_REMOTE", "HF_ENDPOINT", "COLUMNS"):
+    for name in (*ours, "SWGCTL_OGBENCH_URL", "SWGCTL_OGBENCH_ROWS", "MINARI_REMOTE", "HF_ENDPOINT", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("SERVER", "COPY"):  # D4RL's own are asked by nobody
-        monkeypatch.setattr(d4rl, name, "http://127.0.0.1:9")
+    for name in ("SERVER", "COPY"):  # the real ones are asked by nobody
+        for benchmark in (d4rl, ogbench):
+            monkeypatch.setattr(benchmark, name, "http://127.0.0.1:9")
     monkeypatch.setenv("SWGCTL_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))

@@ -4,12 +4,14 @@ Nothing is downloaded, and equal versions write equal bytes: every draw is seede
 which appears under its name by one rename, holds no time stamp.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import h5py
@@ -25,7 +27,9 @@ from swgctl.tasks.waypoints import walk
 
 POLICIES = Path(__file__).parent / "policies"
 RECORDED = POLICIES / "checksums.json"
-RANDOM, WAYPOINTS = "random", "waypoints"  # policies without a file
+RANDOM, WAYPOINTS, ORACLE = "random", "waypoints", "oracle"  # policies without a file
+ROWS = "SWGCTL_OGBENCH_ROWS"  # of the roll-outs of oracles
+MOST_ROWS = 1_000_000  # as in the published sets
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class LocalTask:
     """The recipe of a data set: an environment, and the policies that act in it.
 
     `policies` are (name, rows): the rows of one policy come from `streams` environments in equal parts.  A name
-    is `random`, `waypoints` (of a maze), or that of a file policies/<environment>-<name>.safetensors.
+    is `random`, `waypoints` (of a maze), `oracle` (OGBench's, alone), or that of a file
+    policies/<environment>-<name>.safetensors.
     """
 
     environment: str
@@ -76,9 +81,22 @@ def of(name: str) -> LocalTask:
         )
     task, rollout = local[name]
     assert task.horizon
+    if ORACLE in rollout["policies"]:
+        rollout = rollout | {"policies": {ORACLE: _oracle_rows(rollout["policies"][ORACLE])}}
     return LocalTask(
         task.environment, tuple(rollout["policies"].items()), task.horizon, rollout["streams"], rollout.get("seed", 0)
     )
+
+
+def _oracle_rows(default: int) -> int:
+    text = os.environ.get(ROWS)
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
+        raise UsageError(
+            f"{ROWS} must be a number of rows up to {MOST_ROWS:,}, not '{text}'", f"export {ROWS}={default}"
+        )
+    return int(text)
 
 
 def path_of(name: str, directory: Path) -> Path:
@@ -91,7 +109,15 @@ def roll_out(task: LocalTask, path: Path) -> Path:
 
     Two processes that do this at once both succeed, with equal bytes.
     """
-    parts, about = [], {}
+    if task.policies[0][0] == ORACLE:
+        from swgctl.tasks import ogbench, oracles
+
+        data = oracles.play(task.environment, task.policies[0][1], task.seed, ORACLE)
+        made = {"seed": str(task.seed), "policies": "OGBench's oracle"} | ogbench.about(task.environment)
+        write_atomically(path, lambda draft: ogbench.write(draft, data, made))
+        return path
+    parts = []
+    about: dict[str, dict] = {}
     for name, rows in task.policies:
         size, words = (task.streams, rows // task.streams, task.length), (task.seed, name)
         if name == WAYPOINTS:
@@ -137,8 +163,11 @@ def policy_file(task: LocalTask, name: str) -> Path:
 
 def recipe_hash(task: LocalTask) -> str:
     """SHA-256 of all that determines the data but the installed versions: schema, recipe, the policies' bytes."""
-    files = [policy_file(task, name) for name, _ in task.policies if name not in (RANDOM, WAYPOINTS)]
+    files = [policy_file(task, name) for name, _ in task.policies if name not in (RANDOM, WAYPOINTS, ORACLE)]
     policies = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    if task.policies[0][0] == ORACLE:
+        with contextlib.suppress(PackageNotFoundError):  # then nothing is rolled out
+            policies.append(version("ogbench"))
     return hashlib.sha256(canonical([SCHEMA, asdict(task), policies]).encode()).hexdigest()
 
 

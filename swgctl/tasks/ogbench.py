@@ -131,7 +131,10 @@ def relabel(data: dict[str, np.ndarray], environment: str) -> None:
     import gymnasium
     from ogbench.relabel_utils import relabel_dataset
 
-    world = gymnasium.make(environment, disable_env_checker=True)
+    from swgctl.tasks.registered import quietly
+
+    with quietly():
+        world = gymnasium.make(environment, disable_env_checker=True)
     try:
         relabel_dataset(environment, world, data)
     finally:

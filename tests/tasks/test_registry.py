@@ -59,7 +59,7 @@ def test_every_task_of_the_papers_is_known():
     assert len(antmaze + kitchen + adroit + maze2d) + 15 == sum(get(n).source.startswith("d4rl:") for n in names())
 
 
-@pytest.mark.parametrize("paper", quoted.papers())
+@pytest.mark.parametrize("paper", [paper for paper in quoted.papers() if paper != "fql"])  # which has averages alone
 def test_the_papers_averages_are_those_of_their_rows(paper):
     """But for a few, as printed: a mean that is rounded another way, and one that the rows do not give at all."""
     wrong = set()
