@@ -28,7 +28,7 @@ BENCHMARKS = (
 REPORTS = ("table", "csv", "json", "latex", "html")
 ENGINES = ("local", "ray")
 PLANS = ("table", "commands", "json", "slurm")
-PAPERS = ("swg", "aepo", "pgd")
+PAPERS = ("swg", "aepo", "pgd", "fql")
 
 
 def choices(values: tuple[str, ...]) -> str:
