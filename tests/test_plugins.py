@@ -97,6 +97,7 @@ def test_reports_call_it_by_its_label(evaluation, plugged):
     assert " Pull " in plugged("show", evaluation).err
 
 
+@pytest.mark.slow
 def test_the_same_policy_serves_both_methods(evaluation, plugged):
     swg = plugged("run", TASK)
     inputs = [json.loads((path / "artifact.json").read_text())["inputs"] for path in (evaluation, swg.path)]

@@ -11,7 +11,6 @@ import os
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -22,22 +21,12 @@ from swgctl.files import canonical, write_atomically
 from swgctl.tasks import downloads, hdf5, layout, published, registry
 from swgctl.tasks.cache import Say, cache_folder, cached, digest, pin
 from swgctl.tasks.downloads import Download, Progress
+from swgctl.tasks.registered import library, quietly
 from swgctl.tasks.task import Task
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 COPY = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/8e7f4278a635a75338f0f1dc0e8f029d61503c4b"
 VARIABLE = "SWGCTL_OGBENCH_URL"
-
-
-def library() -> Any:
-    """The package ogbench.  Raises InputError where it is missing."""
-    try:
-        import ogbench
-    except ImportError as error:
-        raise InputError(
-            f"OGBench's tasks need the package ogbench: {error}", "pip install 'swgctl[ogbench]'"
-        ) from None
-    return ogbench
 
 
 def download(where: str) -> Download:
@@ -131,8 +120,6 @@ def relabel(data: dict[str, np.ndarray], environment: str) -> None:
     import gymnasium
     from ogbench.relabel_utils import relabel_dataset
 
-    from swgctl.tasks.registered import quietly
-
     with quietly():
         world = gymnasium.make(environment, disable_env_checker=True)
     try:
@@ -159,7 +146,10 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
 
 def write(draft: Path, data: dict[str, np.ndarray], attributes: dict[str, str]) -> None:
-    """Write relabelled arrays in D4RL's layout: masks of 0 are terminal, a trajectory's end is a timeout."""
+    """Write relabelled arrays in D4RL's layout: masks of 0 are terminal, a trajectory's end is a timeout.
+
+    Actions are clipped to [-1, 1], as FQL's code does.
+    """
     ended = data["terminals"].astype(bool)
     columns = {
         "observations": data["observations"],

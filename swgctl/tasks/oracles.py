@@ -11,7 +11,7 @@ import numpy as np
 
 from swgctl.tasks import ogbench
 from swgctl.tasks.behaviour import counter
-from swgctl.tasks.registered import quietly
+from swgctl.tasks.registered import library, quietly
 
 LENGTH = 1001  # steps of an episode, the last of which has no next state
 NOISE, SMOOTHING = 0.1, 0.5
@@ -23,7 +23,7 @@ def play(environment: str, rows: int, *words: Any) -> dict[str, np.ndarray]:
 
     Every draw depends on `words` and the number of the episode.  Raises InputError without the package ogbench.
     """
-    ogbench.library()  # which registers the environments
+    library()  # which registers the environments
     from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
     name = f"{environment.partition('-singletask')[0]}-v0"

@@ -7,11 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from swgctl.errors import UsageError, nearest
+from swgctl.errors import InputError, UsageError, nearest
 from swgctl.tasks import adapters  # which registers D4RL's
 
 LIBC = ctypes.CDLL(None)
@@ -48,14 +49,22 @@ def _further(name: str) -> EnvSpec | None:
     Raises InputError for one of OGBench without the package.
     """
     if "-singletask-" in name:
-        from swgctl.tasks import ogbench
-
         with quietly():
-            ogbench.library()
+            library()
         return gymnasium.registry.get(name)
     with contextlib.suppress(ImportError), adapters.quietly(), quietly():
         importlib.import_module("gymnasium_robotics")
     return gymnasium.registry.get(name)
+
+
+def library() -> Any:
+    """The package ogbench, which registers its environments.  Raises InputError where it is missing."""
+    try:
+        return importlib.import_module("ogbench")
+    except ImportError as error:
+        raise InputError(
+            f"OGBench's tasks need the package ogbench: {error}", "pip install 'swgctl[ogbench]'"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -124,6 +124,7 @@ def test_no_step_is_past_the_end_of_an_episode():
         list(measure([lambda: case], CPU, repeats=46))
 
 
+@pytest.mark.slow
 def test_rows_for_scripts():
     answer = swgctl("bench", "sample", "--seeds", "1", "--repeats", "1", "--json")
     rows = [json.loads(line) for line in answer.lines]

@@ -113,6 +113,7 @@ LIMITS = {"critic": 650, "augment": 700, "diffuse": 350}
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_memory_grows_by_little_more_than_the_rows(tmp_path, monkeypatch):
     """NumPy's and Python's, at the peak.  At 700 bytes, 2 million rows leave 2.6 GB to PyTorch and the networks."""
     for module in (transitions, augment):

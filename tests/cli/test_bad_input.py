@@ -371,7 +371,7 @@ def test_a_checkpoint_that_does_not_fit(built, start, tmp_path):
     assert published(tmp_path / "store") == []
 
 
-@pytest.mark.parametrize("stage", ["critic", "augment"])
+@pytest.mark.parametrize("stage", [pytest.param("critic", marks=pytest.mark.slow), "augment"])
 def test_a_disk_that_is_really_full(built, tmp_path, stage):
     if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")

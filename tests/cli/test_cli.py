@@ -409,6 +409,7 @@ def test_what_was_taken_is_recorded(chain):
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+@pytest.mark.slow  # two trainings in a shell
 def test_a_shell_that_execs_its_last_command_is_the_same_shell(chain, pendulum):
     """bash replaces itself by the last command of `-c 'a && b'`, whose parent is then another process."""
     other = pendulum("other", 1)

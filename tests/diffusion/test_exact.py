@@ -95,6 +95,7 @@ def table():
     return {(row["schedule"], row["sampler"], row["K"]): row for row in rows}
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_a_cell(table):
     assert set(table) == {(s, n, K) for s in ("vp", "cosine") for n in SAMPLERS for K in (10, 100)}
     assert {row["floor"] for row in table.values()} == {sampling_floor(Exact(ring(3.0), None).tilted().mass, 4000)}

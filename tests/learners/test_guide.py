@@ -209,7 +209,7 @@ TWO = Mixture(torch.tensor([[-0.5], [0.5]]).double(), 0.15, torch.tensor([0.2, 0
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("method", ["ddice", "emse", "cep"])
+@pytest.mark.parametrize("method", ["ddice", *(pytest.param(one, marks=pytest.mark.slow) for one in ("emse", "cep"))])
 def test_a_learnt_energy_weighs_the_modes(method, tmp_path):
     """Two equal modes, of weights 0.2 and 0.8, by the exact denoiser: of 4,000 samples 0.49 lie in the better one, with
     the exact energy 0.757 (15 steps do not reach 0.8), and with the learnt one about as many.

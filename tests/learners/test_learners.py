@@ -207,7 +207,7 @@ def test_the_critic_sees_transformed_rewards():
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("tau", [0.5, 0.9])
+@pytest.mark.parametrize("tau", [pytest.param(0.5, marks=pytest.mark.slow), 0.9])
 def test_the_critic_finds_the_values_of_a_chain(tau, tmp_path):
     """V(s) = tau Q(s, right) + (1 - tau) Q(s, stay), the tau-expectile of two equally frequent values.
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.records import Bare
 
 from swgctl.config import AgentSettings
 from swgctl.files import save_tensors
@@ -23,10 +24,10 @@ def learner_of(algo: str, seeds=SEEDS):
     return LEARNERS[algo](data, statistics, settings, seeds, torch.device("cpu"))
 
 
-def artifact_of(learner, seeds, path) -> SimpleNamespace:
+def artifact_of(learner, seeds, path) -> Bare:
     """What `load_agent` reads of an artifact."""
     save_tensors(path / "agent.safetensors", learner.tensors(), "agent", SimpleNamespace(name="toy"), seeds)
-    return SimpleNamespace(
+    return Bare(
         seeds=seeds,
         params=learner.settings.model_dump(),
         meta={"metrics": {"data": {"observation_dim": O, "action_dim": A}}},

@@ -3,11 +3,11 @@
 import os
 import signal
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.records import Bare
 
 from swgctl import signals
 from swgctl.config.synthetic import Generation
@@ -213,7 +213,7 @@ def test_a_sampler_is_read_from_an_artifact(tmp_path):
     tensors |= {f"raw.{name}": value + 1 for name, value in state.items()}
     tensors |= {"mean": model.channels.mean, "std": model.channels.std}
     save_file(tensors, tmp_path / "denoiser.safetensors")
-    artifact = SimpleNamespace(
+    artifact = Bare(
         file=lambda name: tmp_path / name,
         meta={"metrics": {"data": {"observation_dim": O, "action_dim": A}}},
         params={"features": 8, "blocks": 2, "groups": 2, "length": L, "lr": 0.002},

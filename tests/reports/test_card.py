@@ -42,7 +42,7 @@ def test_an_agent_is_evaluated_rather_than_loaded(tmp_path):
 
 
 def test_what_a_name_holds_is_text(tmp_path):
-    one = evaluation(tmp_path, "demo", normal([(0.0, 1)], [0]), diffuse_decay="```\n<script>| x")
+    one = evaluation(tmp_path, "demo", normal([(0.0, 1)], [0]), diffuse_note="```\n<script>| x")
     text = card("hf://me/x", [one], "<b>|mine")
     assert "<script>" not in text.replace("```text", "").split("<details>")[0]
     assert text.count("```") == 4  # two blocks

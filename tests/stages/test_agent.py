@@ -242,6 +242,7 @@ def test_a_killed_agent_ends_in_the_same_bytes(moment, command, start, undisturb
     assert list((tmp_path / "store" / "work").glob("*")) == []
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_killed_again_and_again_ends_in_the_same_bytes(command, start, undisturbed, tmp_path):
     """The counts start anew with each process."""
     for function, call in ((FILL, 1), (STEP, 6), (SAMPLER, 1), (STEP, 2), (SAVE, 1)):
@@ -266,6 +267,7 @@ def test_only_the_sets_in_use_are_kept_beside_a_checkpoint(command, start, tmp_p
     assert sorted(path.name for path in work.glob("set-*")) == ["set-2-0.safetensors", "set-3-1.safetensors"]
 
 
+@pytest.mark.slow
 def test_eight_runs_side_by_side_end_in_one_artifact(made, start, tmp_path):
     """The whole chain of PGD by each, in one store."""
     words = (*made.task, "--method", "pgd", "--set", "trajectories.steps=10", "--set", "agent.steps=10")

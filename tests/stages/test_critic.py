@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.records import Bare
 
 from swgctl.config import AUGMENT, CRITIC, AugmentSettings, CriticSettings
 from swgctl.errors import CorruptError, InputError, UsageError
@@ -38,7 +39,7 @@ def candidates(task, tmp_path):
             "task": task.to_json(),
             "inputs": {"behaviour": {"key": "b" * 64}},
         }
-        artifact = SimpleNamespace(
+        artifact = Bare(
             id="c" * 16,
             task=task.name,
             digest="digest",
@@ -47,7 +48,7 @@ def candidates(task, tmp_path):
             meta=meta | changes.pop("meta", {}),
             file=lambda name: tmp_path / name,
         )
-        return SimpleNamespace(**vars(artifact) | changes)
+        return Bare(**vars(artifact) | changes)
 
     return make
 

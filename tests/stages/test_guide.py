@@ -273,6 +273,7 @@ def test_resampling_alone_has_no_scale(chain):
 # -- evaluation --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_choice_among_candidates_runs(chain):
     path = guide(chain, "mse")
     returns = {}
@@ -300,6 +301,7 @@ def test_the_stage_table_names_the_role_that_is_filled():
     assert GUIDE.filled({"critic": 1}) is None
 
 
+@pytest.mark.slow
 def test_the_papers_own_discretisation_runs_from_end_to_end(chain):
     """1,000 steps, of which the walk visits 15."""
     tiny = {"critic.steps": 20, "critic.hidden": "[8]", "behaviour.steps": 10, "behaviour.batch": 16}

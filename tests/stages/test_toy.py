@@ -160,6 +160,7 @@ def test_exact_energies_are_near_the_truth_and_a_regression_on_log_w_is_not():
             assert ratio[10] < 5
 
 
+@pytest.mark.slow
 def test_guidance_finds_what_is_heavy():
     """A few seconds of training: guided samples are less than half as far as unguided ones."""
     small = ("--set", "toy.width=64", "--set", "toy.layers=3", "--set", "toy.K=20", "--set", "toy.batch=512")
@@ -195,6 +196,7 @@ def test_bad_input(args, words, tmp_path):
     assert not list(tmp_path.glob("store/objects/*"))
 
 
+@pytest.mark.slow
 def test_all_prints_a_line_each_and_one_picture(tmp_path):
     answer = swgctl("toy", "all", *TINY, "--beta", "0,20")
     assert len(answer.lines) == 6

@@ -136,6 +136,7 @@ def without_locks() -> None:
     fcntl.flock = refuse
 
 
+@pytest.mark.slow
 def test_without_locks_both_build_and_one_is_kept(command, start, tmp_path):
     env = {"SWGCTL_CHECKPOINT_EVERY": "0.05"}
     answers = [p.answer() for p in [start(*command, env=env, setup=without_locks) for _ in range(3)]]

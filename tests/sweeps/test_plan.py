@@ -285,7 +285,7 @@ def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, 
     answer = validate("diffuse: {weight_block: 4}")
     assert answer.path.name == "mine.yaml"
     told = [line.partition("not on top of the recipe ")[2].partition(":")[0] for line in answer.err.splitlines()]
-    families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d"}
+    families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d", "ogbench"}
     assert (set(told), len(told)) == (families, len(families))
 
 

@@ -55,6 +55,7 @@ def check(result: dict, scores: bool) -> None:
     assert all(isinstance(cell["return_mean"], float) for cell in cells)
 
 
+@pytest.mark.slow
 def test_a_local_task_from_nothing_to_a_score(chain):
     check(chain("local-maze2d-umaze"), scores=True)
 

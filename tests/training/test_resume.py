@@ -49,7 +49,9 @@ def undisturbed(built, start, tmp_path, known):
     return digest
 
 
-@pytest.mark.parametrize("stage", ["critic", "augment", "diffuse", "eval"])
+@pytest.mark.parametrize(
+    "stage", ["critic", "augment", *(pytest.param(one, marks=pytest.mark.slow) for one in ("diffuse", "eval"))]
+)
 def test_a_killed_stage_gives_the_same_bytes(stage, chain, start, undisturbed):
     expected = undisturbed(stage)
     without(chain, stage)
@@ -76,7 +78,11 @@ def test_a_killed_stage_gives_the_same_bytes(stage, chain, start, undisturbed):
 
 @pytest.mark.parametrize(
     ("stage", "number", "code"),
-    [("critic", signal.SIGINT, 130), ("critic", signal.SIGTERM, 75), ("diffuse", signal.SIGTERM, 75)],
+    [
+        ("critic", signal.SIGINT, 130),
+        ("critic", signal.SIGTERM, 75),
+        pytest.param("diffuse", signal.SIGTERM, 75, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_training_resumes(stage, number, code, chain, start, undisturbed):
     expected = undisturbed(stage)

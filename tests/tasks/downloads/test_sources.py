@@ -256,6 +256,7 @@ def test_what_a_server_says_does_not_steer_a_terminal(publish):
     ):
         with socket.create_server(("127.0.0.1", 0)) as listener, pytest.MonkeyPatch.context() as patch:
             patch.setenv("SWGCTL_D4RL_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+            patch.setattr(downloads, "PATIENCE", 1)
             with raw(listener, reply):
                 answer = swgctl("data", "sources", "hopper-medium-v2")
         assert not set(answer.err) & {"\x1b", "\x07", "\x9b"}
