@@ -104,6 +104,8 @@ class Artifact:
         try:
             yield path
         except UNREADABLE as error:
+            if signals.interrupted():  # which a library has made another error
+                raise
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise CorruptError(f"{path} does not fit its record: {shown(why)}", self._again()) from None
 

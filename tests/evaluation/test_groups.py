@@ -129,6 +129,7 @@ def test_what_a_lost_parent_was_is_not_guessed(made):
     assert [group.differs for group in groups] == [{}, told]
 
 
+@pytest.mark.slow
 def test_a_critic_of_its_own_that_ranks_is_part_of_the_protocol(chain):
     other = chain.critic("--tau", "0.9").path
     policy = chain.made("diffuse")

@@ -19,6 +19,12 @@ from swgctl.tasks import Task
 
 LEARNT = [name for name, row in methods().items() if row.takes == "energy"]
 GUIDES = [name for name, row in methods().items() if "guide" in row.stages]
+LIKE = ("mse", "emse")  # their guides are built as ddice's
+
+
+def each(names):
+    """Parameters of a test, of which those that are like another one are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LIKE else name for name in names]
 
 
 def ask(chain, *words):
@@ -39,7 +45,7 @@ def tensors(path):
 # -- chains ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", GUIDES)
+@pytest.mark.parametrize("method", each(GUIDES))
 def test_run_builds_the_whole_chain_of_a_method(chain, method):
     """On the plain behaviour model, and on the chain's critic; the second time nothing is built."""
     scales = ("--rho", "0" if method == "resample" else "0,1")
@@ -54,7 +60,7 @@ def test_run_builds_the_whole_chain_of_a_method(chain, method):
     assert (again["status"], again["key"]) == ("cached", evaluation.key)
 
 
-@pytest.mark.parametrize("method", LEARNT)
+@pytest.mark.parametrize("method", each(LEARNT))
 def test_a_guide_on_a_joint_policy_is_of_its_critic_and_its_weight(chain, method):
     path = guide(chain, method)
     artifact, joint = Artifact(path), Artifact(chain.made("augment"))

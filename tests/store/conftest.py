@@ -6,7 +6,7 @@ import pytest
 from support import hub as hubs
 from support import servers
 
-KINDS = ("folder", "s3", "sftp", "hf")
+KINDS = ("folder", "s3", "sftp", pytest.param("hf", marks=pytest.mark.slow))  # a hub takes seconds for each
 NUMBERS = itertools.count()
 
 

@@ -207,6 +207,7 @@ def test_swg_is_what_run_evaluates(chain):
     ]
 
 
+@pytest.mark.slow
 def test_plain_guides_have_the_weight_of_the_data_and_the_behaviour_model(chain):
     rows = objects(compare(chain, *BARE, "--plain", "--weight", "exponential", "--set", "augment.beta=2", "--json"))
     assert [(row["method"], row["candidates"], row["rho"]) for row in rows] == [

@@ -156,9 +156,12 @@ def test_a_silent_remote_is_not_waited_for(monkeypatch):
         assert "timed out" in str(refused())
 
 
-def test_a_remote_that_falls_silent_is_left(monkeypatch, said):
-    """It answers that it is there, and nothing after that."""
-    monkeypatch.setattr(minari_folder, "SILENCE", 0.4)
+def impatient() -> None:
+    minari_folder.SILENCE = 0.4
+
+
+def test_a_remote_that_falls_silent_is_left(start, tmp_path):
+    """It answers that it is there, and nothing after that.  The process ends, whatever a library still waits for."""
     over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -175,14 +178,13 @@ def test_a_remote_that_falls_silent_is_left(monkeypatch, said):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        host = f"http://127.0.0.1:{server.server_address[1]}"
-        monkeypatch.setenv("HF_ENDPOINT", host)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", host)
-        error = refused()
+        env = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}"}
+        env["MINARI_DATASETS_PATH"] = str(tmp_path / "minari")
+        answer = start("critic", "minari:test/pendulum-v1", env=env, setup=impatient).answer()
         over.set()
         server.shutdown()
         thread.join()
-    assert (error.code, "it has sent nothing for 0.4 seconds" in str(error)) == (3, True)
+    answer.refused(3, "it has sent nothing for 0.4 seconds")
 
 
 @pytest.mark.parametrize("host", ["http://no-such-host.invalid", "no url"])

@@ -123,6 +123,7 @@ def ignore_hangup():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+@pytest.mark.slow
 def test_a_real_process_is_stopped_and_resumes(chain):
     run = shlex.join(["swgctl", *map(str, arguments(chain, "critic"))])
     training = f"ls {chain.store / 'work'}/*/metrics.jsonl"
