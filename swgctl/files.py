@@ -136,8 +136,10 @@ def read_header(path: Path) -> dict:
         with open_regular(path) as file:
             size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < size else {}
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            if 8 + length + max(ends, default=-1) != size:
+            tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+            if not all(isinstance(one["dtype"], str) and isinstance(one["shape"], list) for one in tensors):
+                raise ValueError("its header is damaged")
+            if 8 + length + max((one["data_offsets"][1] for one in tensors), default=-1) != size:
                 raise ValueError("cut off")
             return header
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

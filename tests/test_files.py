@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl.errors import Interrupted
+from swgctl.errors import CorruptError, Interrupted
 from swgctl.files import (
     is_component,
     line,
     new_hdf5,
     parse,
+    read_header,
     read_regular,
     read_tensors,
     sha256,
@@ -174,3 +175,13 @@ def test_what_stops_the_writing_comes_through(tmp_path):
 
     with pytest.raises(Interrupted):
         stopped()
+
+
+@pytest.mark.parametrize("tensor", [{}, {"dtype": 5}, {"shape": 3}, {"dtype": None}, {"data_offsets": [0]}], ids=str)
+def test_a_header_of_another_form_is_damage(tensor, tmp_path):
+    whole = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"a": whole | tensor if tensor else {}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CorruptError, match="not a whole safetensors file"):
+        read_header(path)
