@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def submit(tmp_path, monkeypatch):
 
     def submit(script: str, *options: str) -> Path:
         (tmp_path / "sweep.sh").write_text(script)
-        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(
             ["bash", tmp_path / "sweep.sh", *options], env=os.environ | {"PATH": path}, capture_output=True, text=True
         )
