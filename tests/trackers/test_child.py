@@ -117,7 +117,7 @@ def test_keys_and_digests_are_the_same_with_and_without(built, readers, tmp_path
         "diffuse",
         "eval",
     ]
-    assert not list(tmp_path.glob("store/work/*"))
+    assert not list((tmp_path / "store" / "work").glob("*"))
 
 
 @pytest.mark.usefixtures("tensorboard")
