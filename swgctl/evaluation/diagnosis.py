@@ -5,6 +5,7 @@ density that they are meant to have.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -77,6 +78,7 @@ class Diagnosis:
         picks = torch.randperm(len(self.observations), generator=torch.Generator().manual_seed(0))[:count]
         return self.observations[picks.to(self.device)].expand(len(self.seeds), -1, -1)
 
+    @cached_property
     @torch.no_grad()
     def candidates(self) -> tuple[Tensor, Tensor]:
         """Unguided actions (S, E, M, A) at the states, and their advantages (S, E, M)."""
@@ -100,7 +102,7 @@ class Diagnosis:
         w_hat = predicted_weights(denoise, sampler.schedule, z0, noise("data"))
         _, slope, correlation = regression(z0[..., -1], w_hat)
 
-        actions, advantages = self.candidates()
+        actions, advantages = self.candidates
         w = self.weigh(advantages) / self.scale.unsqueeze(-1)
         z0 = torch.cat([actions, w.unsqueeze(-1)], -1).flatten(1, 2)
         denoise = sampler.denoiser.bind(self.states.repeat_interleave(M, 1))
@@ -117,7 +119,7 @@ class Diagnosis:
     @torch.no_grad()
     def reach(self, scales: Sequence[float]) -> list[dict[str, Tensor]]:
         """`target` and `reached`, (S,) each, for every rho of the scales."""
-        _, advantages = self.candidates()
+        _, advantages = self.candidates
         log_w = self.weigh(advantages).double().log()
         states, rows = self.states, []
         for rho in scales:

@@ -113,13 +113,14 @@ def look(item: Item, store: Store) -> None:
 
 def survey(items: Sequence[Item], store: Store) -> None:
     """Set the state of every item by what the store holds; what follows one to be built stays waiting."""
-    for item in items:
-        if missing := next((one for one in item.inputs.values() if one.state not in DONE), None):
-            item.state, item.why = "waiting", f"its input is to be built: {missing.node.stage.name}"
-            if missing.state in ("failed", "skipped"):
-                skip(item, missing)
-        else:
-            look(item, store)
+    with tasks.located_once():
+        for item in items:
+            if missing := next((one for one in item.inputs.values() if one.state not in DONE), None):
+                item.state, item.why = "waiting", f"its input is to be built: {missing.node.stage.name}"
+                if missing.state in ("failed", "skipped"):
+                    skip(item, missing)
+            else:
+                look(item, store)
 
 
 def skip(item: Item, cause: Item) -> None:

@@ -6,8 +6,9 @@ into arrays, and `environments` makes the environment that a policy is evaluated
 this package is cheap: what needs numpy, HDF5 or gymnasium is imported where it is used.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swgctl import console
@@ -25,6 +26,7 @@ __all__ = [
     "at_hand",
     "get",
     "locate",
+    "located_once",
     "names",
     "normalized_score",
     "score",
@@ -119,7 +121,25 @@ def locate(
     Raises InputError where the file is unavailable, CorruptError where it differs from the one that was here before.
     """
     source, where = source_of(task)
-    return source.locate(where, say, progress)
+    if _located is None:
+        return source.locate(where, say, progress)
+    if task.source not in _located:
+        _located[task.source] = source.locate(where, say, progress)
+    return _located[task.source]
+
+
+_located: dict[str, tuple[Path, str]] | None = None
+
+
+@contextlib.contextmanager
+def located_once() -> Iterator[None]:
+    """Within the block `locate` asks each source once, so that a plan of thousands reads a file's checksum once."""
+    global _located
+    _located = {}
+    try:
+        yield
+    finally:
+        _located = None
 
 
 def at_hand(task: Task) -> Path | None:

@@ -35,7 +35,7 @@ def test_its_correlations_are_those_of_the_calibration(chain):
 
 def test_the_target_without_guidance_is_the_mean_of_the_candidates_and_grows_with_rho(chain):
     diagnosis = Diagnosis(Artifact(chain.made("diffuse")))
-    actions, advantages = diagnosis.candidates()
+    actions, advantages = diagnosis.candidates
     assert actions.shape == (1, min(STATES, 400), M, 1)
     rows = diagnosis.reach([0.0, 1.0, 50.0])
     torch.testing.assert_close(rows[0]["target"], advantages.double().mean((1, 2)))

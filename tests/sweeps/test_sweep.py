@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_what_runs_share_is_built_once_and_first(ask, inline, tmp_path):
         path for path in published(tmp_path / "store") if "diffuse" in path.parts
     ]
     assert list((tmp_path / "store/tmp").iterdir()) == []
+
+
+def test_a_plan_reads_the_checksum_of_its_data_once(ask, monkeypatch):
+    asked, row = [], SHIPPED["file"]
+    monkeypatch.setitem(SHIPPED, "file", replace(row, locate=lambda *given: asked.append(given) or row.locate(*given)))
+    assert len(rows(ask("--grid", "critic.tau=0.5,0.6,0.7,0.8", "--until", "critic", "--dry-run", "--json"))) == 4
+    assert len(asked) == 1
 
 
 def test_a_node_starts_as_soon_as_its_inputs_exist(ask, inline):
