@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "recipes/README.md",
+    *(ROOT / "recipes").rglob("README.md"),
     *(ROOT / "swgctl").rglob("README.md"),
 ]
 PAGES = sorted(page for page in PAGES if page.is_file())

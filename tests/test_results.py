@@ -1,0 +1,62 @@
+"""READMEs' tables are those of the packed reports, and every table says what it is built from."""
+
+import os
+import re
+
+import pytest
+
+from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned
+
+UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
+
+
+def guidances(rows, *, rhos, costs=False):
+    """A line a method and number of candidates, in the file's order; costs: what it asks, and the time of an action."""
+    lines = []
+    for policy, candidates in dict.fromkeys((row["policy"], row["candidates"]) for row in rows):
+        cells = [one(rows, policy=policy, candidates=candidates, rho=rho) for rho in rhos]
+        first = next(cell for cell in cells if cell)
+        line = [policy, *map(returned, cells)]
+        if costs:
+            line[1:1] = [str(candidates), first["exact"], first["asks"]]
+            line.append(f"{first['action_ratio']:.1f}")
+        lines.append(line)
+    return lines
+
+
+TABLES = [
+    Table(
+        "guidances",
+        ("demo-guidances",),
+        ("method", "M", "exact", "asks Q at", "rho = 0", "rho = 10", "time"),
+        lambda rows: guidances(rows, rhos=(0, 10), costs=True),
+    ),
+    Table(
+        "guidances-exponential",
+        ("demo-guidances-exponential",),
+        ("method", "rho = 0", "rho = 4"),
+        lambda rows: guidances(rows, rhos=(0, 4)),
+    ),
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_built_from_its_packed_report(table):
+    text = table.page.read_text()
+    shown = re.search(re.escape(table.anchor) + r"\n((?:\|.*\n)*)", text)
+    assert shown, f"{table.page.relative_to(ROOT)} has no line {table.anchor}"
+    if UPDATE:
+        table.page.write_text(text[: shown.start(1)] + table.markdown() + "\n" + text[shown.end(1) :])
+    else:
+        assert shown[1].rstrip("\n") == table.markdown(), "SWGCTL_UPDATE_RESULTS=1 writes it anew"
+
+
+def test_every_packed_report_has_a_table_and_every_table_a_report():
+    files = {file for table in TABLES for file in table.files}
+    assert {file.stem for file in RESULTS.glob("*.json")} == files
+    anchors = re.findall(r"<!-- table .* -->", PAGE.read_text())
+    assert sorted(anchors) == sorted(table.anchor for table in TABLES)
+
+
+def test_packed_reports_are_small():
+    assert sum(file.stat().st_size for file in RESULTS.glob("*.json")) < 200_000
