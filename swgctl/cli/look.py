@@ -166,12 +166,22 @@ def _plot(kind: str, ref: str | None, out: str | None, store: str | None) -> Non
 
 
 @command(plot_app, "rho", examples="swgctl plot rho --out return.svg")
-def plot_rho(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
+def plot_rho(
+    refs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="REF", help="Evaluations. [default: the one that this shell made last]"),
+    ] = None,
+    out: Out = None,
+    store: StoreOption = None,
+) -> None:
     """Plot the return against the guidance scale.
 
-    REF is an evaluation; each number of candidates is a line.
+    A panel for each evaluation, and in it a line for each temperature and number of candidates.
     """
-    _plot("rho", ref, out, store)
+    from swgctl.plots import artifacts
+    from swgctl.store import Store
+
+    print(artifacts.rho(Store.locate(store), refs or [], out))
 
 
 @command(plot_app, "weights", examples="swgctl plot weights --out weights.png")

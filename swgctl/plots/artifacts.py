@@ -1,36 +1,58 @@
 """Pictures of one artifact: its scores, its weights, its training, its posterior variances."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from swgctl.config import a, stages
 from swgctl.errors import InputError
 from swgctl.evaluation.scores import PLACE
-from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style
+from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style, tag
 from swgctl.reports.results import ancestor
 from swgctl.store import Artifact, Store
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 METRICS = "metrics.jsonl"
+DATA = "data"  # its lines stand last in a legend
 TRAINED = ["diffuse", "behaviour", "guide", "critic", "toy", "trajectories", "dynamics", "agent"]
+KINDS: dict[str, list[str]] = {
+    "rho": ["eval"],
+    "weights": ["augment"],
+    "training": TRAINED,
+    "posterior": ["guide"],
+}  # stages that have it
 
 
 def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     """Draw a picture of an artifact, or of an ancestor of it; returns the picture's path.
 
-    kind  "rho" for an evaluation, "weights" for an augmented data set, "training" for any trained model, "posterior"
-          for a guide of AEPO
+    kind  "weights" for an augmented data set, "training" for any trained model, "posterior" for a guide of AEPO
     ref   None: the artifact that this shell made last
     """
-    kinds: dict[str, tuple[list[str], Callable[[Artifact], Picture]]] = {
-        "rho": (["eval"], draw_rho),
-        "weights": (["augment"], draw_weights),
-        "training": (TRAINED, draw_training),
-        "posterior": (["guide"], draw_posterior),
-    }
-    fit, draw = kinds[kind]
+    draw = {"weights": draw_weights, "training": draw_training, "posterior": draw_posterior}[kind]
+    shown = _shown(store, kind, ref)
+    return publish(store, f"{kind}-{shown.task}-{shown.id}", out, lambda: draw(shown))
+
+
+def rho(store: Store, refs: Sequence[str], out: str | None) -> Path:
+    """Draw returns against the guidance scale, a panel for each evaluation; returns the picture's path.
+
+    refs  none: the evaluation that this shell made last
+    """
+    shown = [_shown(store, "rho", ref) for ref in refs or (None,)]
+    name = f"{shown[0].task}-{shown[0].id}" if len(shown) == 1 else tag([one.key for one in shown])
+    return publish(store, f"rho-{name}", out, lambda: draw_rho(*shown))
+
+
+def _shown(store: Store, kind: str, ref: str | None) -> Artifact:
+    """The artifact that a picture shows: that of the REF or an ancestor of it."""
+    fit = KINDS[kind]
     artifact = store.resolve(ref) if ref is not None else store.current(*fit)
     if artifact is None:
         raise InputError(f"this shell has made no {' or '.join(fit)} artifact", f"swgctl plot {kind} REF")
@@ -38,31 +60,51 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     shown = artifact if artifact.stage in fit else next(filter(None, ancestors), None)
     if shown is None:
         raise InputError(f"{artifact.id} is {a(artifact.stage)}, made from no {fit[0]}", f"swgctl ls --stage {fit[0]}")
-    shown = artifact if kind == "training" else shown  # a training picture includes all ancestors
-    return publish(store, f"{kind}-{shown.task}-{shown.id}", out, lambda: draw(shown))
+    return artifact if kind == "training" else shown  # a training picture includes all ancestors
 
 
-def draw_rho(evaluation: Artifact) -> Picture:
-    """Return (and score, where the task has one) against the guidance scale, a line for each temperature and number of
-    candidates."""
-    if evaluation.meta["metrics"]["cells"][0]["rho"] is None:
-        raise InputError(
-            f"{evaluation.id} is an evaluation of an agent, which has no guidance scale",
-            f"swgctl plot compare {evaluation.id}",
-        )
+def draw_rho(*evaluations: Artifact) -> Picture:
+    """Return (and score, where the task has one) against the guidance scale: a panel for each evaluation, a line for
+    each temperature and number of candidates."""
+    for evaluation in evaluations:
+        if evaluation.meta["metrics"]["cells"][0]["rho"] is None:
+            raise InputError(
+                f"{evaluation.id} is an evaluation of an agent, which has no guidance scale",
+                f"swgctl plot compare {evaluation.id}",
+            )
+    cells = [evaluation.meta["metrics"]["cells"] for evaluation in evaluations]
+    lines = sorted({(cell["temperature"], cell["candidates"]) for cell in chain(*cells)})
+    figure, axes = panels(len(evaluations), 3, *((6, 4) if len(evaluations) == 1 else ()))
+    for panel, evaluation in zip(axes, evaluations, strict=True):
+        _draw_rho(panel, evaluation, {line: style(i) for i, line in enumerate(lines)})
+    labelled = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    labels = sorted(labelled, key=lambda label: label.startswith(DATA))
+    figure.legend([labelled[label] for label in labels], labels, loc="outside lower left", ncols=4)
+    names = (*PLACE, "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over", "seeds", "episodes")
+    numbers = [
+        {"task": evaluation.task} | {name: cell[name] for name in names}
+        for evaluation, table in zip(evaluations, cells, strict=True)
+        for cell in table
+    ]
+    return figure, numbers
+
+
+def _draw_rho(axes: "Axes", evaluation: Artifact, looks: dict[tuple[float, int], dict]) -> None:
+    """One evaluation's panel; `looks` are the colours and markers by temperature and number of candidates."""
     cells, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
-    figure, (axes,) = panels(1, 1, 6, 4)
-    for i, (t, m) in enumerate(sorted({(cell["temperature"], cell["candidates"]) for cell in cells})):
+    for (t, m), look in looks.items():
         line = [cell for cell in cells if (cell["temperature"], cell["candidates"]) == (t, m)]
+        if not line:
+            continue
         line.sort(key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
         low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
-        axes.plot(rho, [cell["return_mean"] for cell in line], **style(i), label=f"M = {m}, T = {t:g}")
-        axes.fill_between(rho, low, high, color=style(i)["color"], alpha=0.18, linewidth=0)
+        axes.plot(rho, [cell["return_mean"] for cell in line], **look, label=f"M = {m}, T = {t:g}")
+        axes.fill_between(rho, low, high, color=look["color"], alpha=0.18, linewidth=0)
     if critic := ancestor(evaluation, "critic"):
         data = critic.meta["metrics"]["data"]
-        axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label="data, mean episode")
-        axes.axhline(data["return_best"], color=GREY, linewidth=1.2, linestyle="--", label="data, best episode")
+        axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label=f"{DATA}, mean episode")
+        axes.axhline(data["return_best"], color=GREY, linewidth=1.2, linestyle="--", label=f"{DATA}, best episode")
     axes.set(xlabel=r"guidance scale $\rho$", ylabel="return")
     axes.set_title(f"{evaluation.task}\nmean and 95 % interval over {cells[0]['interval_over']}")
     axes.yaxis.set_major_formatter("{x:,.6g}")
@@ -72,9 +114,6 @@ def draw_rho(evaluation: Artifact) -> Picture:
         random, expert = task["references"]
         to_score = (lambda r: 100 * (r - random) / (expert - random), lambda s: random + s * (expert - random) / 100)
         axes.secondary_yaxis("right", functions=to_score).set_ylabel("normalised score")
-    figure.legend(loc="outside lower left", ncols=4)
-    names = (*PLACE, "return_mean", "return_ci95", "score_mean", "score_ci95", "interval_over")
-    return figure, [{name: cell[name] for name in (*names, "seeds", "episodes")} for cell in cells]
 
 
 def draw_weights(augmented: Artifact) -> Picture:

@@ -35,6 +35,21 @@ def test_lines_of_rho_are_told_by_m_and_temperature(tmp_path):
     assert labels == ["M = 1, T = 1", "M = 8, T = 1", "data, mean episode", "data, best episode"]
 
 
+def test_several_evaluations_have_a_panel_each_and_one_legend(tmp_path):
+    """A line looks the same in each, also where another panel lacks it."""
+    tables = {"demo": [(0.0, 8), (5.0, 8)], "local-hopper-medium": [(0.0, 1), (5.0, 1), (0.0, 8), (5.0, 8)]}
+    shown = [evaluation(tmp_path / "store", task, normal(cells, [0])) for task, cells in tables.items()]
+    figure, numbers = draw_rho(*shown)
+    assert [panel.get_title().split("\n")[0] for panel in figure.axes] == list(tables)
+    first, second = ({line.get_label(): line.get_color() for line in panel.lines} for panel in figure.axes)
+    assert first["M = 8, T = 1"] == second["M = 8, T = 1"] != second["M = 1, T = 1"]
+    labels = [text.get_text() for text in figure.legends[0].texts]
+    assert sorted(labels) == ["M = 1, T = 1", "M = 8, T = 1", "data, best episode", "data, mean episode"]
+    assert [(row["task"], row["rho"], row["candidates"]) for row in numbers] == [
+        (task, *cell) for task, cells in tables.items() for cell in cells
+    ]
+
+
 def test_weights_are_shares_of_all_rows(chain):
     found = numbers(swgctl("plot", "weights", chain.made("eval")))
     with h5py.File(chain.made("augment") / "data.hdf5") as file:
