@@ -1,12 +1,13 @@
 """The frame of the command line: groups of commands, and errors as one line, a `help:` line and an exit code."""
 
+import contextlib
 import errno
 import io
 import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -25,6 +26,7 @@ SYSTEM = {  # what the system may refuse anywhere -> (exit code, help about a fi
     **dict.fromkeys((errno.EACCES, errno.EPERM), (3, "ls -ld {0}")),
     **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG), (2, "ls -ld {0}")),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), (1, "ulimit -n 1024")),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), (1, "df -h {0}")),
 }
 
 
@@ -45,10 +47,12 @@ class Group(layout.Group):
     def _run(self, args: list[str], program: str, extra: dict[str, Any]) -> int:
         from swgctl import signals
 
-        for name in ("stdout", "stderr"):  # None where the parent process had closed it
-            setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")  # a path outside UTF-8 keeps its bytes
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # None where the parent had closed it
+            # in this order, since a file takes the lowest descriptor that is free
+            setattr(sys, name, getattr(sys, name) or open(os.devnull, mode))  # noqa: SIM115
+        for stream in (sys.stdin, sys.stdout):
+            if isinstance(stream, io.TextIOWrapper):  # a path keeps its bytes, whatever the locale and PYTHONIOENCODING
+                stream.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
         try:
             with signals.handled():
                 code = super().main(args, program, standalone_mode=False, **extra)
@@ -69,7 +73,7 @@ class Group(layout.Group):
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
+            _drop(sys.stdout)  # the reader has closed the pipe
             return 0
         except Exception as error:
             if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY):
@@ -78,6 +82,8 @@ class Group(layout.Group):
             if isinstance(error, OSError) and error.errno in SYSTEM:
                 code, help = SYSTEM[error.errno]
                 name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+                if not name and code == 1:
+                    _drop(sys.stdout)  # perhaps what could not be written: Python would try again at its end
                 return fail(f"{name or program}: {error.strerror}", help.format(quoted(name or ".")), code)
             where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return fail(f"internal: {where}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
@@ -95,10 +101,20 @@ def fail(message: str, advice: str | list[str] | None, code: int) -> int:
 
         traceback.print_exc()
     text = re.sub(rf"[^\s/]{{{NAME + 1},}}", lambda long: printable(long[0], NAME), " ".join(message.split()))
-    print(f"error: {printable(text)}", file=sys.stderr)
-    for line in [advice] if isinstance(advice, str) else advice or []:
-        print(f"help: {printable(line, len(line))}", file=sys.stderr)
+    helps = [advice] if isinstance(advice, str) else advice or []
+    try:
+        print(f"error: {printable(text)}", file=sys.stderr)
+        for line in helps:
+            print(f"help: {printable(line, len(line))}", file=sys.stderr)
+    except OSError:  # as where stderr is a file on a full disk: the exit code is left
+        _drop(sys.stderr)
     return code
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still to be written to a stream go nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def command(group: typer.Typer, name: str, section: str | None = None, examples: str = "") -> Callable[[Any], Any]:

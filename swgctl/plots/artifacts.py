@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swgctl.config import a, stages
+from swgctl.console import shown
 from swgctl.errors import InputError
 from swgctl.evaluation.scores import PLACE
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style, tag
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 DATA = "data"  # its lines stand last in a legend
+MOST_COLUMNS = 100  # of numbers a seed in metrics.jsonl: each is a panel
 TRAINED = ["diffuse", "behaviour", "guide", "critic", "toy", "trajectories", "dynamics", "agent"]
 KINDS: dict[str, list[str]] = {
     "rho": ["eval"],
@@ -173,7 +175,7 @@ def draw_training(artifact: Artifact) -> Picture:
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axes.yaxis.set_major_formatter(short)
                 axes.yaxis.set_minor_locator(NullLocator())
-            axes.set_title(f"{one.stage}: {name}")
+            axes.set_title(shown(f"{one.stage}: {name}"), parse_math=False)
             axes.set_xlabel("gradient steps")
             axes.xaxis.set_major_formatter(short)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -196,6 +198,8 @@ def _columns(trained: Artifact) -> dict[str, np.ndarray]:
         columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
         if not columns or any(column.shape != (len(rows), len(trained.seeds)) for column in columns.values()):
             raise ValueError("its rows have no column of a number a seed")
+        if len(columns) > MOST_COLUMNS or any(np.isinf(column).any() for column in columns.values()):
+            raise ValueError(f"its rows have an infinite number, or more than {MOST_COLUMNS} columns")
         return {"step": np.array([row["step"] for row in rows], dtype=int)} | columns
 
 

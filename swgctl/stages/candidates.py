@@ -10,6 +10,7 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.config import CANDIDATES, CandidatesSettings
 from swgctl.console import progress
+from swgctl.errors import SwgError
 from swgctl.files import canonical, new_hdf5
 from swgctl.stages.inputs import check_measured, locate_data
 from swgctl.stages.job import Job
@@ -69,6 +70,10 @@ def build(job: Job[CandidatesSettings], directory: Path, work: Path) -> dict:
 
             row = torch.arange(len(block), device=job.device).repeat_interleave(s.M)
             z = sampler.draw(x, row, None, s.temperature, noise)
+            if not bool(z.isfinite().all()):
+                raise SwgError(
+                    "candidates: the denoiser's actions are not finite", "look at its losses with swgctl plot training"
+                )
             z[..., :actions] = z[..., :actions].clamp(-1, 1)
             drawn[:, start : start + len(block)] = z.unflatten(1, (len(block), s.M)).cpu().numpy()
             bar.update(start + len(block))

@@ -36,6 +36,7 @@ from swgctl.store.schema import KEY_LENGTH, record_checksum, remedy
 RECORDS = {"metrics.jsonl", "log.txt", schema.FILE}  # hold times, so the digest leaves them out
 NAMED = 8  # most artifacts that a message names
 DEEPEST = 100  # artifacts in a line of parents
+LONGEST_INPUT = 16_000_000  # characters of standard input: REFs of far more artifacts than a store is made for
 # What a reader of numbers raises for a file that is whole, and of another form than its artifact's
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
@@ -416,7 +417,10 @@ class Store:
 
 
 def _standard_input() -> list[str]:
-    """The REFs on standard input, one a line.  Raises InputError where there is none."""
-    if refs := [line.strip() for line in sys.stdin.read().split("\n") if line.strip()]:
+    """The REFs on standard input, one a line.  Raises InputError where there is none, or no end of them."""
+    text = sys.stdin.read(LONGEST_INPUT + 1)
+    if len(text) > LONGEST_INPUT:
+        raise InputError(f"standard input has more than {LONGEST_INPUT:,} characters", "swgctl ls")
+    if refs := [line.strip() for line in text.split("\n") if line.strip()]:
         return refs
     raise InputError("standard input named no artifact", "swgctl ls")

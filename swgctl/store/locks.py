@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +27,14 @@ def lock(root: Path, key: str, wait: bool) -> Iterator[None]:
     with disk_full(root):
         make_folder(path.parent, root)
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | PLAIN, 0o666)
+            file = open_plain(path, os.O_RDWR | os.O_CREAT)
         except PermissionError:  # another user's file: to be read is enough for a lock
-            file = os.open(path, os.O_RDONLY | PLAIN)
+            file = open_plain(path, os.O_RDONLY)
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise InputError(f"{path} is a symbolic link, and is left alone", f"rm {quoted(path)}") from None
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
+                what = "a symbolic link" if error.errno == errno.ELOOP else "not a file"
+                remove = "rm -r" if path.is_dir() else "rm"
+                raise InputError(f"{path} is {what}, and is left alone", f"{remove} {quoted(path)}") from None
             raise
     try:
         announced = False
@@ -62,13 +65,27 @@ def lock(root: Path, key: str, wait: bool) -> Iterator[None]:
 def busy(root: Path, key: str) -> bool:
     """True if a process holds the lock of a key."""
     try:
-        with open(_path(root, key)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = open_plain(_path(root, key), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
+    finally:
+        os.close(file)
     return False
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """The descriptor of a lock's file.  Raises OSError, also for a link, a pipe or a device, which might never open."""
+    file = os.open(path, flags | PLAIN, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
 
 
 def _path(root: Path, key: str) -> Path:

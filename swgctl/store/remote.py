@@ -34,6 +34,7 @@ from swgctl.store.artifacts import NAMED, RECORDS, Artifact, Store
 from swgctl.store.disk import disk_full, make_folder
 from swgctl.store.entries import Entry
 from swgctl.store.filesystems import BLOCK, Remote
+from swgctl.store.locks import open_plain
 from swgctl.store.schema import FILE, KEY_LENGTH, MOST
 
 Card = Callable[[list[Artifact]], str | None]
@@ -224,7 +225,9 @@ def _alone(root: Path, id: str) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(path, "a")), fcntl.LOCK_EX)
+            file = open_plain(path, os.O_RDWR | os.O_CREAT)
+            stack.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
             yield False
             return

@@ -12,11 +12,13 @@ from typing import Any
 from swgctl import config, tasks
 from swgctl.config import EVAL, GUIDE
 from swgctl.errors import SwgError
+from swgctl.files import open_regular
 from swgctl.seeds import ranges
 from swgctl.stages import run
 from swgctl.stages.graph import Node
 from swgctl.stages.job import Job
 from swgctl.store import Artifact, Store
+from swgctl.store.artifacts import UNREADABLE
 from swgctl.sweeps.plan import Run
 
 DONE = ("cached", "built")
@@ -169,8 +171,8 @@ def progress_of(item: Item, store: Store) -> tuple[int, int, float] | None:
     steps = getattr(item.node.settings, "steps", None)
     if not (steps and item.job):
         return None
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-        last = json.loads((store.work(item.job.key) / "metrics.jsonl").read_text().splitlines()[-1])
+    with contextlib.suppress(*UNREADABLE), open_regular(store.work(item.job.key) / "metrics.jsonl") as file:
+        last = json.loads(file.read().splitlines()[-1])
         done = int(last["step"])
         return done, steps, (steps - done) * last["train_s"] / done
     return None

@@ -27,6 +27,8 @@ def main(store: str, key: str, *words: str) -> None:
         pass
     except SwgError as error:
         say(f"warning: log: {error}; what is built is not affected")
+    except Exception as error:  # a library's, of a name or a file that it cannot take
+        say(f"warning: log: {type(error).__name__}: {error}; what is built is not affected")
     sys.stderr.flush()
     os._exit(0)  # a library's own last words may wait for a server
 

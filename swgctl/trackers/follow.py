@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import io
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -162,7 +163,7 @@ def _values(subject: Subject, rows: list[dict], i: int, s: int) -> dict[str, flo
 @contextlib.contextmanager
 def _alone(subject: Subject, target: Target) -> Iterator[None]:
     """Let one process at a time send an artifact to a tracker, as far as the store can be written to."""
-    key = f"log-{subject.id}-{hashlib.sha256(str(target).encode()).hexdigest()[:8]}"
+    key = f"log-{subject.id}-{hashlib.sha256(os.fsencode(str(target))).hexdigest()[:8]}"
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock(subject.store.root, key, wait=False))

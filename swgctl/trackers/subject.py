@@ -113,11 +113,20 @@ class Subject:
         return rows
 
     def _measured(self, row: object) -> bool:
-        """True for a row with its two numbers, and numbers for each seed."""
-        if not isinstance(row, dict) or not all(type(row.get(name)) in (int, float) for name in ("step", "train_s")):
+        """True for a row with its two numbers, not negative and below 2^63, and numbers for each seed."""
+        if not isinstance(row, dict):
+            return False
+        step, clock = row.get("step"), row.get("train_s")
+        if (
+            type(step) is not int
+            or not isinstance(clock, int | float)
+            or not (0 <= step < 2**63 and 0 <= clock < 2**63)
+        ):
             return False
         lists = [value for value in row.values() if isinstance(value, list)]
-        return all(len(one) == len(self.seeds) and all(type(x) in (int, float) for x in one) for one in lists)
+        numbers = [x for one in lists for x in one]
+        sound = all(type(x) is float or (type(x) is int and abs(x) < 2**63) for x in numbers)
+        return sound and all(len(one) == len(self.seeds) for one in lists)
 
     def clock(self, rows: list[dict]) -> list[float]:
         """When each row was measured, in seconds since 1970: by train_s, back from the last one."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.harness import keep_capabilities, published, swgctl
+from support.harness import keep_capabilities, published, shell, swgctl
 from support.records import moved, rewrite
 
 from swgctl.store import Store
@@ -354,3 +354,38 @@ def test_a_store_outside_utf_8_is_shown_and_printed(chain, tmp_path):
         [Path(sys.executable).with_name("swgctl"), "ls", "--store", store], capture_output=True, check=True
     ).stdout.splitlines()
     assert sorted(map(os.fsdecode, lines)) == sorted(map(str, published(store)))
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+STREAMS = {  # redirections of `swgctl ls` and `swgctl show -` -> exit code, words of the error
+    "ls >/dev/full": (1, "No space left on device"),
+    "ls --json >/dev/full": (1, "No space left on device"),
+    "--help >/dev/full": (1, "No space left on device"),
+    "ls >/dev/full 2>/dev/full": (1, ""),
+    "ls >&-": (0, ""),
+    "show - <&-": (3, "standard input named no artifact"),
+    "show - </dev/null": (3, "standard input named no artifact"),
+    "show - </dev/zero": (3, "more than 16,000,000 characters"),
+}
+
+
+@pytest.mark.parametrize("line", STREAMS)
+def test_a_stream_that_is_full_closed_or_endless(chain, line):
+    code, words = STREAMS[line]
+    answer = shell(f"exec swgctl {line}")
+    assert answer.code == code, answer.err
+    assert not answer.out
+    assert "internal" not in answer.err
+    assert "Exception ignored" not in answer.err
+    if words:
+        assert words in answer.error
+
+
+def test_names_pass_whatever_the_encoding_of_the_streams(chain, tmp_path):
+    store = tmp_path / "st\u03bfre"
+    shutil.move(chain.store, store)
+    answer = shell("swgctl ls --stage critic | swgctl show - --json", PYTHONIOENCODING="ascii", SWGCTL_STORE=str(store))
+    assert answer.json["stage"] == "critic"
+    answer = shell("printf '\\377\\376' | swgctl show -", PYTHONIOENCODING="utf-8:strict", SWGCTL_STORE=str(store))
+    answer.refused(3, "no artifact")

@@ -1,6 +1,7 @@
 """Records that were signed again: settings, metrics and files that are not those of their stage."""
 
 import importlib.util
+import json
 
 import pytest
 from support.harness import swgctl
@@ -135,3 +136,32 @@ def test_a_file_of_another_form_that_was_signed(chain, tmp_path, way):
             assert answer.code in (0, 4), (reader, content[:20], answer.err)
             if answer.code:
                 answer.refused(4, str(chain.made(stage)))
+
+
+ROW = '{"step": 1, "train_s": 0.1, "v_loss": [0.1]}'
+METRICS = {  # lines of a signed metrics.jsonl -> the exit codes of `plot training` and of `log`
+    "infinite": (ROW.replace("[0.1]", "[1e999]"), 4, 0),
+    "an infinite step": (ROW.replace("1,", "1e999,", 1), 4, 4),
+    "a step beyond 64 bits": (ROW.replace("1,", f"{10**30},", 1), 4, 4),
+    "a step before the first": (ROW.replace("1,", "-1,", 1), 0, 4),
+    "a formula as a name": (ROW.replace("v_loss", "$\\\\frac{$"), 0, 0),
+    "an escape sequence as a name": (ROW.replace("v_loss", "\\u001b[31m"), 0, 0),
+    "a long name": (ROW.replace("v_loss", "v" * 100_000), 0, 0),
+    "many names": (json.dumps(json.loads(ROW) | {f"x{i}": [0.1] for i in range(200)}), 4, 0),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_that_are_not_ours(chain, tmp_path, name):
+    critic, (text, drawn, logged) = chain.made("critic"), METRICS[name]
+    (file := critic / "metrics.jsonl").write_text(text + "\n")
+    signed = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    rewrite(critic, lambda record: record["files"].update({file.name: signed}))
+    answer = swgctl("plot", "training", critic)
+    assert answer.code == drawn, answer.err
+    if drawn:
+        answer.refused(drawn, "metrics.jsonl")
+    if importlib.util.find_spec("tensorboardX"):
+        answer = swgctl("log", critic, "--to", f"tensorboard:{tmp_path / 'log'}")
+        assert (answer.code in (1, 4)) == bool(logged), answer.err
+        assert "internal" not in answer.err

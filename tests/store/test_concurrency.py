@@ -217,6 +217,24 @@ def test_a_planted_link_is_not_written_through(chain, tmp_path, monkeypatch, nam
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.parametrize("command", ["gc --dry-run", "augment --force", "pull REMOTE"])
+def test_a_pipe_in_the_place_of_a_lock_answers_at_once(chain, tmp_path, command):
+    swgctl("push", chain.made("augment"), tmp_path / "remote", "--only").lines  # noqa: B018 - it succeeds
+    key = chain.made("augment").name
+    if command.startswith("pull"):
+        shutil.rmtree(chain.made("augment"))
+    (chain.store / "locks").mkdir(exist_ok=True)
+    (chain.store / "work" / key).mkdir(parents=True)
+    for name in (f"{key}.lock", f"{key}.transfer.lock"):
+        (chain.store / "locks" / name).unlink(missing_ok=True)
+        os.mkfifo(chain.store / "locks" / name)
+    answer = swgctl(*command.replace("REMOTE", str(tmp_path / "remote")).split())
+    if command.startswith("augment"):
+        answer.refused(3, f"{key}.lock", "not a file")
+    else:
+        assert answer.code == 0, answer.err
+
+
 def test_force_beside_a_reader_never_leaves_a_hole(chain, start):
     """Whoever looks while an artifact is replaced finds a whole one."""
     args = ["critic", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe, "--json"]
