@@ -30,10 +30,20 @@ TRAINING = {"built", "chain", "tiny", "start", "mixture", "demo", "rolled_out"} 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items) -> None:
-    """Mark what trains or rolls out by a fixture."""
+    """Mark what trains or rolls out by a fixture; skip what needs a GPU where there is none."""
     for item in items:
         if TRAINING & {*item.fixturenames}:
             item.add_marker("training")
+    needing = [item for item in items if item.get_closest_marker("cuda")]
+    if needing and not _has_cuda():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swgctl.models.batched import affine, bmm
 from swgctl.models.layers import Linear
 
 FOURIER = 64  # frequencies of the step's embedding
@@ -64,7 +65,7 @@ class Conditioned(nn.Module):
         k has only K values, so its embedding is computed K times a call instead of once a row.
         """
         condition = self.step_out(F.silu(self.step_in(self.fourier(self.steps))))
-        return torch.baddbmm(entry.bias, condition, entry.weight[:, self.inputs :])
+        return affine(entry.bias, condition, entry.weight[:, self.inputs :])
 
     def enter(self, entry: Linear, z: Tensor, k: Tensor, observations: Tensor) -> Tensor:
         """An entry layer's output (S, B, width) for z (S, B, C), integer k (S, B), observations (S, B, O)."""
@@ -72,18 +73,19 @@ class Conditioned(nn.Module):
         K = table.shape[1]
         if K < ONE_HOT:  # one product for all three
             inputs = torch.cat([z, observations, F.one_hot(k, K).to(z.dtype)], -1)
-            return torch.bmm(inputs, torch.cat([weight, table], 1))
+            return bmm(inputs, torch.cat([weight, table], 1))
         members = torch.arange(len(k), device=k.device).unsqueeze(1)
-        return torch.baddbmm(table[members, k], torch.cat([z, observations], -1), weight)
+        return affine(table[members, k], torch.cat([z, observations], -1), weight)
 
     def entrance(
-        self, entry: Linear, observations: Tensor, row: Tensor | None = None
+        self, entry: Linear, observations: Tensor, row: Tensor | None = None, steps: Tensor | None = None
     ) -> Callable[[Tensor, int], Tensor]:
         """`enter` at fixed observations (S, E, O), whose contribution is computed once: (z (S, B, C), k) -> output.
 
         Row b of z is at observation row[b], for integer `row` (B,); None: row b at observation b.
+        steps  the layer's `step_table`; None: computed here
         """
         of_z, of_state = entry.weight[:, : self.channels], entry.weight[:, self.channels : self.inputs]
-        steps, state = self.step_table(entry), torch.bmm(observations, of_state)
+        table, state = self.step_table(entry) if steps is None else steps, bmm(observations, of_state)
         state = state if row is None else state[:, row]
-        return lambda z, k: torch.baddbmm(state + steps[:, k : k + 1], z, of_z)
+        return lambda z, k: affine(state + table[:, k : k + 1], z, of_z)

@@ -91,21 +91,28 @@ class Denoiser(Conditioned):
         out = self.action_out(F.silu(h))
         return out if eps_w is None else torch.cat([out, eps_w], -1)
 
-    def bind(self, observations: Tensor, row: Tensor | None = None) -> "Bound":
+    def tables(self) -> list[Tensor]:
+        """`step_table` of the entry layers, which `bind` takes: the same for all observations."""
+        return [self.step_table(entry) for entry in (self.entry, *([self.weight_entry] if self.apart else []))]
+
+    def bind(self, observations: Tensor, row: Tensor | None = None, tables: list[Tensor] | None = None) -> "Bound":
         """The denoiser at fixed observations (S, E, O), as a function of z (S, B, C) and k.
 
         Row b of z is at observation row[b], for integer `row` (B,); None: row b at observation b.
+        tables  the denoiser's `tables`; None: computed here
         """
-        return Bound(self, observations, row)
+        return Bound(self, observations, row, self.tables() if tables is None else tables)
 
 
 class Bound:
     """Denoiser eps(z, k) for z (S, B, C) at fixed observations, whose contribution is computed once."""
 
-    def __init__(self, denoiser: Denoiser, observations: Tensor, row: Tensor | None):
+    def __init__(self, denoiser: Denoiser, observations: Tensor, row: Tensor | None, tables: list[Tensor]):
         self.denoiser = denoiser
-        self.trunk = denoiser.entrance(denoiser.entry, observations, row)
-        self.weight_trunk = denoiser.entrance(denoiser.weight_entry, observations, row) if denoiser.apart else None
+        self.trunk = denoiser.entrance(denoiser.entry, observations, row, tables[0])
+        self.weight_trunk = (
+            denoiser.entrance(denoiser.weight_entry, observations, row, tables[1]) if denoiser.apart else None
+        )
 
     def __call__(self, z: Tensor, k: int) -> Tensor:
         _, rest = self._in_two(z, k)

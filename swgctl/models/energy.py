@@ -29,12 +29,15 @@ class Energy(Conditioned):
         """E (S, B) for z (S, B, C), integer k (S, B), observations (S, B, O)."""
         return self._rest(self.enter(self.entry, z, k, observations))
 
-    def bind(self, observations: Tensor, row: Tensor | None = None) -> Callable[[Tensor, int], Tensor]:
+    def bind(
+        self, observations: Tensor, row: Tensor | None = None, steps: Tensor | None = None
+    ) -> Callable[[Tensor, int], Tensor]:
         """The energy at fixed observations (S, E, O), as a function of z (S, B, C) and k.
 
         Row b of z is at observation row[b], for integer `row` (B,); None: row b at observation b.
+        steps  `step_table` of the entry layer; None: computed here
         """
-        entrance = self.entrance(self.entry, observations, row)
+        entrance = self.entrance(self.entry, observations, row, steps)
         return lambda z, k: self._rest(entrance(z, k))
 
     def _rest(self, h: Tensor) -> Tensor:

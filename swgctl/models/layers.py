@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swgctl.models.batched import affine
+
 LAYER_NORM_EPS = 1e-6  # Flax's, which the official code runs with; PyTorch's is 1e-5
 
 
@@ -100,8 +102,8 @@ class GroupNorm(LayerNorm):
 def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x @ weight + bias over any leading member axes, as one batched product."""
     if x.dim() == 3:
-        return torch.baddbmm(bias, x, weight)
-    flat = torch.baddbmm(bias.flatten(0, -3), x.flatten(0, -3), weight.flatten(0, -3))
+        return affine(bias, x, weight)
+    flat = affine(bias.flatten(0, -3), x.flatten(0, -3), weight.flatten(0, -3))
     return flat.unflatten(0, weight.shape[:-2])
 
 

@@ -64,8 +64,9 @@ class TrajectorySampler:
         x = torch.empty(shape, device=device)
         windows = torch.empty(shape[0], batches * size, *shape[2:], device=device)
         table, step = self._walk(x, settings, act)
-        # compiling anew in each call costs minutes, and fuses little
-        advance = runner(step, lambda: {"x": x}, "eager" if mode == "compiled" else mode, device)
+        if mode == "compiled":  # compiling anew in each call costs minutes, and fuses little
+            mode = "graph" if device.type == "cuda" else "eager"
+        advance = runner(step, lambda: {"x": x}, mode, device)
         for batch in range(batches):
             sources = generators("noise", batch)
             x.copy_(table["sigma"][0] * _normal(sources, shape))

@@ -84,13 +84,14 @@ class Job(Generic[S]):
 
     def made(self) -> dict:
         """Host, device, mode, precision and versions of the build: recorded, and outside the key."""
-        from swgctl.training.execution import effective
+        from swgctl.training.execution import card, effective
 
-        precision = getattr(self.settings, "precision", "fp32")
+        precision, name = getattr(self.settings, "precision", "fp32"), card(self.device)
         return {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": platform.node(),
             "device": self.device,
+            **({"card": name} if name else {}),
             "mode": self.mode,
             "precision": effective(precision, self.device),
             "versions": _versions(),

@@ -52,7 +52,7 @@ def run_stage(
     critic       short for source="critic=REF"
     seeds        "0-4", for a stage without inputs; the others take their input's
     recipe, assignments, flags   layers of the configuration: `config.resolve`
-    device, mode where and how training runs: `execution.runner`; "auto": CUDA, and captured, where there is one
+    device, mode where and how training runs: `execution.runner`; "auto": CUDA where there is one, and `pick_mode`
     force        build again; wait: let another process that builds the same finish first
     log          trackers, such as tensorboard:DIR, to which another process sends what is measured; none: $SWGCTL_LOG
     Raises SwgError and its subclasses.
@@ -188,12 +188,14 @@ def _build(
         from swgctl.training.execution import pick_device, pick_mode
 
         chosen = pick_device(device)
-        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen))
+        trains = "steps" in type(planned.settings).model_fields
+        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, trains))
         with console.logged_to(directory / "log.txt"), trackers.announced(record, work):
             trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
-            say(f"{stage}: building {job.key[:16]} for {job.task.name}, seeds {ranges(job.seeds)}, on {job.device}")
+            where = job.device if chosen == "cpu" else f"{chosen}, {job.mode}"
+            say(f"{stage}: building {job.key[:16]} for {job.task.name}, seeds {ranges(job.seeds)}, on {where}")
             return {"metrics": module_of(job.stage).build(job, directory, work), "made": job.made()}
 
     prefix = f"{stage}."

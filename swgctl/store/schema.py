@@ -223,7 +223,7 @@ def _schema(finished: bool = True) -> "SchemaValidator":
         "digest": checksum,
         "metrics": c.no_info_after_validator_function(_metrics, anything),
         "files": named(record(sha256=checksum, bytes=count)),
-        "made": record(at=c.no_info_plain_validator_function(_time), device=text),
+        "made": record({"card": text}, at=c.no_info_plain_validator_function(_time), device=text),
         "wall_s": number,
     }
     optional = {

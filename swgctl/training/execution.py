@@ -3,11 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from swgctl.console import say
 from swgctl.errors import CompileError, UsageError, nearest
+from swgctl.models import batched
 
 MODES = ("eager", "graph", "compiled")
 
@@ -15,19 +18,35 @@ Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 # Names of `torch.set_float32_matmul_precision`, which permits coarser factors without enforcing them; on CUDA "medium"
-# is TF32 as well.
+# is TF32 as well, and `batched.rounded` goes further.
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
 @contextlib.contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Round the factors of matrix products to `precision` inside the block; storage and sums stay fp32."""
-    before = torch.get_float32_matmul_precision()
+    """Round the factors of matrix products to `precision` inside the block; storage and sums stay fp32.
+
+    Raises UsageError where the program has set PyTorch's other switch for this.
+    """
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        raise UsageError(
+            "this program has set torch.backends' fp32_precision, which PyTorch does not mix with the precision here",
+            'torch.set_float32_matmul_precision("high")   # instead',
+        ) from None
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:
-        yield
+        with batched.rounded(precision == "bf16" and _has_bf16()):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@cache
+def _has_bf16() -> bool:
+    """True if the current CUDA device multiplies in bf16."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @cache
@@ -43,7 +62,8 @@ def effective(precision: str, device: str) -> str:
     def survives(bits: int) -> bool:
         factors = torch.full_like(identity, 1 + 2**-bits)
         with products(precision):
-            return torch.equal(factors @ identity, factors)
+            product = batched.bmm(factors[None], identity[None])[0] if identity.is_cuda else factors @ identity
+            return torch.equal(product, factors)
 
     return "fp32" if survives(20) else "tf32" if survives(9) else "bf16"
 
@@ -56,26 +76,54 @@ def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device
     compiled  torch.compile, which fuses the operations between matrix products; on CUDA captured as well
     """
     if mode == "compiled":
-        step = _compiled(step)
-    return step if mode == "eager" or device.type != "cuda" else Replay(step, state, partial(capture, device=device))
+        step = _compiled(step, device)
+    record = recorder(mode, device)
+    return Replay(step, state, record) if record else step
 
 
-def _compiled(step: Step) -> Step:
+def recorder(mode: str, device: torch.device) -> Capture | None:
+    """`capture` as `mode` needs it on a device; None where nothing is captured."""
+    if mode == "eager" or device.type != "cuda":
+        return None
+    # A compiled step benchmarks nothing any more, but its backward pass and its optimiser compile at their first calls.
+    return partial(capture, device=device, trials=5 if mode == "compiled" else 3)
+
+
+def _options(device: torch.device) -> dict[str, Any]:
+    """Options of Inductor.  On CUDA it would time variants of a reduction and take the fastest, another one perhaps in
+    the process that resumes, with other sums."""
+    return {"options": {"deterministic": True}} if device.type == "cuda" else {}
+
+
+def _compiled(step: Step, device: torch.device) -> Step:
     """The step under torch.compile; its first call compiles, and raises CompileError where there is no compiler."""
     # Each learner compiles a step of its own; from the ninth in a process on, the default limit skips this silently.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
-    fast = torch.compile(step, dynamic=False)
+    fast = torch.compile(step, dynamic=False, **_options(device))
 
     def run(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         try:
             return fast(drawn)
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).partition("\nSet TORCHDYNAMO")[0].strip()
-            raise CompileError(
-                f"torch.compile failed: {reason}", "--mode eager   # or install a C++ compiler"
-            ) from error
+            help = "--mode graph" if device.type == "cuda" else "--mode eager   # or install a C++ compiler"
+            raise CompileError(f"torch.compile failed: {_reason(error)}", help) from error
 
     return run
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\nSet TORCHDYNAMO")[0].strip()
+
+
+@cache
+def uncompilable(device: str) -> str | None:
+    """Why torch.compile has no use on a device, found by compiling a sum there; None where it works."""
+    x = torch.ones(64, 64, device=device)
+    try:
+        torch.compile(lambda x: torch.relu(x + 1).sum(), dynamic=False, **_options(x.device))(x)
+    except (torch._dynamo.exc.TorchDynamoException, RuntimeError, ImportError, OSError) as error:
+        return next(iter(_reason(error).splitlines()), type(error).__name__)
+    return None
 
 
 class Replay:
@@ -109,40 +157,72 @@ class Replay:
         self.info = self.step(self.slots)
 
 
-def capture(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def capture(function: Callable[[], None], device: torch.device, trials: int = 3) -> Callable[[], None]:
     """Record the work of `function` on a CUDA device and return its replay; all of its tensors must stay in place.
 
-    Three runs on a side stream come first, for work that happens at first calls only.
+    trials  runs on a side stream that come first, for work that happens at first calls only
     """
     with torch.cuda.device(device):  # streams and graphs belong to the current device
-        side = torch.cuda.Stream()
+        side = _side(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(3):
+            for _ in range(trials):
                 function()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):  # the default stream is that of the first device captured
+        # compiling anew inside a capture would end in an error that says nothing of it
+        with (
+            torch._dynamo.config.patch(error_on_recompile=True),
+            torch.cuda.graph(graph, stream=side),  # the default stream is that of the first device captured
+        ):
             function()
     return graph.replay
 
 
+@cache
+def _side(index: int) -> torch.cuda.Stream:
+    """The one stream on which a device's captures run: each stream keeps 64 MB of cuBLAS's workspace."""
+    return torch.cuda.Stream(index)
+
+
 def pick_device(name: str) -> str:
-    """ "auto" -> "cuda" if available, else "cpu".  Raises UsageError for an absent or an unsupported device."""
+    """ "auto" -> "cuda" if available, else "cpu".  Raises UsageError for an absent or an unsupported device.
+
+    A card by number becomes the process's current one, so that nothing is put on another.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        if torch.empty(0, device=name).device.type not in ("cpu", "cuda"):
+        device = torch.empty(0, device=name).device
+        if device.type not in ("cpu", "cuda"):
             raise RuntimeError("it runs on cpu and cuda")
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device '{name}' here: {str(error).splitlines()[0]}", "--device cpu") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return name
 
 
-def pick_mode(name: str, device: str) -> str:
-    """ "auto" -> "graph" on CUDA, else "eager".  Raises UsageError for a mode that the device lacks."""
+def card(device: str | torch.device) -> str | None:
+    """Name of a CUDA device with its multiprocessors, on whose number its random draws depend; None for a CPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    facts = torch.cuda.get_device_properties(device)
+    return f"{facts.name}, {facts.multi_processor_count} multiprocessors"
+
+
+def pick_mode(name: str, device: str, trains: bool = True) -> str:
+    """ "auto" -> on CUDA "compiled" for what trains, where that works, else "graph"; on a CPU "eager".
+
+    Raises UsageError for a mode that the device lacks.
+    """
     if name == "auto":
-        return "graph" if device.startswith("cuda") else "eager"
+        if not device.startswith("cuda"):
+            return "eager"
+        why = uncompilable(device) if trains else None
+        if why:
+            say(f"--mode graph, since torch.compile does not work on {device}: {why}")
+        return "compiled" if trains and not why else "graph"
     if name not in MODES:
         raise UsageError(f"unknown mode '{name}'{nearest(name, MODES)}", f"--mode auto   # or {', '.join(MODES)}")
     if name == "graph" and not device.startswith("cuda"):

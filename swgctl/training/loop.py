@@ -20,7 +20,7 @@ from swgctl.console import progress, quoted, say, shown
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, read_tensors, write_atomically, write_tensors, write_text
 from swgctl.randomness import generator
-from swgctl.training.execution import products, runner
+from swgctl.training.execution import card, products, runner
 
 CHECKPOINT_EVERY, DAY = 30.0, 86_400.0  # seconds; not in any key
 
@@ -70,15 +70,18 @@ def train(
 ) -> list[dict]:
     """Train to `steps`, resuming from work/checkpoint.safetensors if it exists; returns the rows of metrics.jsonl.
 
-    On one machine, a run that was killed and started again is bit-identical to an uninterrupted one.
+    On one machine, or one model of GPU, a run that was killed and started again is bit-identical to an uninterrupted
+    one.
     mode, precision   see `execution.runner` and `execution.products`
     checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, from 0 to a day, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is not finite, CorruptError when
-    the checkpoint cannot be read, InputError when it was begun on another kind of device or in another mode.
+    the checkpoint cannot be read, InputError when it was begun on another kind of device, another GPU, or in another
+    mode.
     """
     runtime.prepare()
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
-    how = {"device": device.type, "mode": mode}
+    gpu = card(device)
+    how = {"device": device.type, "mode": mode} | ({"card": gpu} if gpu else {})
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
     done = _restore(learner, checkpoint, meter, how, steps) if checkpoint.exists() else 0
     if done:
@@ -202,7 +205,7 @@ def _require_finite_state(learner: Learner, name: str, step: int) -> None:
 def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> None:
     meter.means(step)
     _require_finite_state(learner, meter.name, step)
-    state = {key: value.contiguous() for key, value in learner.state().items()}
+    state = {key: value.detach().cpu().contiguous() for key, value in learner.state().items()}  # one download
     sums = {key: total.tolist() for key, total in meter.sums.items()} if meter.counted else {}
     meta = {"stage": meter.name, **how, "step": step, "rows": meter.rows}
     meta |= {"sums": sums, "counted": meter.counted}
@@ -236,13 +239,18 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int)
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
             f"rm -r {quoted(path.parent)}   # then start again",
         ) from None
+    again = f"rm -r {quoted(path.parent)}"
     for what, now in how.items():
-        then = meta.get(what, "eager")  # old checkpoints do not record their mode
-        if then != now:  # other draws or other rounding: the halves would belong to two different runs
-            raise InputError(
-                f"the unfinished {meter.name} in {path.parent} was begun with --{what} {shown(then)}, not {now}",
-                f"--{what} {quoted(then)}   # or, to start over: rm -r {quoted(path.parent)}",
-            )
+        then = meta.get(what, "eager" if what == "mode" else "unknown")  # old checkpoints do not record their mode
+        if then == now:
+            continue
+        # Other draws or other rounding: the halves would belong to two different runs.
+        begun = f"the unfinished {meter.name} in {path.parent} was begun"
+        if what == "card":
+            raise InputError(f"{begun} on another GPU ({shown(then)}) than {now}", f"{again}   # to start over here")
+        raise InputError(
+            f"{begun} with --{what} {shown(then)}, not {now}", f"--{what} {quoted(then)}   # or, to start over: {again}"
+        )
     for key, value in live.items():
         value.copy_(saved[key])
     meter.rows, meter.counted = meta["rows"], meta["counted"]
@@ -274,5 +282,5 @@ def _checksum(state: dict[str, Tensor], meta: dict) -> str:
     total = hashlib.sha256(canonical(meta).encode())
     for key in sorted(state):
         total.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}".encode())
-        total.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+        total.update(state[key].numpy().tobytes())
     return total.hexdigest()

@@ -23,7 +23,6 @@ from swgctl.training.execution import Replay, capture
 SEEDS, O, A, L = [0, 3, 7], 3, 2, 8  # noqa: E741 - the shapes' names
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", max(torch.cuda.device_count(), 1) - 1)
-ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 UNGUIDED = Generation(scale=0, levels=4)
 SHIFT = Generation(scale=2, levels=4)
@@ -166,7 +165,7 @@ def captured(monkeypatch, graph) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "graph"), [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), marks=ON_GPU)]
+    ("device", "graph"), [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), marks=pytest.mark.cuda)]
 )
 @pytest.mark.parametrize("settings", [UNGUIDED, SHIFT, POSTERIOR], ids=lambda s: f"{s.guidance}-{s.scale}")
 def test_a_replayed_walk_reads_fresh_numbers_and_noise(settings, device, graph, monkeypatch):

@@ -46,6 +46,22 @@ def checkpoint(tmp_path):
     return tmp_path / "checkpoint.safetensors"
 
 
+@pytest.mark.parametrize(("begun", "then"), [("A100, 108", "A100, 108"), (None, "unknown")])
+def test_a_checkpoint_of_another_gpu_is_refused_since_its_draws_would_be_others(begun, then, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "card", lambda device: begun)
+    with pytest.raises(Interrupted):
+        run(Sum(stop=True), tmp_path)
+    monkeypatch.setattr(loop, "card", lambda device: "H100, 132")
+    with pytest.raises(InputError, match=rf"begun on another GPU \({then}\) than H100, 132") as caught:
+        run(Sum(), tmp_path)
+    assert caught.value.help == f"rm -r {tmp_path}   # to start over here"
+    monkeypatch.setattr(loop, "card", lambda device: begun)
+    resumed, whole = Sum(), Sum()
+    run(resumed, tmp_path)
+    run(whole, tmp_path / "whole")
+    assert torch.equal(resumed.total, whole.total)
+
+
 def sign(path, meta) -> None:
     """Write the checkpoint's tensors with other metadata, and their checksum where they can have one."""
     tensors, _ = read_tensors(path)

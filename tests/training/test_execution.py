@@ -11,7 +11,8 @@ from support.learners import CPU, critic_learner, diffuse_learner
 from swgctl.config import ToySettings
 from swgctl.errors import InputError, Interrupted, UsageError
 from swgctl.learners import ToyLearner
-from swgctl.training import draws, train
+from swgctl.models import batched
+from swgctl.training import draws, execution, train
 from swgctl.training.execution import PRECISIONS, Replay, capture, effective, pick_mode, products, runner
 
 TOY = ToySettings(width=16, layers=2, K=8, batch=16, steps=30, decay="cosine", ema=0.01, octaves=2, draws="focused")
@@ -40,8 +41,7 @@ def recorder(function):
 # -- recorded steps: by a stand-in for a graph, and where there is a GPU by a real one ---------------------------------
 
 CUDA = torch.device("cuda", max(torch.cuda.device_count(), 1) - 1)
-ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-GRAPHS = [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), marks=ON_GPU)]
+GRAPHS = [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), marks=pytest.mark.cuda)]
 
 
 @pytest.mark.parametrize(("device", "graph"), GRAPHS)
@@ -118,6 +118,30 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
     assert equal(whole, fit(MAKE[name](SEEDS), "cut"))
 
 
+@pytest.mark.slow  # compiling takes a while
+def test_whether_anything_compiles_is_tried(monkeypatch):
+    assert execution.uncompilable.__wrapped__("cpu") is None
+
+    def fails(*args, **options):
+        raise torch._dynamo.exc.TorchDynamoException("no compiler\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    assert execution.uncompilable.__wrapped__("cpu") == "no compiler"
+
+
+def test_a_step_is_tried_more_often_before_it_is_recorded_where_it_is_compiled():
+    trials = {mode: execution.recorder(mode, torch.device("cuda")) for mode in ("eager", "graph", "compiled")}
+    assert trials["eager"] is None
+    assert [trials[mode].keywords["trials"] for mode in ("graph", "compiled")] == [3, 5]
+    assert all(execution.recorder(mode, CPU) is None for mode in ("eager", "compiled"))
+
+
+def test_nothing_is_timed_by_the_compiler_on_cuda_and_a_cpu_is_as_it_was():
+    assert execution._options(torch.device("cuda")) == {"options": {"deterministic": True}}
+    torch.compile(lambda x: x, **execution._options(torch.device("cuda")))  # raises for an option that it lacks
+    assert execution._options(CPU) == {}
+
+
 # -- precision ---------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +153,30 @@ def test_products_are_rounded_inside_and_exact_again_after():
     with pytest.raises(ZeroDivisionError), products("bf16"):
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_program_with_pytorchs_other_switch_is_told_so():
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        with pytest.raises(UsageError, match="fp32_precision"), products("bf16"):
+            pass
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+    with products("bf16"):
+        pass
+
+
+@pytest.mark.parametrize(("hardware", "rounds"), [(True, ["bf16"]), (False, [])])
+def test_only_bf16_rounds_further_than_pytorch_and_only_on_cards_that_have_it(hardware, rounds, monkeypatch):
+    monkeypatch.setattr(execution, "_has_bf16", lambda: hardware)
+    seen = []
+    for name in PRECISIONS:
+        with products(name):
+            seen += [name] if batched._rounds else []
+    assert seen == rounds
+    with products("bf16"), products("fp32"):
+        assert not batched._rounds
 
 
 def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
@@ -145,20 +193,29 @@ def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param(str(CUDA), marks=ON_GPU)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param(str(CUDA), marks=pytest.mark.cuda)])
 def test_what_runs_is_what_the_processor_has(device):
     """A random product is coarser than fp32's exactly where `effective` says that something else runs."""
     x = torch.rand(512, 512, generator=torch.Generator().manual_seed(0)).to(device)
     exact = x.double() @ x.double()
     for precision in PRECISIONS:
         with products(precision):
-            error = ((x @ x - exact).abs().max() / exact.max()).item()
+            error = ((batched.bmm(x[None], x[None])[0] - exact).abs().max() / exact.max()).item()
         assert (error > 1e-5) == (effective(precision, device) != "fp32"), precision
     assert effective("fp32", device) == "fp32"
 
 
-def test_the_mode_is_the_devices():
-    assert [pick_mode("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["eager", "graph", "graph"]
+def test_the_mode_is_the_devices(monkeypatch, capsys):
+    """On CUDA what trains is compiled, unless a trial on the very device shows that it cannot be."""
+    tried = []
+    monkeypatch.setattr(execution, "uncompilable", lambda device: tried.append(device))
+    assert [pick_mode("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["eager", "compiled", "compiled"]
+    assert pick_mode("auto", "cuda", trains=False) == "graph"
+    assert tried == ["cuda", "cuda:1"]
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(execution, "uncompilable", lambda device: "no Triton")
+    assert pick_mode("auto", "cuda") == "graph"
+    assert "--mode graph, since torch.compile does not work on cuda: no Triton" in capsys.readouterr().err
     assert pick_mode("compiled", "cpu") == "compiled"
     for name, message in (("graph", "needs CUDA"), ("compile", "did you mean 'compiled'")):
         with pytest.raises(UsageError, match=message):

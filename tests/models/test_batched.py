@@ -1,0 +1,118 @@
+"""Batched products as CUDA runs them, with the CPU in its place: the bias apart, factors rounded to bf16."""
+
+from itertools import islice
+
+import pytest
+import torch
+from support.learners import CPU, critic_learner, diffuse_learner
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from swgctl.models import batched
+from swgctl.training import draws
+
+S, B, IN, OUT = 3, 64, 48, 32
+
+
+def tensors(dtype=torch.float32):
+    source = torch.Generator().manual_seed(0)
+    shapes = (S, 1, OUT), (S, B, IN), (S, IN, OUT)
+    return [torch.randn(shape, generator=source).to(dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.fixture
+def as_cuda(monkeypatch):
+    """Every tensor takes the way of those on CUDA."""
+    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+
+
+def test_on_a_cpu_factors_stay_as_they_are_and_the_bias_is_part_of_the_product():
+    bias, x, y = tensors()
+    with batched.rounded(True):
+        assert torch.equal(batched.affine(bias, x, y), torch.baddbmm(bias, x, y))
+        assert torch.equal(batched.bmm(x, y), torch.bmm(x, y))
+
+
+@pytest.mark.usefixtures("as_cuda")
+def test_rounded_factors_give_the_exact_products_of_their_roundings_and_so_do_the_gradients():
+    bias, x, y = tensors()
+    weight = torch.randn(S, B, OUT, generator=torch.Generator().manual_seed(1))
+    with batched.rounded(True):
+        answer = batched.affine(bias, x, y)
+    gradients = torch.autograd.grad((answer * weight).sum(), (bias, x, y))
+    near = [t.detach().bfloat16().double() for t in (x, y, weight)]
+    wanted = near[0] @ near[1] + bias.double()
+    torch.testing.assert_close(answer.double(), wanted, rtol=0, atol=1e-5)
+    exact = weight.double().sum(1, keepdim=True), near[2] @ near[1].mT, near[0].mT @ near[2]
+    for gradient, expected in zip(gradients, exact, strict=True):
+        assert gradient.dtype == torch.float32
+        torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_cuda")
+def test_the_error_is_that_of_two_roundings_to_eight_bits():
+    """|error| <= (2^-8 + 2^-18) sum |x| |y|: each factor is off by half a unit in the eighth bit at most."""
+    _, x, y = tensors()
+    with torch.no_grad(), batched.rounded(True):
+        error = (batched.bmm(x, y).double() - x.double() @ y.double()).abs()
+    bound = (2**-8 + 2**-18) * (x.abs().double() @ y.abs().double()) + 1e-5
+    assert (error <= bound).all()
+    assert error.max() > 1e-3
+
+
+def test_rounding_ends_with_its_block_and_a_block_inside_may_be_exact():
+    with batched.rounded(True):
+        with batched.rounded(False):
+            assert not batched._rounds
+        assert batched._rounds
+        with pytest.raises(ZeroDivisionError), batched.rounded(False):
+            _ = 1 / 0
+        assert batched._rounds
+    assert not batched._rounds
+
+
+class Ops(TorchDispatchMode):
+    """The names of all operations, backward passes included."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "make"), [("critic", critic_learner), ("diffuse", diffuse_learner)])
+def test_a_step_has_no_product_that_copies_its_bias_and_learns_the_same(name, make, monkeypatch):
+    """Eight steps as CUDA's are close to the CPU's in fp32, and near them with rounded factors."""
+    whole, apart, coarse = (make([0, 3]) for _ in range(3))
+    steps = list(islice(draws(whole, name, [0, 3], CPU), 8))
+    for drawn in steps:
+        whole.step(drawn)
+    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+    with Ops() as ops:
+        for drawn in steps:
+            apart.step(drawn)
+    assert "bmm" in ops.names
+    assert not ops.names & {"baddbmm", "addmm", "addbmm"}
+    with batched.rounded(True):
+        for drawn in steps:
+            coarse.step(drawn)
+    for key, value in whole.state().items():
+        torch.testing.assert_close(apart.state()[key], value, rtol=1e-3, atol=1e-4, msg=key)
+        torch.testing.assert_close(coarse.state()[key], value, rtol=0.3, atol=0.02, msg=key)
+
+
+@pytest.mark.slow  # compiling takes a while
+@pytest.mark.usefixtures("as_cuda")
+def test_a_rounded_product_compiles_to_itself():
+    def squares(bias, x, y):
+        with batched.rounded(True):
+            return batched.affine(bias, x, y).square().sum()
+
+    def gradients(function):
+        given = tensors()
+        return torch.autograd.grad(function(*given), given)
+
+    for one, other in zip(gradients(squares), gradients(torch.compile(squares, dynamic=False)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
