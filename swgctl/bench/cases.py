@@ -34,21 +34,21 @@ from swgctl.policies.sampler import Sampler, bounds
 from swgctl.randomness import generator
 from swgctl.tasks import fleet
 from swgctl.tasks.transitions import Transitions
-from swgctl.training.execution import runner
+from swgctl.training.execution import products, recorder, runner
 
 ROWS = 100_000
 EPISODES = 20  # per seed, side by side, as in the paper
 ENVIRONMENT, HORIZON = "HalfCheetah-v4", 1000  # environment steps of an episode
 
 
-def transitions(rows: int = ROWS) -> Transitions:
+def transitions(rows: int = ROWS, observation_dim: int = CHEETAH_O, action_dim: int = CHEETAH_A) -> Transitions:
     """Noise in the shape of a data set."""
     source = np.random.default_rng(0)
     return Transitions(
-        observations=source.standard_normal((rows, CHEETAH_O), np.float32),
-        actions=source.uniform(-1, 1, (rows, CHEETAH_A)).astype(np.float32),
+        observations=source.standard_normal((rows, observation_dim), np.float32),
+        actions=source.uniform(-1, 1, (rows, action_dim)).astype(np.float32),
         rewards=source.standard_normal(rows, np.float32),
-        next_observations=source.standard_normal((rows, CHEETAH_O), np.float32),
+        next_observations=source.standard_normal((rows, observation_dim), np.float32),
         terminals=np.zeros(rows, bool),
         timeouts=np.zeros(rows, bool),
         known_next=np.ones(rows, bool),
@@ -137,9 +137,10 @@ def policy(settings: DiffuseSettings, seeds: int, device: torch.device) -> Diffu
         seeds=list(range(seeds)),
         action_dim=CHEETAH_A,
         sampler=Sampler(denoiser.to(device).requires_grad_(False), schedule, box),
-        guide=lambda rho, observations, row: self_weighted(rho),
+        guide=lambda rho, row: lambda observations: self_weighted(rho),
         ranking=Ranking(critic.to(device).requires_grad_(False), weigh),
         device=device,
+        record=recorder("graph", device),
     )
 
 
@@ -147,14 +148,17 @@ def sampling_case(guided: bool, seeds: int, precision: str, device: torch.device
     """Actions of `rows` environments a seed, all K steps of the walk: the network's work for one environment step."""
     settings = DiffuseSettings()
     actor, cells = policy(settings, seeds, device), [{"rho": 5.0 if guided else 0.0, "candidates": 1}] * rows
+    with products(precision):  # whose step table is computed here
+        propose = actor.prepare(cells)
     observations = torch.randn(seeds, rows, CHEETAH_O, generator=generator(0, "bench/states", 0)).to(device)
     source = generator(0, "bench/noise", 0, device)
 
     def run(n: int) -> None:
         for _ in range(n):
-            actor.propose(observations, cells, source)
+            propose(observations, source)
 
-    labels = {"what": "sample", "mode": "eager", "guidance": "guided" if guided else "none", "batch": rows}
+    mode = "graph" if actor.record else "eager"
+    labels = {"what": "sample", "mode": mode, "guidance": "guided" if guided else "none", "batch": rows}
     return Case(labels, seeds, precision, seeds * sample_flop(settings, rows, rows, guided), run)
 
 
@@ -167,7 +171,9 @@ def evaluation_case(
     rows = len(cells) * EPISODES
     copies = stack.enter_context(fleet.launch(ENVIRONMENT, list(range(seeds * rows)), HORIZON))
     observations, actions = (x.reshape(seeds, rows, -1) for x in (copies.observations, copies.actions))
-    batch, steps = Batch(actor, cells, EPISODES, 0, np.arange(rows)), itertools.count()
+    with products(precision):
+        batch = Batch(actor, cells, EPISODES, 0, np.arange(rows))
+    steps = itertools.count()
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -180,7 +186,7 @@ def evaluation_case(
         work += rank_flop(CriticSettings(), proposed)
     labels = {
         "what": "eval",
-        "mode": "eager",
+        "mode": "graph" if actor.record else "eager",
         "guidance": "guided",
         "cells": len(cells),
         "batch": proposed,

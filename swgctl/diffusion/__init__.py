@@ -5,6 +5,7 @@ from swgctl.diffusion.exact import Exact
 from swgctl.diffusion.guidance import (
     Counting,
     Guidance,
+    check_scale,
     energy_guided,
     late,
     posterior_guided,
@@ -24,6 +25,7 @@ __all__ = [
     "Exact",
     "Guidance",
     "Schedule",
+    "check_scale",
     "edm",
     "energy_guided",
     "late",

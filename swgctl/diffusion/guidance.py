@@ -30,17 +30,25 @@ class Counting(Protocol):
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float, /) -> Tensor: ...
 
 
+def check_scale(rho: float | list[float] | Tensor) -> None:
+    """Raise ValueError unless rho is a number >= 0, or several of them."""
+    values = torch.as_tensor(rho)
+    if not bool(((values >= 0) & values.isfinite()).all()):
+        raise ValueError(f"rho must be a number >= 0, not {rho}")
+
+
 class _Scaled:
     """A guidance with a scale.
 
     rho  a number >= 0, or a tensor of them broadcastable to z (..., D), such as one a row, (B, 1)
 
-    `calls` counts its calls.  Raises ValueError for another rho.
+    `calls` counts its calls.  Raises ValueError for another rho, but for a tensor on an accelerator, which the host
+    would have to wait for: its maker calls `check_scale`.
     """
 
     def __init__(self, rho: float | Tensor):
-        if not bool(((torch.as_tensor(rho) >= 0) & torch.as_tensor(rho).isfinite()).all()):
-            raise ValueError(f"rho must be a number >= 0, not {rho}")
+        if not isinstance(rho, Tensor) or rho.device.type == "cpu":
+            check_scale(rho)
         self.rho = rho
         self.calls = 0
 

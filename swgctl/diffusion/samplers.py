@@ -85,7 +85,9 @@ def ddpm(
     predict: Predict, schedule: Schedule, shape: tuple[int, ...], temperature: float | Tensor, noise: Noise
 ) -> Tensor:
     """Ancestral sampling with variance beta_k (Ho et al., 2020, Algorithm 2)."""
-    step_alpha, noisy = schedule.step_alpha.tolist(), bool(torch.as_tensor(temperature).any())
+    step_alpha, noisy = schedule.step_alpha.tolist(), temperature != 0
+    if isinstance(temperature, Tensor):  # one on an accelerator is not waited for
+        noisy = temperature.device.type != "cpu" or bool(temperature.any())
     z = temperature * noise(shape)
     for k in reversed(range(len(schedule))):
         eps, _ = predict(z, k)

@@ -85,7 +85,7 @@ class Diagnosis:
         states = self.states
         repeated = states.repeat_interleave(M, 1)
         cells = [{"rho": 0.0, "candidates": 1, "temperature": 1.0}] * repeated.shape[1]
-        actions, _ = self.joint.propose(repeated, cells, self._noise("candidates"))
+        actions, _ = self.joint.prepare(cells)(repeated, self._noise("candidates"))
         advantages = self._advantage(repeated, actions)
         return actions.unflatten(1, (-1, M)), advantages.unflatten(1, (-1, M))
 
@@ -127,6 +127,6 @@ class Diagnosis:
             target = (share * advantages).sum(-1).mean(-1)
             cells = [{"rho": float(rho), "candidates": 1, "temperature": 1.0}] * states.shape[1]
             policy: DiffusionPolicy = self.policy if rho else self.joint
-            actions, _ = policy.propose(states, cells, self._noise("guided"))
+            actions, _ = policy.prepare(cells)(states, self._noise("guided"))
             rows.append({"target": target, "reached": self._advantage(states, actions).mean(-1)})
         return rows

@@ -11,6 +11,7 @@ from swgctl import signals
 from swgctl.config import EvalSettings
 from swgctl.console import progress, say
 from swgctl.errors import SwgError
+from swgctl.policies.candidates import Layout
 from swgctl.policies.policy import Cell, Noise, Policy
 from swgctl.randomness import generator
 from swgctl.tasks import Task, fleet
@@ -111,20 +112,21 @@ class Batch:
         """rows (E,): row r is episode r % episodes of cell r // episodes."""
         self.policy, self.base, self.rows = policy, base, rows
         self.cells = [cells[row // episodes] for row in rows]
-        counts = torch.tensor([int(cell.get("candidates", 1)) for cell in self.cells])
-        row = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        first = counts.cumsum(0) - counts
+        layout = Layout([int(cell.get("candidates", 1)) for cell in self.cells], policy.device)
         self.episodes, episode = np.unique(rows % episodes, return_inverse=True)
-        self.candidate = (torch.arange(len(row)) - first[row]).to(policy.device)
-        self.episode = torch.from_numpy(episode)[row].to(policy.device)
-        self.most = int(counts.max())
+        self.candidate, self.most = layout.slot, layout.most
+        self.episode = torch.from_numpy(episode).to(policy.device)[layout.row]
         self.block: torch.Tensor | None = None
+        self._propose = policy.prepare(self.cells)
 
     def propose(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Actions (S, E, A) in [-1, 1] at an environment step and its statistics (S, E): `Policy.propose`."""
+        """Actions (S, E, A) in [-1, 1] at an environment step and its statistics (S, E): `policy.Propose`."""
         x = torch.from_numpy(observations).to(self.policy.device)
-        actions, statistics = self.policy.propose(x, self.cells, self._noise(step))
-        return actions.cpu().numpy(), {name: values.cpu().numpy() for name, values in statistics.items()}
+        actions, statistics = self._propose(x, self._noise(step))
+        # side by side, since each download waits for the device
+        columns = torch.cat([actions, *(values.unsqueeze(-1).to(actions) for values in statistics.values())], -1)
+        answer, A = columns.cpu().numpy(), actions.shape[-1]
+        return answer[..., :A], {name: answer[..., A + i] for i, name in enumerate(statistics)}
 
     def _noise(self, step: int) -> Noise:
         """Noise of one environment step: a function from a shape to the next draw of the walk."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from swgctl.files import load_tensors
 from swgctl.models import Actor
 from swgctl.policies.loading import filled
-from swgctl.policies.policy import Cell, Noise
+from swgctl.policies.policy import Cell, Propose
 from swgctl.store import Artifact
 
 
@@ -37,10 +37,14 @@ class Agent:
         """
         return self.actor.act(observations)
 
-    @torch.no_grad()
-    def propose(self, observations: Tensor, cells: Sequence[Cell], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Policy.propose`."""
-        return self.actor(observations), {}
+    def prepare(self, cells: Sequence[Cell]) -> Propose:
+        """See `Policy.prepare`."""
+
+        @torch.no_grad()
+        def propose(observations: Tensor, noise: object) -> tuple[Tensor, dict[str, Tensor]]:
+            return self.actor(observations), {}
+
+        return propose
 
 
 def load_agent(artifact: Artifact, device: str) -> Agent:

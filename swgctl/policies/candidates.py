@@ -1,6 +1,6 @@
 """The choice among several candidates (SWG-R, section 5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,29 @@ from torch import Tensor
 from swgctl.models import Critic
 from swgctl.training.execution import products
 from swgctl.weights import select
+
+
+class Layout:
+    """Where the candidates of E rows lie among all B: side by side, those of row e from first[e] on.
+
+    counts (E,)  candidates a row
+    row (B,)     the row of each candidate; slot (B,): its number in it
+    most         the greatest count
+
+    All of it is computed on the host, so that nothing waits for the device.
+    """
+
+    def __init__(self, counts: Sequence[int], device: torch.device):
+        counted = torch.tensor(counts)
+        first = counted.cumsum(0) - counted
+        row = torch.repeat_interleave(torch.arange(len(counted)), counted)
+        slot = torch.arange(len(row)) - first[row]
+        self.counts, self.first, self.row, self.slot = (x.to(device) for x in (counted, first, row, slot))
+        self.most = int(counted.max())
+
+    def spread(self, values: Sequence[float]) -> Tensor:
+        """A row's number to each of its candidates, (B, 1) in fp32."""
+        return torch.tensor(values, dtype=torch.float32, device=self.row.device)[self.row].unsqueeze(-1)
 
 
 @dataclass
@@ -25,12 +48,12 @@ class Ranking:
     draw: bool = False
 
     def best(
-        self, observations: Tensor, actions: Tensor, weights: Tensor, counts: Tensor, noise: Tensor | None = None
+        self, observations: Tensor, actions: Tensor, weights: Tensor, layout: Layout, noise: Tensor | None = None
     ) -> Tensor:
-        """Index (S, E) of each row's chosen candidate among all B = sum of counts.
+        """Index (S, E) of each row's chosen candidate among all B.
 
-        observations (S, B, O), actions (S, B, A), the model's weights (S, B); counts (E,) candidates a row, which lie
-        side by side; noise (S, B), standard normal, by which candidates are drawn
+        observations (S, B, O), actions (S, B, A), the model's weights (S, B); noise (S, B), standard normal, by which
+        candidates are drawn
         """
         advantages = weights
         if self.critic is not None and self.weigh is not None:
@@ -43,9 +66,6 @@ class Ranking:
             uniform = torch.special.ndtr(noise.double()).clamp(min=1e-300)
             weights = weights.log() - (-uniform.log()).log().to(weights.dtype)
         # Rows with fewer candidates are padded with ones that cannot win.
-        first = counts.cumsum(0) - counts
-        row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-        slot = torch.arange(len(row), device=counts.device) - first[row]
-        grid = weights.new_full((2, len(weights), len(counts), int(counts.max())), -torch.inf)
-        grid[0][:, row, slot], grid[1][:, row, slot] = weights, advantages
-        return first + select(grid[0], grid[1])
+        grid = weights.new_full((2, len(weights), len(layout.counts), layout.most), -torch.inf)
+        grid[0][:, layout.row, layout.slot], grid[1][:, layout.row, layout.slot] = weights, advantages
+        return layout.first + select(grid[0], grid[1])

@@ -15,24 +15,30 @@ import torch
 from torch import Tensor
 
 from swgctl.config import EvalSettings, Method, a, method_named
-from swgctl.diffusion import Guidance, late, rescaled
+from swgctl.diffusion import Guidance, check_scale, late, rescaled
 from swgctl.errors import InputError
-from swgctl.policies.candidates import Ranking
+from swgctl.policies.candidates import Layout, Ranking
 from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, load_line, weigher
 from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
-from swgctl.policies.policy import Cell, Noise
+from swgctl.policies.policy import Cell, Noise, Propose
+from swgctl.policies.proposals import Captured, Proposals
 from swgctl.policies.sampler import Sampler
 from swgctl.store import Artifact, Store, remote
+from swgctl.training.execution import Capture, recorder
 
-# scales rho (B, 1), observations (S, E, O) and the row (B,) of each candidate's -> the candidates' guidance
-Guide = Callable[[Tensor, Tensor, Tensor], Guidance]
+# scales rho (B, 1) and the row (B,) of each candidate -> the candidates' guidance at observations (S, E, O)
+Guide = Callable[[Tensor, Tensor], Callable[[Tensor], Guidance]]
 
 
 @dataclass
 class DiffusionPolicy:
     """S guided denoisers that act side by side: a `Policy` whose cells have `rho`, `candidates` and `temperature` (1).
 
-    guide  makes the guidance; None for a policy that nothing guides, of rho = 0 alone
+    guide   makes the guidance; None for a policy that nothing guides, of rho = 0 alone
+    record  captures the walk, which is replayed from then on; None: it runs operation by operation
+
+    A statistic is the share of guidance steps that the guidance counted under its name: `clamped`, those with w_hat
+    below w_min.
     """
 
     seeds: list[int]
@@ -41,7 +47,9 @@ class DiffusionPolicy:
     guide: Guide | None
     ranking: Ranking
     device: torch.device
-    statistics: tuple[str, ...] = field(default=("clamped",))
+    statistics: tuple[str, ...] = ("clamped",)
+    record: Capture | None = None
+    _last: tuple | None = field(default=None, init=False, repr=False, compare=False)  # what `act` prepared
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -63,7 +71,8 @@ class DiffusionPolicy:
         rho          guidance scale: a number, or one a row (E,)
         candidates   M, of which the one of greatest weight is kept: a number, or one a row (E,)
         temperature  factor of the sampling noise, 0 is deterministic: a number, or one a row (E,)
-        generator    see `diffusion.sample`, for noise (S, sum of candidates, channels); None: fresh noise
+        generator    see `diffusion.sample`, for noise (S, sum of candidates, channels), of any device: the noise is
+                     drawn there; None: fresh noise
         NumPy observations give NumPy actions.  Raises ValueError for an invalid argument.
         """
         counts = torch.as_tensor(candidates)
@@ -89,49 +98,40 @@ class DiffusionPolicy:
             raise ValueError("temperature 0 makes all candidates equal: leave candidates at 1")
         columns = (values.expand(rows).tolist() for values in (scales, counts, factors))
         cells = [{"rho": r, "candidates": m, "temperature": t} for r, m, t in zip(*columns, strict=True)]
-        actor = replace(self, sampler=replace(self.sampler, name=sampler))
-        actions, _ = actor.propose(full, cells, generator if generator is not None else fresh(self.device))
+        actions, _ = self._ready(cells, sampler)(full, generator if generator is not None else fresh(self.device))
         actions = actions.reshape(*x.shape[:-1], self.action_dim)
         return actions.cpu().numpy() if array else actions
 
+    def _ready(self, cells: Sequence[Cell], sampler: str) -> Propose:
+        """The proposals for these cells by a sampler, those of the call before where they are alike."""
+        now, parts = (cells, sampler), (self.sampler, self.guide, self.ranking)
+        if self._last and self._last[0] == now and all(a is b for a, b in zip(self._last[1], parts, strict=True)):
+            return self._last[2]
+        ready = replace(self, sampler=replace(self.sampler, name=sampler)).prepare(cells)
+        self._last = now, parts, ready
+        return ready
+
     @torch.inference_mode(False)  # see `sample`
     @torch.no_grad()
-    def propose(
-        self, observations: Tensor, cells: Sequence[Cell], noise: Noise | torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Policy.propose`.  A statistic is the share of guidance steps that the guidance counted under its name:
-        `clamped`, those with w_hat below w_min."""
-        observations = observations.clone() if observations.is_inference() else observations
-        counts = torch.tensor([int(cell["candidates"]) for cell in cells], device=self.device)
-        row = torch.repeat_interleave(torch.arange(len(cells), device=self.device), counts)  # of each candidate
-        scales = torch.tensor([float(cell["rho"]) for cell in cells], dtype=torch.float32, device=self.device)
-        rho = scales[row].unsqueeze(-1)
-        guidance = self.guide(rho, observations, row) if self.guide and bool((rho != 0).any()) else None
+    def prepare(self, cells: Sequence[Cell]) -> Propose:
+        """See `Policy.prepare`.  Raises ValueError for an invalid rho."""
+        scales = [float(cell["rho"]) for cell in cells]
         temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
-        temperature: float | Tensor = temperatures[0]
-        if len(set(temperatures)) > 1:
-            temperature = torch.tensor(temperatures, device=self.device)[row].unsqueeze(-1)
-        z = self.sampler.draw(observations, row, guidance, temperature, noise)
-        actions, weights = z[..., : self.action_dim].clamp(-1, 1), z[..., -1]
-        shares = {name: self._share(name, guidance, rho, row, counts) for name in self.statistics}
-        if len(row) == len(cells):
-            return actions, shares
-        draws = None
-        if self.ranking.draw:
-            draws = torch.randn(z.shape, generator=noise) if isinstance(noise, torch.Generator) else noise(z.shape)
-        best = self.ranking.best(
-            observations[:, row], actions, weights, counts, None if draws is None else draws[..., 0]
+        check_scale(scales)
+        layout = Layout([int(cell["candidates"]) for cell in cells], self.device)
+        rho, alike = layout.spread(scales), len(set(temperatures)) == 1
+        proposals = Proposals(
+            sampler=self.sampler,
+            ranking=self.ranking,
+            action_dim=self.action_dim,
+            layout=layout,
+            rho=rho,
+            temperature=temperatures[0] if alike else layout.spread(temperatures),
+            guidance=self.guide(rho, layout.row) if self.guide and any(scales) else None,
+            tables=self.sampler.denoiser.tables(),
+            statistics=self.statistics,
         )
-        return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), shares
-
-    def _share(self, name: str, guidance: Any, rho: Tensor, row: Tensor, counts: Tensor) -> Tensor:
-        """Share (S, E) of a row's guidance steps that the guidance counted under a name."""
-        total = torch.zeros(len(self.seeds), len(counts), dtype=torch.int64, device=self.device)
-        if guidance is None:
-            return total
-        # Integers, so that the order of the sum is irrelevant; rows of rho = 0 are not guided.
-        total.index_add_(1, row, getattr(guidance, name) * (rho.squeeze(-1) > 0))
-        return total / (guidance.calls * counts)
+        return Captured(proposals, self.record) if self.record else proposals
 
 
 def fresh(device: torch.device) -> torch.Generator:
@@ -158,28 +158,32 @@ def guidance_of(
     if guide and method.takes == "log_weight":
         log_weight = LogWeight(load_critic(guide.parent("critic"), device), weigher(guide.params))
 
-    def given(observations: Tensor, row: Tensor) -> dict[str, Any]:
-        """What the guide gives to the guidance at these observations."""
-        if energy:
-            return {"energy": energy.bind(observations, row)}
-        if line:
-            return {"line": line}
-        if log_weight:
-            return {"log_weight": partial(log_weight.of_z, observations[:, row]), "bounds": sampler.bounds}
-        return {}
+    def guided(rho: Tensor, row: Tensor) -> Callable[[Tensor], Guidance]:
+        table = energy.step_table(energy.entry) if energy else None
 
-    def guided(rho: Tensor, observations: Tensor, row: Tensor) -> Guidance:
-        guidance = make(rho, **given(observations, row))
-        guidance = rescaled(guidance) if settings.rescale else guidance
-        return late(guidance, settings.kmax) if settings.kmax else guidance
+        def at(observations: Tensor) -> Guidance:
+            given: dict[str, Any] = {}  # what the guide's artifact gives to the guidance at these observations
+            if energy:
+                given = {"energy": energy.bind(observations, row, table)}
+            elif line:
+                given = {"line": line}
+            elif log_weight:
+                given = {"log_weight": partial(log_weight.of_z, observations[:, row]), "bounds": sampler.bounds}
+            guidance = make(rho, **given)
+            guidance = rescaled(guidance) if settings.rescale else guidance
+            return late(guidance, settings.kmax) if settings.kmax else guidance
+
+        return at
 
     return guided
 
 
-def assemble(source: Artifact, ranking: Ranking, settings: EvalSettings, device: str) -> DiffusionPolicy:
+def assemble(
+    source: Artifact, ranking: Ranking, settings: EvalSettings, device: str, mode: str = "graph"
+) -> DiffusionPolicy:
     """Load the policy of `diffuse`, `behaviour` or `guide`, sampled and guided by the settings.
 
-    A guide brings its denoiser and its method.
+    A guide brings its denoiser and its method.  On CUDA its walk is captured, unless `mode` is "eager".
     """
     guide = source if source.stage == "guide" else None
     denoiser = denoiser_of(source)
@@ -198,6 +202,7 @@ def assemble(source: Artifact, ranking: Ranking, settings: EvalSettings, device:
         ranking=ranking,
         device=torch.device(device),
         statistics=method.statistics if factory else (),
+        record=recorder("eager" if mode == "eager" else "graph", torch.device(device)),
     )
 
 

@@ -10,11 +10,21 @@ Cell = Mapping[str, float]  # how to act, such as {"rho": 5, "candidates": 8}; {
 Noise = Callable[[tuple[int, ...]], Tensor]  # from a shape to standard normal noise
 
 
+class Propose(Protocol):
+    """A policy for rows of fixed cells."""
+
+    def __call__(self, observations: Tensor, noise: Noise | torch.Generator, /) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actions (S, E, A) in [-1, 1] for observations (S, E, O); statistics (S, E) by name.
+
+        noise  called once for each draw of all candidates, of shape (S, sum of candidates, ...)
+        """
+
+
 class Policy(Protocol):
     """S members that act side by side.
 
     noise_shape  shape of the noise of one candidate for one action, its first axis the draws; (0,) without noise
-    statistics   names of the quantities that `propose` counts
+    statistics   names of the quantities that a proposal counts
     """
 
     @property
@@ -32,8 +42,5 @@ class Policy(Protocol):
     @property
     def statistics(self) -> tuple[str, ...]: ...
 
-    def propose(self, observations: Tensor, cells: Sequence[Cell], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actions (S, E, A) in [-1, 1] for observations (S, E, O), row e by `cells[e]`; statistics (S, E) by name.
-
-        noise  called once for each draw of all candidates, of shape (S, sum of candidates, ...)
-        """
+    def prepare(self, cells: Sequence[Cell]) -> Propose:
+        """The policy for E rows, row e by `cells[e]`; its parameters stay as they are from here on."""

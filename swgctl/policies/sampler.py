@@ -38,13 +38,15 @@ class Sampler:
         guidance: Guidance | None,
         temperature: float | Tensor,
         noise: Noise | torch.Generator,
+        tables: list[Tensor] | None = None,
     ) -> Tensor:
         """Draw z_0 (S, B, channels); candidate b is at row[b] (B,) of the observations (S, E, O).
 
         temperature  a number, or one a candidate (B, 1)
+        tables       see `Denoiser.bind`
         """
         return sample(
-            self.denoiser.bind(observations, row),
+            self.denoiser.bind(observations, row, tables),
             self.schedule,
             (len(observations), len(row), self.denoiser.channels),
             guidance=guidance,

@@ -141,7 +141,7 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
         if 0 in s.temperature and max(s.resample) > 1:
             say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
         ranking = ranking_of(job.inputs.get("critic"), weight_of(source), job.device, draw=s.select == "sample")
-        policy = assemble(source, ranking, s, job.device)
+        policy = assemble(source, ranking, s, job.device, job.mode)
     with products(precision):
         episodes = roll_out(policy, job.task, cells, s.episodes, s.seed)
     scores.add_scores(episodes, job.task)

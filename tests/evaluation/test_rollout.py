@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -98,6 +99,17 @@ def test_the_clamped_share_of_a_guided_cell_is_the_same_too():
     assert_same(run(rho=[2.0], candidates=[3]), together)
 
 
+def watch(policy, see):
+    """Call see(observations, actions, statistics) at each proposal of the policy."""
+    prepare = policy.prepare
+
+    def watched(cells):
+        propose = prepare(cells)
+        return lambda x, noise: (answer := propose(x, noise), see(x, *answer))[0]
+
+    policy.prepare = watched
+
+
 @pytest.fixture
 def whole(monkeypatch):
     """No row leaves the batch before the last episode has ended."""
@@ -107,8 +119,7 @@ def whole(monkeypatch):
 def test_a_batch_without_its_ended_rows_gives_the_same_episodes(monkeypatch):
     """Poles fall one after another; the policy sees fewer and fewer rows, and their noise stays their own."""
     policy, sizes = make([0, 3], CARTPOLE), []
-    propose = policy.propose
-    policy.propose = lambda x, *rest: (sizes.append(x.shape[1]), propose(x, *rest))[1]
+    watch(policy, lambda x, *_: sizes.append(x.shape[1]))
     plan = {"rho": [0.0, 2.0], "candidates": [1, 3], "episodes": 4}
     shrunk = played(policy, CARTPOLE, **plan)
     assert sizes[0] == 16
@@ -122,8 +133,7 @@ def test_a_batch_without_its_ended_rows_gives_the_same_episodes(monkeypatch):
 @pytest.mark.usefixtures("whole")
 def test_the_clamped_share_of_an_episode_is_the_mean_over_its_own_steps():
     policy, shares = make([0], CARTPOLE), []
-    propose = policy.propose
-    policy.propose = lambda *given: (out := propose(*given), shares.append(out[1]["clamped"][0]))[0]
+    watch(policy, lambda x, actions, statistics: shares.append(statistics["clamped"][0]))
     rows = played(policy, CARTPOLE, rho=[1.0], candidates=[1], episodes=4)
     assert len({row["length"] for row in rows}) > 1
     for e, row in enumerate(rows):
@@ -147,8 +157,7 @@ def test_equal_plans_give_equal_tables_and_another_seed_another():
 def test_a_row_is_the_episode_that_one_environment_plays():
     """The policy's actions, played again by hand from the same start, give the returns and lengths."""
     policy, steps = make([0], CARTPOLE), []
-    propose = policy.propose
-    policy.propose = lambda x, *rest: (out := propose(x, *rest), steps.append((x[0].clone(), out[0][0])))[0]
+    watch(policy, lambda x, actions, _: steps.append((x[0].clone(), actions[0])))
     rows = played(policy, CARTPOLE, rho=[0.0], candidates=[1], episodes=4)
     world = environments.make(CARTPOLE.environment).unwrapped
     for e, row in enumerate(rows):
@@ -169,8 +178,7 @@ def test_a_row_is_the_episode_that_one_environment_plays():
 def test_cells_start_alike_and_seeds_and_episodes_do_not():
     """The first observations depend on (seed, episode), not on rho and the candidates."""
     policy, seen = make([0, 1]), []
-    propose = policy.propose
-    policy.propose = lambda x, *rest: (seen.append(x.clone()), propose(x, *rest))[1]
+    watch(policy, lambda x, *_: seen.append(x.clone()))
     played(policy, PENDULUM, rho=[0.0, 1.0], candidates=[1, 2], episodes=3)
     first = seen[0].unflatten(1, (4, 3))
     assert torch.equal(first, first[:, :1].expand(-1, 4, -1, -1))
@@ -204,16 +212,16 @@ def test_an_environment_that_gives_nan_is_named(what, monkeypatch):
 def test_noise_is_new_at_every_step_and_in_every_walk():
     """Equal observations twice, 25 steps on: no draw of a candidate, an episode or a step is another's."""
     policy, drawn = make([0, 1]), []
-    propose = policy.propose
+    prepare = policy.prepare
 
-    def spy(x, cells, noise):
-        def kept(shape):
+    def spied(cells):
+        def kept(noise, shape):
             drawn.append(noise(shape).clone())
             return drawn[-1]
 
-        return propose(x, cells, kept)
+        return lambda x, noise: prepare(cells)(x, partial(kept, noise))
 
-    policy.propose = spy
+    policy.prepare = spied
     played(policy, PENDULUM, rho=[0.0], candidates=[3], episodes=2)
     values = torch.stack(drawn)
     assert values.shape == (25 * K, 2, 6, 2)

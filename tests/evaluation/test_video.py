@@ -37,10 +37,14 @@ class Swing:
     def __init__(self, seeds):
         self.seeds = seeds
 
-    def propose(self, observations, cells, noise):
+    def prepare(self, cells):
         gain = torch.tensor(self.seeds).view(-1, 1, 1) * torch.tensor([[cell["rho"]] for cell in cells])
-        pushed = observations[..., 2:] * gain / 8 + 0.1 * noise((len(self.seeds), len(cells), 1))
-        return pushed.clamp(-1, 1), {}
+
+        def propose(observations, noise):
+            pushed = observations[..., 2:] * gain / 8 + 0.1 * noise((len(self.seeds), len(cells), 1))
+            return pushed.clamp(-1, 1), {}
+
+        return propose
 
 
 def picture(step: int, size: int = 32) -> np.ndarray:

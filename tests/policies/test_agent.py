@@ -47,7 +47,7 @@ def test_a_loaded_agent_acts_as_the_learners_actor(algo, tmp_path):
         expected = learner.actor.act(x)
     for loaded, live in zip(agent.act(x), expected, strict=True):
         assert torch.equal(loaded, live)
-    actions, statistics = agent.propose(x, [{}] * E, torch.randn)
+    actions, statistics = agent.prepare([{}] * E)(x, torch.randn)
     assert torch.equal(actions, expected[0])
     assert statistics == {}
     assert not actions.requires_grad

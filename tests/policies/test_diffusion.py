@@ -146,7 +146,10 @@ class Echo:
 
     channels = 2
 
-    def bind(self, observations, row):
+    def tables(self):
+        return []
+
+    def bind(self, observations, row, tables):
         start = []
 
         def denoise(z, k):
@@ -191,7 +194,10 @@ def test_clamped_is_the_share_of_a_rows_guidance_steps():
     class Falling:
         channels = 2
 
-        def bind(self, observations, row):
+        def tables(self):
+            return []
+
+        def bind(self, observations, row, tables):
             def denoise(z, k):
                 w_hat = -1.0 if k < 2 else 1.0
                 eps_w = (z[..., -1:] - SCHEDULE.alpha[k].item() * w_hat) / SCHEDULE.sigma[k].item()

@@ -11,7 +11,12 @@ from swgctl.policies.sampler import Sampler, bounds
 def policy_of(seeds, action_dim, denoiser, weight_range, schedule, critic=None, weigh=None, clip=True):
     box = bounds(action_dim, weight_range) if clip else None
     sampler, ranking = Sampler(denoiser, schedule, box), Ranking(critic, weigh)
-    return DiffusionPolicy(seeds, action_dim, sampler, lambda rho, *_: self_weighted(rho), ranking, torch.device("cpu"))
+    return DiffusionPolicy(seeds, action_dim, sampler, lambda rho, row: at(rho), ranking, torch.device("cpu"))
+
+
+def at(rho):
+    """Self-weighted guidance, the same at all observations."""
+    return lambda observations: self_weighted(rho)
 
 
 def propose(policy, observations, rho, candidates, noise):
@@ -19,5 +24,5 @@ def propose(policy, observations, rho, candidates, noise):
     rows = observations.shape[1]
     scales, counts = (torch.as_tensor(value).expand(rows).tolist() for value in (rho, candidates))
     cells = [{"rho": r, "candidates": m} for r, m in zip(scales, counts, strict=True)]
-    actions, statistics = policy.propose(observations, cells, noise)
+    actions, statistics = policy.prepare(cells)(observations, noise)
     return actions, statistics["clamped"]

@@ -1,0 +1,103 @@
+"""Proposals of a guided denoiser for rows of fixed cells: what no observation changes is computed once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swgctl.diffusion import Guidance
+from swgctl.policies.candidates import Layout, Ranking
+from swgctl.policies.policy import Noise
+from swgctl.policies.sampler import Sampler
+from swgctl.training.execution import Capture, Replay
+
+
+@dataclass
+class Proposals:
+    """Actions of S members for E rows: a `policy.Propose`.
+
+    All of it is on the device, and a call never waits for it.
+
+    rho          scale of each candidate, (B, 1)
+    temperature  one number for all candidates, or one each, (B, 1)
+    guidance     that at observations (S, E, O); None: nothing guides
+    tables       see `Denoiser.tables`
+    statistics   names of the guidance's counters, see `DiffusionPolicy`
+    """
+
+    sampler: Sampler
+    ranking: Ranking
+    action_dim: int
+    layout: Layout
+    rho: Tensor
+    temperature: float | Tensor
+    guidance: Callable[[Tensor], Guidance] | None
+    tables: list[Tensor]
+    statistics: tuple[str, ...]
+
+    @torch.inference_mode(False)  # see `sample`
+    @torch.no_grad()
+    def __call__(self, observations: Tensor, noise: Noise | torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `policy.Propose`."""
+        observations = observations.clone() if observations.is_inference() else observations
+        draw = on_device(noise, observations.device) if isinstance(noise, torch.Generator) else noise
+        layout, guidance = self.layout, self.guidance(observations) if self.guidance else None
+        z = self.sampler.draw(observations, layout.row, guidance, self.temperature, draw, self.tables)
+        actions, weights = z[..., : self.action_dim].clamp(-1, 1), z[..., -1]
+        shares = {name: self._share(name, guidance, len(z)) for name in self.statistics}
+        if layout.most == 1:
+            return actions, shares
+        chance = draw(z.shape)[..., 0] if self.ranking.draw else None
+        best = self.ranking.best(observations[:, layout.row], actions, weights, layout, chance)
+        return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), shares
+
+    def _share(self, name: str, guidance: Any, members: int) -> Tensor:
+        """Share (S, E) of a row's guidance steps that the guidance counted under a name."""
+        counts = self.layout.counts
+        total = torch.zeros(members, len(counts), dtype=torch.int64, device=counts.device)
+        if guidance is None:
+            return total
+        # Integers, so that the order of the sum is irrelevant; rows of rho = 0 are not guided.
+        total.index_add_(1, self.layout.row, getattr(guidance, name) * (self.rho.squeeze(-1) > 0))
+        return total / (guidance.calls * counts)
+
+
+class Captured:
+    """Proposals that are recorded and replayed: on CUDA one launch instead of the walk's thousand.
+
+    The first call runs as it is, and shows how many draws a walk takes; the second records.  What a call returns stays.
+    """
+
+    def __init__(self, proposals: Proposals, record: Capture):
+        self.proposals = proposals
+        self.shapes: list[tuple[int, ...]] = []
+
+        def step(at: dict[str, Tensor]) -> dict[str, Tensor]:
+            draws = iter(at["noise"])
+            actions, shares = proposals(at["observations"], lambda shape: next(draws))
+            return {"actions": actions, **shares}
+
+        self.replay = Replay(step, dict, record)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def __call__(self, observations: Tensor, noise: Noise | torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        draw = on_device(noise, observations.device) if isinstance(noise, torch.Generator) else noise
+        if not self.shapes:
+
+            def counted(shape: tuple[int, ...]) -> Tensor:
+                self.shapes.append(shape)
+                return draw(shape)
+
+            return self.proposals(observations, counted)
+        drawn = torch.stack([draw(shape) for shape in self.shapes])
+        answer = self.replay({"observations": observations, "noise": drawn})
+        actions, *shares = (value.clone() for value in answer.values())
+        return actions, dict(zip(self.proposals.statistics, shares, strict=True))
+
+
+def on_device(generator: torch.Generator, device: torch.device) -> Noise:
+    """Standard normal noise by a generator of any device, on `device`."""
+    return lambda shape: torch.randn(shape, generator=generator, device=generator.device).to(device)
