@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-.PHONY: install demo test test-fast test-portable test-ogbench test-slow lint clean
+.PHONY: install demo test test-fast test-portable test-ogbench test-slow bench-gpu lint clean
 install: $(VENV)/installed
 
 demo: install
@@ -55,6 +55,10 @@ test-ogbench: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# On a machine with a GPU: ten minutes; then `python -m swgctl.bench.gpu protocol`.
+bench-gpu: install
+	$(BIN)/python -m swgctl.bench.gpu
 
 lint: install
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import torch
 
 from swgctl.console import say
 from swgctl.errors import CompileError, UsageError
+from swgctl.models import batched
 from swgctl.training.execution import MODES, products
 
 
@@ -20,7 +21,7 @@ def modes(device: torch.device) -> list[str]:
 
 def precisions(device: torch.device) -> list[str]:
     """Full precision, and the one that settings have by default."""
-    return ["fp32", "tf32" if device.type == "cuda" else "bf16"]
+    return ["fp32", "bf16"]
 
 
 @dataclass
@@ -65,7 +66,7 @@ def measure(
             held = torch.cuda.memory_allocated(device)
         try:
             case = make()
-            counts.append(_warm_up(case, device, repeats, seconds))
+            counts.append(warm_up(case, device, repeats, seconds))
         except CompileError as error:
             say(f"bench: a row is left out: {error}")
             continue
@@ -99,7 +100,7 @@ def step_seconds(case: Case, n: int, device: torch.device) -> float:
     return drawing + _time(case, partial(case.run, n), device) / n
 
 
-def _warm_up(case: Case, device: torch.device, repeats: int, seconds: float) -> int:
+def warm_up(case: Case, device: torch.device, repeats: int, seconds: float) -> int:
     """Warm up; returns the number of steps of a repeat."""
     step_seconds(case, 1, device)  # the first step compiles, allocates and pages in
     durations: list[float] = []
@@ -126,11 +127,12 @@ def _time(case: Case, work: Callable[[], object], device: torch.device) -> float
 def limit(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of one large matrix product, the upper limit of any training step."""
     n, best = 8192 if device.type == "cuda" else 2048, float("inf")
-    x = torch.ones(n, n, device=device)
+    # Noise: a processor that runs into its limit of power multiplies ones faster.
+    x = torch.randn(1, n, n, generator=torch.Generator().manual_seed(0)).to(device)
     with products(precision):
         for _ in range(8):
             started = time.perf_counter()
-            x @ x
+            batched.bmm(x, x)
             wait(device)
             best = min(best, time.perf_counter() - started)
     return 2 * n**3 / best

@@ -96,7 +96,7 @@ Mode = Annotated[
     str,
     typer.Option(
         metavar=choices(MODES),
-        help="How training steps run; graph is for CUDA, and what auto takes there.",
+        help="How training steps run; graph is for CUDA, where auto takes compiled, or graph if nothing compiles.",
         autocompletion=completing(MODES),
     ),
 ]

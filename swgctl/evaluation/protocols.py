@@ -122,6 +122,16 @@ def learnt_rows(evaluation: Artifact) -> list[int]:
     return sorted({one["rows"] for one in data if one and "rows" in one})
 
 
+def devices(evaluation: Artifact) -> set[str]:
+    """Kinds of device, or models of GPU, on which an evaluation and all behind it were built."""
+    try:
+        chain = evaluation.ancestors().values()
+    except InputError:  # some are gone
+        return set()
+    built = (one.meta["made"] for one in chain)
+    return {made.get("card") or made["device"].partition(":")[0] for made in built}
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def rounded(on: bool) -> Iterator[None]:
 
 def bmm(x: Tensor, y: Tensor) -> Tensor:
     """x @ y (S, B, outputs) for x (S, B, inputs) and y (S, inputs, outputs)."""
-    return _Rounded.apply(x, y) if _rounds and _on_cuda(x) else torch.bmm(x, y)
+    return _Rounded.apply(x, y) if _rounds and _on_cuda(x) and x.dtype == torch.float32 else torch.bmm(x, y)
 
 
 def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -86,15 +86,18 @@ class Captured:
     def __call__(self, observations: Tensor, noise: Noise | torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         draw = on_device(noise, observations.device) if isinstance(noise, torch.Generator) else noise
         if not self.shapes:
+            shapes: list[tuple[int, ...]] = []
 
             def counted(shape: tuple[int, ...]) -> Tensor:
-                self.shapes.append(shape)
+                shapes.append(shape)
                 return draw(shape)
 
-            return self.proposals(observations, counted)
+            answer = self.proposals(observations, counted)
+            self.shapes = shapes
+            return answer
         drawn = torch.stack([draw(shape) for shape in self.shapes])
-        answer = self.replay({"observations": observations, "noise": drawn})
-        actions, *shares = (value.clone() for value in answer.values())
+        replayed = self.replay({"observations": observations, "noise": drawn})
+        actions, *shares = (value.clone() for value in replayed.values())
         return actions, dict(zip(self.proposals.statistics, shares, strict=True))
 
 

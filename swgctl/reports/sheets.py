@@ -6,7 +6,7 @@ from typing import Any
 from swgctl import console
 from swgctl.evaluation.families import Average, Family
 from swgctl.evaluation.groups import STATISTICS, Group
-from swgctl.evaluation.protocols import learnt_rows, standings
+from swgctl.evaluation.protocols import devices, learnt_rows, standings
 from swgctl.seeds import ranges
 from swgctl.tasks import quoted
 from swgctl.tasks.fidelity import fidelity
@@ -155,12 +155,15 @@ def cell_row(cell: dict, group: Group, measure: str) -> list[str]:
 
 
 def circumstances(group: Group) -> list[str]:
-    """Notes on data without the published checksum, and on how near the environment is to the benchmark's."""
+    """Notes on data without the published checksum, on devices where there are several, and on how near the environment
+    is to the benchmark's."""
     stands = sorted({one for evaluation in group.evaluations for one in standings(evaluation)} - {PUBLISHED})
     notes = [f"data: {MEANS[one]}" for one in stands if one in MEANS]
     if group.task.score == "success":
         rows = sorted({count for evaluation in group.evaluations for count in learnt_rows(evaluation)})
         notes += [f"learnt from {' and '.join(f'{count:,}' for count in rows)} rows"] if rows else []
+    where = sorted(set().union(*map(devices, group.evaluations)))
+    notes += [f"devices: {'; '.join(where)}, which draw different numbers for the same seed"] if len(where) > 1 else []
     like = fidelity(group.task.environment)
     return notes + ([f"environment: {like}"] if like else [])
 

@@ -56,6 +56,19 @@ def test_a_task_has_all_cells_then_the_best_then_what_is_quoted(groups):
     assert swg == ["quoted: SWG (Tagle et al., 2025)", "20", "", "", "68.6", "sd 4.4", "", "", ""]
 
 
+def test_seeds_of_different_devices_are_pooled_with_a_note(tmp_path):
+    def notes(*cards):
+        store = tmp_path / "-".join(str(card) for card in cards)
+        for seed, card in enumerate(cards):
+            evaluation(store, "hopper-medium-v2", {(0.0, 1, seed): [100.0 + seed] * 4}, card=card)
+        (group,) = gather(select(Store(store)))
+        assert group.seeds == [*range(len(cards))]
+        return sheets.circumstances(group)
+
+    assert "devices: H100, 132; cpu, which draw different numbers for the same seed" in notes(None, "H100, 132")
+    assert not any("device" in note for note in notes("H100, 132", "H100, 132") + notes(None, None))
+
+
 def test_a_tasks_own_cells_are_marked_at_the_papers_rho(groups):
     for sheet in sheets.tasks(groups, []):
         for row, mark in zip(sheet.rows, sheet.marks, strict=True):

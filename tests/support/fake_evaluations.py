@@ -27,7 +27,7 @@ def evaluation(
     """
     task = get(task) if isinstance(task, str) else task
     store, seeds = Store(store), sorted({seed for _, _, seed in returns})
-    data, policy = changed.pop("data", "d" * 64), changed.pop("policy", "")
+    data, policy, card = changed.pop("data", "d" * 64), changed.pop("policy", ""), changed.pop("card", None)
     episodes = _rows(task, returns, changed.pop("successes", None))
     settings = _settings(task, changed)
     settings["eval"] |= {"rho": sorted({r for r, _, _ in returns}), "resample": sorted({m for _, m, _ in returns})}
@@ -44,7 +44,7 @@ def evaluation(
         metrics = {"data": {"return_mean": 0.0, "return_best": 1.0}}
         if stage == "eval":
             metrics = {"cells": scores.cells(episodes, settings["eval"]["sampler"])}
-        parent = _artifact(store, task, stage, settings[stage], seeds, inputs, data, files, metrics, at)
+        parent = _artifact(store, task, stage, settings[stage], seeds, inputs, data, files, metrics, at, card)
     return parent
 
 
@@ -128,9 +128,11 @@ def _artifact(
     files: dict[str, str],
     metrics: dict,
     at: str,
+    card: str | None = None,
 ) -> Artifact:
     """An artifact of these files, made from the inputs, or from a data file of this sha256 without any."""
     source = None if inputs else {"path": "data.hdf5", "sha256": data}
+    where = {"device": "cuda:1", "card": card} if card else {"device": "cpu"}
     digests = {role: one.digest for role, one in inputs.items()}
     record = {
         "stage": stage,
@@ -157,7 +159,7 @@ def _artifact(
     def make(directory: Path, _) -> dict:
         for name, text in files.items():
             (directory / name).write_text(f"{text} of {record['key']}" if name.endswith(".txt") else text)
-        return {"metrics": metrics, "made": {"at": at, "host": "", "device": "cpu", "versions": {}}}
+        return {"metrics": metrics, "made": {"at": at, "host": "", "versions": {}, **where}}
 
     artifact, _ = store.build(record, make)
     return artifact
