@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from swgctl import console
+from swgctl import console, signals
 from swgctl.bench import SWEEP
 from swgctl.bench.cases import ENVIRONMENT, SETTINGS, training_case, transitions
 from swgctl.bench.measure import Case, device_name, step_seconds, wait, warm_up
@@ -174,6 +174,16 @@ def start(
     )
 
 
+def ended(process: subprocess.Popen) -> int:
+    """Its exit code.  If this process is stopped first, that one is, too, and writes its checkpoint."""
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
 def records(store: Path) -> dict[str, dict]:
     """The records of a store's artifacts by stage."""
     found = [json.loads(path.read_text()) for path in store.glob("objects/**/artifact.json")]
@@ -192,7 +202,7 @@ def resume(sizes: Sizes, folder: Path, device: str, mode: str = "auto") -> dict:
         return start(folder, store, data, sizes, sizes.resumed, device, *words, quiet=True)
 
     started = time.monotonic()
-    codes = [begin("whole").wait()]
+    codes = [ended(begin("whole"))]
     seen: set[str] = set()
     for _ in SETTINGS:
         process = begin("cut")
@@ -203,7 +213,7 @@ def resume(sizes: Sizes, folder: Path, device: str, mode: str = "auto") -> dict:
                 process.wait()
                 seen |= fresh
             time.sleep(0.005)
-    codes.append(begin("cut").wait())
+    codes.append(ended(begin("cut")))
     whole, cut = records(folder / "whole"), records(folder / "cut")
     equal = {one: one in whole and one in cut and whole[one]["digest"] == cut[one]["digest"] for one in SETTINGS}
     ran = whole["critic"]["made"]["mode"] if "critic" in whole else None
@@ -244,7 +254,7 @@ def protocol(data: str | None, sizes: Sizes, folder: Path, device: str) -> bool:
     """Run the paper's protocol, or go on with it, and print the minutes of its stages; returns whether it ended."""
     chosen = data or str(noise(folder / "protocol.hdf5", sizes))
     started = time.monotonic()
-    code = start(folder, "protocol", chosen, sizes, sizes.steps, device, quiet=False).wait()
+    code = ended(start(folder, "protocol", chosen, sizes, sizes.steps, device, quiet=False))
     now = (time.monotonic() - started) / 60
     if code:
         say(f"stopped after {now:.1f} minutes, exit {code}: the same command goes on")
@@ -278,9 +288,11 @@ def main(arguments: list[str] | None = None) -> int:
         device = pick_device(given.device)
         given.folder.mkdir(parents=True, exist_ok=True)
         sizes, folder = TINY if device == "cpu" else Sizes(), given.folder.resolve()
-        if given.what == "check":
-            return 0 if check(sizes, folder, device) else 1
-        return 0 if protocol(given.data, sizes, folder, device) else 1
+        with signals.handled():
+            whole = (
+                check(sizes, folder, device) if given.what == "check" else protocol(given.data, sizes, folder, device)
+            )
+        return 0 if whole else 1
     except SwgError as error:
         say(f"error: {error}\nhelp: {error.help}")
         return error.code

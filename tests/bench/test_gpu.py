@@ -9,6 +9,7 @@ import torch
 
 from swgctl.bench import gpu
 from swgctl.bench.cases import SETTINGS
+from swgctl.errors import Interrupted
 
 
 def script(tmp_path, *words):
@@ -43,6 +44,21 @@ def test_the_protocol_ends_with_its_wall_time_and_is_there_at_the_second_call(tm
     assert code == 0
     assert again["minutes"] == row["minutes"]
     assert again["wall_minutes"] < row["wall_minutes"]
+
+
+def test_a_process_ends_with_the_one_that_waits_for_it():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    wait, waits = child.wait, iter([Interrupted("stopped")])
+
+    def interrupted():
+        for error in waits:
+            raise error
+        return wait()
+
+    child.wait = interrupted
+    with pytest.raises(Interrupted):
+        gpu.ended(child)
+    assert child.poll() == -15
 
 
 def test_there_is_a_prediction_for_each_case_and_it_is_said_to_be_arithmetic(capsys):
