@@ -11,8 +11,7 @@ import torch
 
 from swgctl.console import say
 from swgctl.errors import CompileError, UsageError
-from swgctl.models import batched
-from swgctl.training.execution import MODES, products
+from swgctl.training.execution import MODES, effective, products
 
 
 def modes(device: torch.device) -> list[str]:
@@ -76,22 +75,30 @@ def measure(
     for _ in range(repeats):
         for case, n, durations in zip(cases, counts, times, strict=True):
             durations.append(step_seconds(case, n, device))
-    limits = {precision: limit(device, precision) for precision in dict.fromkeys(case.precision for case in cases)}
-    for case, durations, peak in zip(cases, times, peaks, strict=True):
+    rounded = [ran(case, device) for case in cases]
+    limits = {precision: limit(device, precision) for precision in dict.fromkeys(rounded)}
+    for case, precision, durations, peak in zip(cases, rounded, times, peaks, strict=True):
         rate = 1 / statistics.median(durations)
         yield {
             **case.labels,
             "seeds": case.seeds,
-            "precision": case.precision,
+            "precision": precision,
             "device": device_name(device),
             "steps_per_s": rate,
             "seed_steps_per_s": case.seeds * rate,
             "flop_per_step": case.flop,
             "flop_per_s": case.flop * rate,
-            "limit_flop_per_s": limits[case.precision],
-            "share_of_limit": case.flop * rate / limits[case.precision],
+            "limit_flop_per_s": limits[precision],
+            "share_of_limit": case.flop * rate / limits[precision],
             "peak_bytes": peak,
         }
+
+
+def ran(case: Case, device: torch.device) -> str:
+    """The precision of a case's products: on CUDA what ran, which its mode decides; on a CPU the one asked for."""
+    if device.type != "cuda" or case.precision == "fp32":
+        return case.precision
+    return effective(case.precision, str(device), case.labels["mode"])
 
 
 def step_seconds(case: Case, n: int, device: torch.device) -> float:
@@ -117,7 +124,7 @@ def warm_up(case: Case, device: torch.device, repeats: int, seconds: float) -> i
 
 
 def _time(case: Case, work: Callable[[], object], device: torch.device) -> float:
-    with products(case.precision):
+    with products(case.precision, case.labels.get("mode", "eager")):
         started = time.perf_counter()
         work()
         wait(device)
@@ -128,11 +135,13 @@ def limit(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of one large matrix product, the upper limit of any training step."""
     n, best = 8192 if device.type == "cuda" else 2048, float("inf")
     # Noise: a processor that runs into its limit of power multiplies ones faster.
-    x = torch.randn(1, n, n, generator=torch.Generator().manual_seed(0)).to(device)
+    x = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device)
+    if precision == "bf16" and device.type == "cuda":
+        x = x.bfloat16()
     with products(precision):
         for _ in range(8):
             started = time.perf_counter()
-            batched.bmm(x, x)
+            x @ x
             wait(device)
             best = min(best, time.perf_counter() - started)
     return 2 * n**3 / best

@@ -49,6 +49,11 @@ class Job(Generic[S]):
         return make_key(self.stage.name, self.stage.revision, self.params, self.seeds, digests, self.source_sha256)
 
     @property
+    def trains(self) -> bool:
+        """True if the stage takes training steps."""
+        return "steps" in type(self.settings).model_fields
+
+    @property
     def data(self) -> Path:
         """The data file of a job that reads one."""
         assert self.source
@@ -93,7 +98,7 @@ class Job(Generic[S]):
             "device": self.device,
             **({"card": name} if name else {}),
             "mode": self.mode,
-            "precision": effective(precision, self.device),
+            "precision": effective(precision, self.device, self.mode if self.trains else "eager"),
             "versions": _versions(),
         }
 

@@ -188,8 +188,7 @@ def _build(
         from swgctl.training.execution import pick_device, pick_mode
 
         chosen = pick_device(device)
-        trains = "steps" in type(planned.settings).model_fields
-        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, trains))
+        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, planned.trains))
         with console.logged_to(directory / "log.txt"), trackers.announced(record, work):
             trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)

@@ -18,14 +18,16 @@ Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 # Names of `torch.set_float32_matmul_precision`, which permits coarser factors without enforcing them; on CUDA "medium"
-# is TF32 as well, and `batched.rounded` goes further.
+# is TF32 as well.
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
 @contextlib.contextmanager
-def products(precision: str) -> Iterator[None]:
+def products(precision: str, mode: str = "eager") -> Iterator[None]:
     """Round the factors of matrix products to `precision` inside the block; storage and sums stay fp32.
 
+    On CUDA bf16 is for what is compiled, where the rounding is part of the kernel that computes a factor.  As a kernel
+    of its own it would, by arithmetic, cost more than the faster products save: in the other modes TF32 runs.
     Raises UsageError where the program has set PyTorch's other switch for this.
     """
     try:
@@ -37,7 +39,7 @@ def products(precision: str) -> Iterator[None]:
         ) from None
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:
-        with batched.rounded(precision == "bf16" and _has_bf16()):
+        with batched.rounded(precision == "bf16" and mode == "compiled" and _has_bf16()):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
@@ -50,7 +52,7 @@ def _has_bf16() -> bool:
 
 
 @cache
-def effective(precision: str, device: str) -> str:
+def effective(precision: str, device: str, mode: str = "eager") -> str:
     """The precision to which factors are really rounded, fp32, tf32 or bf16, measured with a matrix product.
 
     A processor's flags do not settle it: with AVX-512 BF16 but no AMX, oneDNN still multiplies in fp32.  A product with
@@ -61,7 +63,7 @@ def effective(precision: str, device: str) -> str:
 
     def survives(bits: int) -> bool:
         factors = torch.full_like(identity, 1 + 2**-bits)
-        with products(precision):
+        with products(precision, mode):
             product = batched.bmm(factors[None], identity[None])[0] if identity.is_cuda else factors @ identity
             return torch.equal(product, factors)
 

@@ -96,7 +96,7 @@ def train(
                 _save(learner, checkpoint, meter, done, how)  # a run that is killed while it refreshes goes on here
             learner.refresh(done, work)
             end = min(steps, (done // learner.period + 1) * learner.period)
-        with signals.deferred(), progress(name, steps) as bar, products(precision):
+        with signals.deferred(), progress(name, steps) as bar, products(precision, mode):
             while done < end:
                 meter.add(step(next(drawn)))
                 done += 1

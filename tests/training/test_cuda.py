@@ -35,7 +35,7 @@ def test_a_captured_step_is_the_step_to_the_bit_at_the_papers_sizes(what, precis
     """Where cuBLAS chooses by size, small ones prove nothing."""
     plain, captured = (learner(SETTINGS[what](), SEEDS, CUDA, 10_000) for _ in range(2))
     step = Replay(captured.step, captured.state, partial(capture, device=CUDA))
-    with products(precision):
+    with products(precision, "compiled"):  # bf16 is rounded then alone
         for drawn in islice(draws(plain, what, SEEDS, CUDA), 8):
             plain.step(drawn)
             step(drawn)
@@ -51,6 +51,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes_in_another_process(mode, t
     assert row["equal"] == {"critic": True, "diffuse": True}
     record = gpu.records(tmp_path / "cut")["critic"]["made"]
     assert record["mode"] == mode
+    assert record["precision"] == effective("bf16", "cuda", mode)
     assert record["card"] == card("cuda")
 
 
@@ -59,17 +60,18 @@ def test_factors_are_rounded_inside_a_capture():
     x, y = (torch.rand(2, 512, 512, generator=torch.Generator().manual_seed(i)).to(CUDA) for i in (0, 1))
     exact, errors = x.double() @ y.double(), {}
     for precision in PRECISIONS:
-        with products(precision):
+        with products(precision, "compiled"):
             step = Replay(lambda at: {"z": batched.bmm(at["x"], at["y"])}, dict, partial(capture, device=CUDA))
             z = step({"x": x, "y": y})["z"]
             assert torch.equal(z, batched.bmm(x, y))
             errors[precision] = ((z - exact).abs().max() / exact.max()).item()
     assert errors["fp32"] < 1e-5
     for precision, bits in (("tf32", 10), ("bf16", 7)):
-        assert effective(precision, str(CUDA)) in ("fp32", precision), "or the card has no such products"
+        assert effective(precision, str(CUDA), "compiled") in ("fp32", precision), "or the card has no such products"
         assert errors[precision] < 2.0**-bits
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        assert effective("bf16", str(CUDA)) == "bf16"
+        assert effective("bf16", str(CUDA), "compiled") == "bf16"
+        assert effective("bf16", str(CUDA)) == "tf32"
         assert errors["fp32"] < errors["tf32"] < errors["bf16"]
 
 

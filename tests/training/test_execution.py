@@ -119,6 +119,33 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
 
 
 @pytest.mark.slow  # compiling takes a while
+@pytest.mark.parametrize("name", ["critic", "diffuse"])
+def test_a_compiled_step_with_rounded_factors_is_recorded_without_compiling_anew(name, monkeypatch):
+    """What CUDA runs by default, with a stand-in for its products and its graph."""
+    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+
+    def graph(function):
+        for _ in range(5):
+            function()
+
+        def replay():
+            with torch._dynamo.config.patch(error_on_recompile=True):
+                function()
+
+        return replay
+
+    plain, replayed = MAKE[name](SEEDS), MAKE[name](SEEDS)
+    compiled = torch.compile(replayed.step, dynamic=False, options={"emulate_precision_casts": True})
+    step = Replay(compiled, replayed.state, graph)
+    with batched.rounded(True):
+        for drawn in islice(draws(plain, name, SEEDS, CPU), 4):
+            plain.step(drawn)
+            step(drawn)
+    for key, value in plain.state().items():
+        torch.testing.assert_close(replayed.state()[key], value, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.slow  # compiling takes a while
 def test_whether_anything_compiles_is_tried(monkeypatch):
     assert execution.uncompilable.__wrapped__("cpu") is None
 
@@ -167,15 +194,16 @@ def test_a_program_with_pytorchs_other_switch_is_told_so():
         pass
 
 
-@pytest.mark.parametrize(("hardware", "rounds"), [(True, ["bf16"]), (False, [])])
-def test_only_bf16_rounds_further_than_pytorch_and_only_on_cards_that_have_it(hardware, rounds, monkeypatch):
+@pytest.mark.parametrize(("hardware", "rounds"), [(True, [("bf16", "compiled")]), (False, [])])
+def test_only_compiled_bf16_rounds_further_than_pytorch_and_only_on_cards_that_have_it(hardware, rounds, monkeypatch):
     monkeypatch.setattr(execution, "_has_bf16", lambda: hardware)
     seen = []
     for name in PRECISIONS:
-        with products(name):
-            seen += [name] if batched._rounds else []
+        for mode in ("eager", "graph", "compiled"):
+            with products(name, mode):
+                seen += [(name, mode)] if batched._rounds else []
     assert seen == rounds
-    with products("bf16"), products("fp32"):
+    with products("bf16", "compiled"), products("fp32"):
         assert not batched._rounds
 
 
