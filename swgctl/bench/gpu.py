@@ -186,8 +186,8 @@ def ended(process: subprocess.Popen) -> int:
 
 def records(store: Path) -> dict[str, dict]:
     """The records of a store's artifacts by stage."""
-    found = [json.loads(path.read_text()) for path in store.glob("objects/**/artifact.json")]
-    return {record["stage"]: record for record in found}
+    written = [json.loads(path.read_text()) for path in store.glob("objects/**/artifact.json")]
+    return {record["stage"]: record for record in written}
 
 
 def resume(sizes: Sizes, folder: Path, device: str, mode: str = "auto") -> dict:

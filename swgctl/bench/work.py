@@ -26,12 +26,13 @@ def diffuse_flop(s: DiffuseSettings) -> int:
 def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int:
     """One seed's walk for `rows` candidates at `states` states.
 
-    K times the denoiser and, if guided, the gradient of the weight alone with respect to z.
+    K times the denoiser and, if guided, the gradient of the weight alone with respect to z.  The steps' embedding is
+    computed before, once for all walks.
     """
     entry = s.channels(CHEETAH_A) * s.width
     forward = entry + _blocks(s, s.blocks, CHEETAH_A)
     backward = entry + _blocks(s, s.weight_block, 0)
-    once = states * CHEETAH_O * s.width + _step_table(s)
+    once = states * CHEETAH_O * s.width
     return 2 * (s.K * rows * (forward + guided * backward) + once)
 
 

@@ -128,8 +128,8 @@ def devices(evaluation: Artifact) -> set[str]:
         chain = evaluation.ancestors().values()
     except InputError:  # some are gone
         return set()
-    built = (one.meta["made"] for one in chain)
-    return {made.get("card") or made["device"].partition(":")[0] for made in built}
+    builds = (one.meta["made"] for one in chain)
+    return {build.get("card") or build["device"].partition(":")[0] for build in builds}
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

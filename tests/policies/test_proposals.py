@@ -26,17 +26,19 @@ DEVICES = ["cpu", pytest.param(str(CUDA), marks=pytest.mark.cuda)]
 
 
 def network(kind, *sizes, **options):
-    made = kind(len(SEEDS), *sizes, **options)
-    reset(made, [generator(seed, kind.__name__, 0) for seed in SEEDS])
-    return made.requires_grad_(False)
+    net = kind(len(SEEDS), *sizes, **options)
+    reset(net, [generator(seed, kind.__name__, 0) for seed in SEEDS])
+    return net.requires_grad_(False)
 
 
 def policy(guide=lambda rho, row: at(rho), draw=False, weight_net=0, device="cpu"):
     denoiser = network(Denoiser, O, A + 1, K, width=16, weight_net=weight_net)
     denoiser.weight_out.bias += 0.3
     free = torch.tensor([[-2.0, 2.0]]).expand(len(SEEDS), 2)
-    made = policy_of(SEEDS, A, denoiser, free, Schedule.vp(K), network(Critic, O, A, [16]), lambda a: expectile(a, 0.7))
-    return replace(made, guide=guide, ranking=replace(made.ranking, draw=draw))
+    whole = policy_of(
+        SEEDS, A, denoiser, free, Schedule.vp(K), network(Critic, O, A, [16]), lambda a: expectile(a, 0.7)
+    )
+    return replace(whole, guide=guide, ranking=replace(whole.ranking, draw=draw))
 
 
 def placed(one, device):
