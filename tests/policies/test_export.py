@@ -107,7 +107,8 @@ def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_p
     act = example(export(evaluation, tmp_path / "p"))["act"]
     x, policy = torch.randn(1, 5, 3, generator=noise(2)), load_policy(str(guide))
     outer = rescaled if rescale else partial(late, steps=2)
-    policy.guide = (lambda make: lambda *given: outer(make(*given)))(policy.guide)
+    make = policy.guide
+    policy.guide = lambda *cells: (lambda at: lambda x: outer(at(x)))(make(*cells))
     for candidates in (1, 4):
         wanted = expected(policy, x, -2, 2, rho=2.0, candidates=candidates)
         same(act(x, candidates=candidates, noise=partial(torch.randn, generator=noise())), wanted)
