@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from swgctl.models.layers import Linear, product
+from swgctl.models.perceptron import Perceptrons
+
+APART = 64  # rows from which a processor takes network by network; for fewer, calls cost more than what they compute
 
 
 class MLP(nn.Module):
@@ -30,10 +33,13 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(Linear(members, a, b, init) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x).relu_()
-        x = last(x)
+        if x.is_cpu and x.shape[-2] >= APART and not torch.compiler.is_compiling():
+            x = Perceptrons.apply(x, *[p for layer in self.layers for p in (layer.weight, layer.bias)])
+        else:
+            *hidden, last = self.layers
+            for layer in hidden:
+                x = layer(x).relu_()
+            x = last(x)
         return x.squeeze(-1) if self.scalar else x
 
 

@@ -39,9 +39,12 @@ def check_members(make: Make, name: str, seeds: list[int], work: Path) -> None:
 
 
 def counted(work: Callable[[], object]) -> int:
-    """The floating-point operations of a call, as PyTorch's counter has them."""
+    """The floating-point operations of a call, as PyTorch's counter has them, which counts those of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with FlopCounterMode(display=False) as counter:
         work()
+    torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 
