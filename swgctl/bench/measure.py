@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,10 +71,7 @@ def measure(
             continue
         cases.append(case)
         peaks.append(_peak(device) - held)
-    times: list[list[float]] = [[] for _ in cases]
-    for _ in range(repeats):
-        for case, n, durations in zip(cases, counts, times, strict=True):
-            durations.append(step_seconds(case, n, device))
+    times = turns(cases, counts, repeats, device)
     rounded = [ran(case, device) for case in cases]
     limits = {precision: limit(device, precision) for precision in dict.fromkeys(rounded)}
     for case, precision, durations, peak in zip(cases, rounded, times, peaks, strict=True):
@@ -92,6 +89,15 @@ def measure(
             "share_of_limit": case.flop * rate / limits[precision],
             "peak_bytes": peak,
         }
+
+
+def turns(cases: Sequence[Case], counts: Sequence[int], repeats: int, device: torch.device) -> list[list[float]]:
+    """Seconds of a step of each case, `repeats` of them, of so many steps each; the cases take turns."""
+    times: list[list[float]] = [[] for _ in cases]
+    for _ in range(repeats):
+        for case, n, durations in zip(cases, counts, times, strict=True):
+            durations.append(step_seconds(case, n, device))
+    return times
 
 
 def ran(case: Case, device: torch.device) -> str:

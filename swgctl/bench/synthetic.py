@@ -11,7 +11,7 @@ import torch
 
 from swgctl.bench.cases import ROWS, training_case, windows
 from swgctl.bench.measure import Case, measure, modes, precisions
-from swgctl.bench.plain import PlainTraining
+from swgctl.bench.peers.trajectories import PlainTraining
 from swgctl.bench.work import CHEETAH_A, CHEETAH_D, CHEETAH_O, trajectories_flop, walk_flop
 from swgctl.config import AGENT, SYNTH, TRAJECTORIES, AgentSettings, Resolved, SynthSettings, TrajectoriesSettings
 from swgctl.diffusion import Channels

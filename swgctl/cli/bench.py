@@ -17,6 +17,7 @@ from swgctl.cli.options import BENCHMARKS, Device, Json, complete_recipes, compl
     swgctl bench
     swgctl bench critic diffuse --seeds 5 --device cpu
     swgctl bench scaling --json | swgctl plot scaling -
+    swgctl bench --peers
     swgctl bench trajectories synth agent --recipe pgd --seeds 1
     """,
 )
@@ -49,6 +50,10 @@ def measure(
             autocompletion=complete_recipes,
         ),
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Compare critic and diffuse, on the processor, with plain PyTorch and JAX."),
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -58,6 +63,13 @@ def measure(
     agent have a recipe's sizes, and how long its steps take.
     """
     from swgctl import bench
+    from swgctl.bench import peers as other
+    from swgctl.errors import UsageError
     from swgctl.training.execution import pick_device
 
+    if peers:
+        if recipe or device not in ("auto", "cpu"):
+            raise UsageError("--peers compares at the paper's sizes, on the processor", "swgctl bench --peers")
+        other.report(what or [], seeds, repeats, as_json)
+        return
     bench.report(what or [], seeds, repeats, pick_device(device), as_json, recipe)

@@ -1,7 +1,6 @@
 """Work counted by hand against a counter's, rates that are rates, and the learner beside a plain implementation."""
 
 import json
-import statistics
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -10,11 +9,11 @@ from itertools import islice
 import pytest
 import torch
 from support.harness import shell, swgctl
-from support.reference import PlainCritic, PlainDiffusion
 from support.training import counted
 
 from swgctl.bench import cases, inference, protocol
-from swgctl.bench.measure import Case, measure, step_seconds
+from swgctl.bench.measure import Case, measure
+from swgctl.bench.peers import compare, critic_in_jax, plain_critic, plain_diffusion, sides
 from swgctl.config import AgentSettings, CriticSettings, DiffuseSettings, TrajectoriesSettings
 from swgctl.errors import UsageError
 from swgctl.tasks import environments, quoted
@@ -246,19 +245,6 @@ def test_without_a_compiler_the_other_rows_are_measured(tmp_path):
 # -- beside a plain implementation -------------------------------------------------------------------------------------
 
 
-def plain_critic(rows: int) -> PlainCritic:
-    data = cases.transitions(rows)
-    names = ("observations", "actions", "rewards", "terminals", "next_observations")
-    columns = {name: torch.from_numpy(getattr(data, name)).float() for name in names}
-    columns |= {name: columns[name].unsqueeze(1) for name in ("rewards", "terminals")}
-    return PlainCritic(columns)
-
-
-def plain_diffusion(learner, dropout: float) -> PlainDiffusion:
-    schedule, weights = learner.schedule, learner.weights[0].unsqueeze(1)
-    return PlainDiffusion(learner.observations, learner.actions, weights, schedule.alpha, schedule.sigma, dropout)
-
-
 def test_the_critic_learns_what_a_plain_implementation_learns():
     """Twenty steps on the same rows from the same parameters: two ways to one critic."""
     learner = cases.learner(CriticSettings(), [0], CPU, rows=1000)
@@ -290,32 +276,73 @@ def test_the_denoiser_learns_what_a_plain_implementation_learns():
         )
 
 
+def test_the_critic_learns_what_jax_learns():
+    """Twenty steps of one seed, and of two at once: parameters, targets and the last losses."""
+    pytest.importorskip("jax")
+    for seeds in ([0], [0, 1]):
+        learner = cases.learner(CriticSettings(hidden=[32, 16], batch=64), seeds, CPU, rows=500)
+        theirs = critic_in_jax(learner)
+        drawn = [*islice(draws(learner, "critic", seeds, CPU), 20)]
+        v_losses, q_losses = theirs.run(torch.stack([x["rows"] for x in drawn]).numpy())
+        for each in drawn:
+            info = learner.step(each)
+        (q, *_), target, (v, *_), steps = theirs.state
+        critic = learner.critic
+        pairs = [(info["v_loss"], v_losses[-1]), (info["q_loss"], q_losses[-1])]
+        for twin in range(2):
+            for net, layers in ((critic.q, q[twin]), (critic.q_target, target[twin])):
+                for layer, (weight, bias) in zip(net.layers, layers, strict=True):
+                    pairs += [(layer.weight[:, twin], weight), (layer.bias[:, twin, 0], bias)]
+        for layer, (weight, bias) in zip(critic.v.layers, v, strict=True):
+            pairs += [(layer.weight, weight), (layer.bias[:, 0], bias)]
+        for ours, jax in pairs:
+            torch.testing.assert_close(ours.detach(), torch.tensor(jax).view(ours.shape), rtol=1e-4, atol=1e-5)
+        assert (torch.tensor(steps) == 20).all()
+
+
+@pytest.mark.parametrize("what", ["critic", "diffuse"])
+def test_peers_in_turns(what):
+    """A row of each side; a side is once as fast as itself."""
+    small = {"critic": CriticSettings(hidden=[8], batch=4), "diffuse": DiffuseSettings(width=8, batch=4)}[what]
+    rows = compare(what, sides(what, small, 2, with_jax=False, rows=50), 3, seconds=1e-3)
+    assert {(row["who"], row["seeds"]) for row in rows} == {("PyTorch, plain", 1), ("swgctl", 1), ("swgctl", 2)}
+    assert rows[0]["times_plain"] == [1, 1, 1]
+    for row in rows:
+        median, least, most = row["times_plain"]
+        assert 0 < least <= median <= most
+        assert row["seed_steps_per_s"] > 0
+        assert row["processor"]
+        assert "times_jax" not in row
+
+
+def test_jax_among_the_peers():
+    pytest.importorskip("jax")
+    rows = compare("critic", sides("critic", CriticSettings(hidden=[8], batch=4), 2, True, rows=50), 2, seconds=1e-3)
+    assert [(row["who"], row["seeds"]) for row in rows[1:3]] == [("JAX, lax.scan", 1), ("JAX, lax.scan", 2)]
+    assert [1, 1, 1] in [row["times_jax"] for row in rows[1:3]]
+
+
+def test_the_command_without_jax(monkeypatch):
+    """One line says so; the rest is measured."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    small = {"critic": partial(CriticSettings, hidden=[8], batch=4)}
+    monkeypatch.setattr(cases, "SETTINGS", small)
+    monkeypatch.setattr(cases, "ROWS", 50)
+    answer = swgctl("bench", "--peers", "--seeds", "2", "--repeats", "1", "--json")
+    assert [json.loads(line)["who"] for line in answer.lines] == ["PyTorch, plain", "swgctl", "swgctl"]
+    assert answer.err.count("without JAX") == 1
+
+
+def test_what_has_no_peers():
+    swgctl("bench", "eval", "--peers").refused(2, "'eval' has no peers")
+    for more in (("--device", "cuda"), ("--recipe", "pgd")):
+        swgctl("bench", "--peers", *more).refused(2, "on the processor")
+
+
 @pytest.mark.slow  # they measure, and want the machine for themselves
 @pytest.mark.parametrize(("what", "seeds", "ratio"), [("critic", 5, 2.0), ("diffuse", 1, 1.7), ("diffuse", 5, 1.7)])
 def test_training_is_faster_than_a_plain_implementation(what, seeds, ratio):
     """Seed-steps/s at the paper's sizes, by turns: of all seeds as one, and of one eager network after the other."""
-    settings = cases.SETTINGS[what]()
-    case = cases.training_case(what, settings, seeds, "eager", settings.precision, CPU)
-    source = torch.Generator().manual_seed(0)
-    if what == "critic":
-        plain, count = plain_critic(cases.ROWS), 40  # the draws of whole chunks are timed apart
-    else:
-        plain, count = plain_diffusion(cases.learner(settings, [0], CPU), settings.dropout), 4
-
-    def theirs(n):
-        for _ in range(n):
-            rows = torch.randint(cases.ROWS, (settings.batch,), generator=source)
-            if what == "critic":
-                plain.step(rows)
-            else:
-                k = torch.randint(settings.K, rows.shape, generator=source)
-                plain.step(rows, k, torch.randn(len(rows), cases.CHEETAH_A + 1, generator=source))
-
-    reference = Case({}, 1, "fp32", 1.0, theirs)  # draws at every step
-    pairs, sides = [], [(case, count), (reference, 2 * count)]
-    for _ in range(8):
-        ours, plainly = (step_seconds(side, n, CPU) for side, n in sides)
-        pairs.append((seeds / ours, 1 / plainly))
-    del pairs[0]  # whatever the first steps do once
-    print(f"{what}, {seeds} seeds:", *(f"{a:.1f} / {b:.1f} = {a / b:.2f}" for a, b in pairs), sep="\n")
-    assert statistics.median(a / b for a, b in pairs) > ratio
+    rows = compare(what, sides(what, cases.SETTINGS[what](), seeds, with_jax=False, rows=cases.ROWS), 7)
+    print(*rows, sep="\n")
+    assert rows[-1]["times_plain"][0] > ratio

@@ -12,7 +12,7 @@ from support.training import counted
 from swgctl import bench, config
 from swgctl.bench import cases, synthetic, work
 from swgctl.bench.measure import measure, step_seconds
-from swgctl.bench.plain import PlainTraining, PlainUNet
+from swgctl.bench.peers.trajectories import PlainTraining, PlainUNet
 from swgctl.config import SynthSettings, TrajectoriesSettings
 from swgctl.diffusion import edm
 from swgctl.models import UNet, reset

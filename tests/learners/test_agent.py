@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 from support.learners import CPU, transitions
-from support.reference import descend, follow
 from support.training import check_members, check_resume, fit
 from torch import nn
 
+from swgctl.bench.peers.plain import descend, follow
 from swgctl.config import AgentSettings
 from swgctl.learners import losses
 from swgctl.learners.agent import LEARNERS, AgentLearner, Experience
