@@ -11,7 +11,7 @@ from swgctl.models.cores import each
 from swgctl.models.critic import MLP, Critic
 from swgctl.models.perceptron import Perceptrons
 
-ROWS = critic.APART
+ROWS = critic.APART[1]
 
 
 @pytest.fixture
@@ -31,10 +31,16 @@ def net(members=(3, 2), outputs=None, hidden=(32, 16), seed=0) -> tuple[MLP, tor
     return mlp, torch.randn(*members, ROWS, 5, generator=source)
 
 
-def learnt(mlp: MLP, x: torch.Tensor) -> list[torch.Tensor]:
+def apart(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
+    """Network by network, however few they are."""
+    values = Perceptrons.apply(x, *[p for layer in mlp.layers for p in (layer.weight, layer.bias)])
+    return values.squeeze(-1) if mlp.scalar else values
+
+
+def learnt(forward, mlp: MLP, x: torch.Tensor) -> list[torch.Tensor]:
     """Values, and gradients of a loss in the parameters and in x."""
     x = x.clone().requires_grad_()
-    values = mlp(x)
+    values = forward(mlp, x)
     return [values.detach(), *torch.autograd.grad(values.sin().sum(), [x, *mlp.parameters()])]
 
 
@@ -42,14 +48,24 @@ def learnt(mlp: MLP, x: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("outputs", [None, 4])
 @pytest.mark.parametrize("members", [(1,), (3,), (3, 2)])
 def test_it_computes_what_autograd_computes(members, outputs, count, threads, monkeypatch):
+    monkeypatch.setattr(critic, "APART", (100, 1))
     threads(count)
     mlp, x = net(members, outputs)
     mlp, x = mlp.double(), x.double()
-    apart = learnt(mlp, x)
-    monkeypatch.setattr(critic, "APART", ROWS + 1)
-    for one, other in zip(apart, learnt(mlp, x), strict=True):
+    for one, other in zip(learnt(apart, mlp, x), learnt(MLP.forward, mlp, x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert torch.get_num_threads() == count
+
+
+@pytest.mark.parametrize(
+    ("members", "rows", "way"), [((3,), ROWS, 1), ((2, 2), ROWS, 1), ((2,), ROWS, 0), ((3,), ROWS - 1, 0)]
+)
+def test_few_networks_and_few_rows_are_one_batch(members, rows, way, monkeypatch):
+    taken = []
+    monkeypatch.setattr("swgctl.models.perceptron.each", lambda task, count: taken.append(count))
+    mlp, x = net(members)
+    mlp(x[..., :rows, :])
+    assert len(taken) == way
 
 
 def test_its_gradients_are_the_differences_of_its_values():
@@ -62,13 +78,13 @@ def test_a_network_is_the_same_to_the_bit_beside_others_and_alone(threads):
     """On as many threads as there are networks, or on one."""
     mlp, x = net((3,))
     threads(3)
-    together = learnt(mlp, x)
+    together = learnt(apart, mlp, x)
     threads(1)
     for member in range(3):
         alone = MLP((1,), 5, [32, 16])
         for one, all_of_them in zip(alone.parameters(), mlp.parameters(), strict=True):
             one.data.copy_(all_of_them[member : member + 1])
-        for mine, ours in zip(learnt(alone, x[member : member + 1]), together, strict=True):
+        for mine, ours in zip(learnt(apart, alone, x[member : member + 1]), together, strict=True):
             assert torch.equal(mine, ours[member : member + 1])
 
 
