@@ -59,6 +59,23 @@ def select(weights: Tensor, advantages: Tensor) -> Tensor:
     return advantages.masked_fill(~best, -torch.inf).argmax(-1)
 
 
+def channel(scale: str, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Offset and factor (S, 1) with w = offset + factor z_w, z_w being a joint denoiser's channel of the weight.
+
+    raw: 0 and 1; unit: 0 and the mean of the weights (S, N); standard: their mean and standard deviation, so that the
+    channel is z-scored, with a factor of 1 where all weights are equal.
+    """
+    zero, mean = weights.new_zeros(len(weights), 1), weights.mean(1, keepdim=True)
+    if scale == "raw":
+        return zero, torch.ones_like(zero)
+    if scale == "unit":
+        return zero, mean
+    if scale == "standard":
+        deviation = weights.std(1, correction=0, keepdim=True)
+        return mean, torch.where(deviation > 0, deviation, 1.0)
+    raise ValueError(f"unknown scale '{scale}', know raw, unit, standard")
+
+
 def weigh(name: str, advantage: Tensor, *, tau: float, alpha: float, scale: float, beta: float, w_max: float) -> Tensor:
     """Weight by name; tau and alpha are those of the critic's loss."""
     if name == "expectile":

@@ -116,6 +116,11 @@ def numbers(texts: list[str] | None, kind: type[Number], usage: str) -> list[Num
         raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{usage} 1,8") from None
 
 
+def _with(source: list[str] | None, role: str, ref: str | None) -> list[str]:
+    """The REFs of --from, and that of a role's own option."""
+    return [*(source or []), *([f"{role}={ref}"] if ref else [])]
+
+
 @stage(
     "critic",
     """
@@ -148,7 +153,7 @@ def critic(
     It learns from a task's data, or from a synthetic set that --from names.
     """
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    sources = [*(source or []), *([f"candidates={candidates}"] if candidates else [])]
+    sources = _with(source, "candidates", candidates)
     return {"task": task, "environment": env, "seeds": seeds, "source": sources, "flags": flags}
 
 
@@ -157,11 +162,29 @@ def critic(
     """
     swgctl augment
     swgctl augment --task demo --weight exponential --set augment.beta=3
+    swgctl augment --candidates REF --share 0.5
     """,
 )
-def augment(weight: Weight = None, source: From = None, task: TaskOption = None) -> dict:
-    """Weight every row of the data by the critic's advantage."""
-    return {"source": source, "task": task, "flags": {"weight": weight}}
+def augment(
+    weight: Weight = None,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="REF", help="Candidates, weighed and added. [default: as --from]")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(metavar="P", help="Share of candidates in a training batch. [default: 0]")
+    ] = None,
+    source: From = None,
+    task: TaskOption = None,
+) -> dict:
+    """Weight every row of the data by the critic's advantage.
+
+    With a share above 0 also candidates, so that diffuse sees the weight of several actions of a state.
+    """
+    return {
+        "source": _with(source, "candidates", candidates),
+        "task": task,
+        "flags": {"weight": weight, "share": share},
+    }
 
 
 @stage(
@@ -277,8 +300,7 @@ def guide(
     critic and weight.
     """
     flags = {"method": method, "weight": weight, "steps": steps, "batch": batch, "lr": lr}
-    roles = [f"candidates={candidates}"] if candidates else []
-    return {"source": [*(source or []), *roles], "task": task, "critic": critic, "flags": flags}
+    return {"source": _with(source, "candidates", candidates), "task": task, "critic": critic, "flags": flags}
 
 
 @stage(

@@ -22,6 +22,7 @@ from swgctl.config.settings import (
     GuideSettings,
     Settings,
     ToySettings,
+    WeightSettings,
 )
 from swgctl.config.stage import (
     AGENT,
@@ -76,6 +77,7 @@ __all__ = [
     "SynthSettings",
     "ToySettings",
     "TrajectoriesSettings",
+    "WeightSettings",
     "a",
     "merge",
     "method_named",

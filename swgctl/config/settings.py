@@ -104,8 +104,8 @@ LOSS = {
 }
 
 
-class AugmentSettings(Settings):
-    """Weights from advantages (SWG, section 5).  tau and alpha are the critic's."""
+class WeightSettings(Settings):
+    """A weight of the advantage (SWG, section 5).  tau and alpha are the critic's."""
 
     weight: Literal["expectile", "hard_expectile", "exponential", "linex", "quantile", "dice"] = "expectile"
     scale: float = Field(1.0, gt=0)  # factor of the advantage in the smooth expectile; the official code uses 3
@@ -116,6 +116,17 @@ class AugmentSettings(Settings):
         """The weight, and the settings that it reads."""
         options = {"expectile": ["scale"], "hard_expectile": [], "exponential": ["beta", "w_max"]}
         return {name: getattr(self, name) for name in ("weight", *options.get(self.weight, ["w_max"]))}
+
+
+class AugmentSettings(WeightSettings):
+    """Weights of the data's rows, and of candidates beside them."""
+
+    # of a training batch's rows, the part that are candidates: actions of a behaviour model, weighed by the critic
+    share: float = Field(0.0, ge=0, lt=1, json_schema_extra={"neutral": 0.0})
+
+    def weighing(self) -> dict[str, Any]:
+        """The weight, the settings that it reads, and the candidates' share if there is one."""
+        return super().weighing() | ({"share": self.share} if self.share else {})
 
 
 def reaches_noise(value: str, info: ValidationInfo) -> str:
@@ -144,7 +155,10 @@ class DiffuseSettings(Settings):
     batch: int = Field(1024, ge=1, le=MOST_ROWS)
     steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)  # 3M for AntMaze
     ema: float = Field(0.001, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
-    weight_scale: Literal["raw", "unit"] = "raw"  # "unit" divides the weights by their mean over the data
+    # the weight's channel: w itself, w by its mean over the data ("unit"), or w z-scored over the data ("standard")
+    weight_scale: Literal["raw", "unit", "standard"] = "raw"
+    # what the weight's head predicts: the channel's noise, or its clean value, of which the noise then follows
+    weight_form: Literal["noise", "data"] = Field("noise", json_schema_extra={"neutral": "noise"})
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
 
     _schedule = field_validator("schedule")(reaches_noise)
@@ -154,14 +168,22 @@ class DiffuseSettings(Settings):
         return action_dim + 1
 
     def network(self) -> dict[str, Any]:
-        """Arguments of `models.Denoiser` beside its sizes."""
-        return self.model_dump(include={"K", "width", "blocks", "weight_block", "weight_net", "dropout"})
+        """Arguments of `models.Denoiser` beside its sizes and schedule."""
+        names = {"K", "width", "blocks", "weight_block", "weight_net", "weight_form", "dropout"}
+        return self.model_dump(include=names)
 
     @field_validator("weight_net")
     @classmethod
     def _weight_head(cls, value: int, info: ValidationInfo) -> int:
         if value and info.data.get("weight_block") == 0:
             raise ValueError("a sub-network needs blocks: diffuse.weight_block=1 or more")
+        return value
+
+    @field_validator("weight_form")
+    @classmethod
+    def _form_of_a_head(cls, value: str, info: ValidationInfo) -> str:
+        if value == "data" and info.data.get("weight_block") == 0:
+            raise ValueError("data needs a head of the weight: diffuse.weight_block=1 or more")
         return value
 
     @field_validator("weight_block")
@@ -196,7 +218,7 @@ class BehaviourSettings(Settings):
         return action_dim
 
     def network(self) -> dict[str, Any]:
-        """Arguments of `models.Denoiser` beside its sizes."""
+        """Arguments of `models.Denoiser` beside its sizes and schedule."""
         return self.model_dump(include={"K", "width", "blocks", "fourier", "dropout"}) | {"weight_block": 0}
 
 

@@ -121,7 +121,16 @@ CRITIC = Stage(
     },
     optional=True,
 )
-AUGMENT = Stage("augment", "an augmented data set", AugmentSettings, 1, {"critic": Input(("critic",), primary=True)})
+AUGMENT = Stage(
+    "augment",
+    "an augmented data set",
+    AugmentSettings,
+    1,
+    {
+        "critic": Input(("critic",), primary=True),
+        "candidates": Input(("candidates",), when=lambda settings, primary: settings.share > 0),
+    },
+)
 DIFFUSE = Stage("diffuse", "a policy (diffuse)", DiffuseSettings, 1, {"augment": Input(("augment",), primary=True)})
 EVAL = Stage(
     "eval",

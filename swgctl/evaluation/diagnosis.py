@@ -19,6 +19,7 @@ from swgctl.policies.loading import load_critic, weigher
 from swgctl.policies.origin import denoiser_of, weight_of
 from swgctl.randomness import generator
 from swgctl.store import Artifact
+from swgctl.weights import channel
 
 ROWS = 16_384  # of the data, at most
 STATES, M = 256, 24  # states of the data, and candidates at each
@@ -28,7 +29,8 @@ class Diagnosis:
     """The diagnosis of a guided policy (a diffuse artifact, or a guide on one), from the rows of its data.
 
     knowledge  of w by w_hat at every step, (S, K) each: slope and correlation over rows of the data, and, as
-               `within_*`, over candidates of a state, each from its state's mean
+               `within_*`, over fresh candidates of a state, each from its state's mean; where the data has
+               candidates, also `seen_*`, the same over those
     reach      mean advantage by rho, (S,) each: `reached` of guided actions, `target` of q(a|s) w^rho by importance
                sampling of unguided candidates, both at temperature 1
 
@@ -47,21 +49,32 @@ class Diagnosis:
         self.policy = assemble(policy, ranking_of(None, None, device), EvalSettings(), device)
         self.joint = assemble(denoiser, ranking_of(None, None, device), EvalSettings(), device)
         self.seeds = policy.seeds
-        self.observations, self.actions, self.weights = self._rows(denoiser)
-        self.scale = torch.ones(len(self.seeds), 1, device=self.device)
-        if denoiser.params["weight_scale"] == "unit":
-            self.scale = self.weights.mean(1, keepdim=True)
+        self._read(denoiser)
 
-    def _rows(self, denoiser: Artifact) -> tuple[Tensor, Tensor, Tensor]:
-        """Random rows of the data: observations (N, O), actions (N, A) and weights (S, N)."""
+    def _read(self, denoiser: Artifact) -> None:
+        """Random rows of the data: observations (N, O), actions (N, A) and weights (S, N); `seen`, random ones of the
+        states with candidates in it, where there are any: observations (E, O), actions (S, E, M, A), weights
+        (S, E, M)."""
         import h5py
 
+        def part(count: int, most: int) -> np.ndarray:
+            return np.sort(np.random.default_rng(0).choice(count, min(most, count), replace=False))
+
+        def placed(*arrays: np.ndarray) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+
         with denoiser.parent("augment").reading("data.hdf5") as path, h5py.File(path) as file:
-            count = len(file["actions"])
-            rows = np.sort(np.random.default_rng(0).choice(count, min(ROWS, count), replace=False))
-            arrays = file["observations"][()][rows], file["actions"][()][rows], file["weights"][()][:, rows]
-        observations, actions, weights = (torch.from_numpy(array).to(self.device) for array in arrays)
-        return observations, actions, weights
+            observations, actions, weights = (file[name][()] for name in ("observations", "actions", "weights"))
+            rows = part(len(actions), ROWS)
+            self.observations, self.actions, self.weights, all_weights = placed(
+                observations[rows], actions[rows], weights[:, rows], weights
+            )
+            self.seen = None
+            if "candidates" in file:
+                numbers, drawn, weighed = (file[f"candidates/{name}"][()] for name in ("rows", "actions", "weights"))
+                states = part(len(numbers), STATES)
+                self.seen = placed(observations[numbers[states]], drawn[:, states], weighed[:, states])
+        self.offset, self.factor = channel(denoiser.params["weight_scale"], all_weights)
 
     def _noise(self, stream: str) -> torch.Generator:
         return generator(0, f"diagnosis/{stream}", 0, self.device)
@@ -97,23 +110,34 @@ class Diagnosis:
             source = self._noise(stream)
             return lambda shape: torch.randn(shape, generator=source, device=self.device)
 
-        z0 = torch.cat([self.actions.expand(members, -1, -1), (self.weights / self.scale).unsqueeze(-1)], -1)
-        denoise = sampler.denoiser.bind(self.observations.expand(members, -1, -1))
-        w_hat = predicted_weights(denoise, sampler.schedule, z0, noise("data"))
-        _, slope, correlation = regression(z0[..., -1], w_hat)
+        def predicted(observations: Tensor, actions: Tensor, w: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+            """The weight's channel (S, B) of rows, and what the denoiser says of it, (S, K, B)."""
+            z_w = (w - self.offset) / self.factor
+            z0 = torch.cat([actions, z_w.unsqueeze(-1)], -1)
+            denoise = sampler.denoiser.bind(observations)
+            return z_w, predicted_weights(denoise, sampler.schedule, z0, noise(stream))
 
+        def within(states: Tensor, actions: Tensor, w: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+            """Slope and correlation (S, K) of several actions (S, E, M, A), each from its state's (S, E, O) mean."""
+            each = w.shape[-1]
+            repeated = states.repeat_interleave(each, 1)
+            z_w, w_hat = predicted(repeated, actions.flatten(1, 2), w.flatten(1), stream)
+            apart, apart_hat = (x.unflatten(-1, (-1, each)) for x in (z_w, w_hat))
+            apart, apart_hat = (x - x.mean(-1, keepdim=True) for x in (apart, apart_hat))
+            return regression(apart.flatten(-2), apart_hat.flatten(-2))[1:]
+
+        everywhere = self.observations.expand(members, -1, -1), self.actions.expand(members, -1, -1)
+        _, slope, correlation = regression(*predicted(*everywhere, self.weights, "data"))
+        lines = {"": (slope, correlation)}
         actions, advantages = self.candidates
-        w = self.weigh(advantages) / self.scale.unsqueeze(-1)
-        z0 = torch.cat([actions, w.unsqueeze(-1)], -1).flatten(1, 2)
-        denoise = sampler.denoiser.bind(self.states.repeat_interleave(M, 1))
-        w_hat = predicted_weights(denoise, sampler.schedule, z0, noise("states")).unflatten(2, (-1, M))
-        apart, apart_hat = (w - w.mean(-1, keepdim=True)), (w_hat - w_hat.mean(-1, keepdim=True))
-        _, within_slope, within_correlation = regression(apart.flatten(1), apart_hat.flatten(2))
+        lines["within_"] = within(self.states, actions, self.weigh(advantages), "states")
+        if self.seen:
+            states, actions, w = self.seen
+            lines["seen_"] = within(states.expand(members, -1, -1), actions, w, "seen")
         return {
-            "slope": slope,
-            "correlation": correlation,
-            "within_slope": within_slope,
-            "within_correlation": within_correlation,
+            f"{prefix}{name}": values
+            for prefix, pair in lines.items()
+            for name, values in zip(("slope", "correlation"), pair, strict=True)
         }
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swgctl.diffusion.schedule import Schedule
 from swgctl.models.conditioned import Conditioned
 from swgctl.models.layers import LayerNorm, Linear
 
@@ -34,8 +35,13 @@ class Denoiser(Conditioned):
     weight_block  0: no head; the last layer predicts all channels
     weight_net    width of a sub-network for the weight alone (SWG, section 7), `weight_block` blocks deep, with the
                   same inputs and without dropout; 0: the weight shares the trunk's blocks
+    weight_form   what the head predicts: "noise", eps_w, or "data", the clean channel w_0, of which the noise
+                  eps_w = (z_w - alpha_k w_0) / sigma_k of the schedule follows
     fourier       standard deviation of the step's first frequencies
     """
+
+    alpha: Tensor
+    sigma: Tensor
 
     def __init__(
         self,
@@ -47,9 +53,12 @@ class Denoiser(Conditioned):
         blocks: int = 3,
         weight_block: int = 2,
         weight_net: int = 0,
+        weight_form: str = "noise",
         dropout: float = 0.1,
         fourier: float = 0.2,
+        schedule: Schedule | None = None,
     ):
+        """schedule  of z, which the form "data" reads; raises ValueError without it."""
         super().__init__(seeds, channels, observation_dim, K, fourier)
         self.width, self.weight_block, self.dropout = width, weight_block, dropout
         self.entry = self.entry_layer(width)
@@ -60,6 +69,12 @@ class Denoiser(Conditioned):
         if weight_block:
             self.weight_in = Linear(self.members, weight_net or width, weight_net or width)
             self.weight_out = Linear(self.members, weight_net or width, 1)
+        self.clean = weight_form == "data"
+        if self.clean:
+            if schedule is None or not weight_block:
+                raise ValueError("a head that predicts the clean weight needs a schedule, and a block to read")
+            self.register_buffer("alpha", schedule.alpha.float(), persistent=False)
+            self.register_buffer("sigma", schedule.sigma.float(), persistent=False)
         self.action_out = Linear(self.members, width, channels - 1 if weight_block else channels)
 
     @property
@@ -73,18 +88,23 @@ class Denoiser(Conditioned):
         `keep` (S, blocks, B, width) is dropout's mask in training; kept activations are scaled up here.
         """
         h, scale = self.enter(self.entry, z, k, observations), 1 / (1 - self.dropout)
-        eps_w = self.weight_of(self.enter(self.weight_entry, z, k, observations)) if self.apart else None
+        eps_w = self.weight_of(self.enter(self.weight_entry, z, k, observations), z, k) if self.apart else None
         for i, block in enumerate(self.blocks, 1):
             h = block(h, None if keep is None else keep[:, i - 1] * scale)
             if i == self.weight_block and not self.apart:
-                eps_w = self.weight_of(h)
+                eps_w = self.weight_of(h, z, k)
         return self.join(h, eps_w)
 
-    def weight_of(self, h: Tensor) -> Tensor:
-        """eps_w (S, B, 1) from the trunk's features, or from the input of the weight's own blocks."""
+    def weight_of(self, h: Tensor, z: Tensor, k: Tensor | int) -> Tensor:
+        """eps_w (S, B, 1) from the trunk's features, or from the input of the weight's own blocks, at z (S, B, C) and
+        integer k (S, B), or one for all."""
         for block in self.weight_blocks if self.apart else ():
             h = block(h)
-        return self.weight_out(F.silu(self.weight_in(h)))
+        out = self.weight_out(F.silu(self.weight_in(h)))
+        if not self.clean:
+            return out
+        alpha, sigma = self.alpha[k].unsqueeze(-1), self.sigma[k].unsqueeze(-1)
+        return (z[..., -1:] - alpha * out) / sigma
 
     def join(self, h: Tensor, eps_w: Tensor | None) -> Tensor:
         """eps (S, B, C) from the last block's output and the noise of a separately predicted weight."""
@@ -133,7 +153,7 @@ class Bound:
         if not net.weight_block:
             eps = net.join(h, None)
             return eps[..., -1], lambda: eps
-        eps_w = net.weight_of(h)
+        eps_w = net.weight_of(h, z, k)
 
         def rest() -> Tensor:
             x = self.trunk(z, k) if self.weight_trunk else h

@@ -119,22 +119,28 @@ def _draw_rho(axes: "Axes", evaluation: Artifact, looks: dict[tuple[float, int],
 
 
 def draw_weights(augmented: Artifact) -> Picture:
-    """Histogram of the weights, a line for each seed."""
+    """Histogram of the weights, a line for each seed; of the candidates' beside them, dashed, where there are any."""
     import h5py
 
     with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
         weights = file["weights"][()]
+        several = {"data": weights}
+        if "candidates" in file:
+            several["candidates"] = file["candidates/weights"][()].reshape(len(weights), -1)
         if weights.ndim != 2 or len(weights) != len(augmented.seeds) or not np.isfinite(weights).all():
             raise ValueError("its weights are not a finite row for each seed")
     figure, (axes,) = panels(1, 1, 6, 4)
-    low, high = np.quantile(weights, [0, 1])
+    low, high = (bound(list(map(bound, several.values()))) for bound in (np.min, np.max))
     edges = np.linspace(low, high if high > low else low + 1, 61)
     numbers = []
-    for seed, row in zip(augmented.seeds, weights, strict=True):
-        share = np.histogram(row, edges)[0] / row.size
-        axes.stairs(share, edges, label=f"seed {seed}", fill=False, linewidth=1.5)
-        bars = zip(edges[:-1].tolist(), edges[1:].tolist(), share.tolist(), strict=True)
-        numbers += [{"seed": seed, "from": a, "to": b, "share": value} for a, b, value in bars]
+    for of, members in several.items():
+        dash, more = ("-", "") if of == "data" else ("--", f", {of}")
+        for i, (seed, row) in enumerate(zip(augmented.seeds, members, strict=True)):
+            share = np.histogram(row, edges)[0] / row.size
+            look = {"color": style(i)["color"], "linestyle": dash, "linewidth": 1.5}
+            axes.stairs(share, edges, label=f"seed {seed}{more}", fill=False, **look)
+            bars = zip(edges[:-1].tolist(), edges[1:].tolist(), share.tolist(), strict=True)
+            numbers += [{"seed": seed, "from": a, "to": b, "share": value, "of": of} for a, b, value in bars]
     metrics = augmented.meta["metrics"]
     axes.axvline(metrics["mean"], color=GREY, linewidth=1.2, linestyle=":", label="mean")
     axes.set(xlabel="weight w(s, a)", ylabel="share of rows")

@@ -38,15 +38,13 @@ def draw_guidance(policy: Artifact) -> Picture:
     diagnosis = Diagnosis(policy)
     knowledge, reach = diagnosis.knowledge(), diagnosis.reach(SCALES)
     figure, (left, right) = panels(2, 2, 4.8, 4)
+    places = {"": "over the data", "within_": "within a state", "seen_": "within a state of the training set"}
     lines = {
-        "correlation": "correlation, over the data",
-        "slope": "slope, over the data",
-        "within_correlation": "correlation, within a state",
-        "within_slope": "slope, within a state",
+        f"{prefix}{name}": f"{name}, {place}" for prefix, place in places.items() for name in ("correlation", "slope")
     }
     steps = range(next(iter(knowledge.values())).shape[1])
-    for i, (name, label) in enumerate(lines.items()):
-        _draw(left, steps, knowledge[name].T.tolist(), style(i), label)
+    for i, name in enumerate(name for name in lines if name in knowledge):
+        _draw(left, steps, knowledge[name].T.tolist(), style(i), lines[name])
     left.axhline(0, color=GREY, linewidth=0.8)
     left.set(xlabel="diffusion step k", ylabel=r"of $w$ with $\hat w(z_k)$")
     left.set_title("what the policy knows of its weight")

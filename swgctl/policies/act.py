@@ -41,7 +41,12 @@ def denoise(z, k, s):
     h, at = features(x, about["blocks"]), about["weight_block"]
     of_weight = features(x, at, "weight_") if "weight_entry.weight" in p else h  # a sub-network of its own, or shared
     out = mlp(F.silu(h[-1]), "action_out")
-    return torch.cat([out, mlp(of_weight[at], "weight_in", "weight_out")], -1) if at else out
+    if not at:
+        return out
+    w = mlp(of_weight[at], "weight_in", "weight_out")
+    if about["weight_form"] == "data":  # the head predicts the clean channel, of which its noise follows
+        w = (z[..., -1:] - p["alpha"][k].item() * w) / p["sigma"][k].item()
+    return torch.cat([out, w], -1)
 
 
 @torch.inference_mode(False)  # guidance needs a gradient even where the caller disables them
@@ -61,7 +66,7 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
                 log_w = mlp(conditioned(z, k, s, "energy."), *about["energy_layers"])
             else:
                 w_hat = (z[..., -1] - sigma * eps[..., -1]) / alpha
-                line = p["intercept"][:, k : k + 1], p["slope"][:, k : k + 1]  # 0 and 1 unless it was calibrated
+                line = p["intercept"][:, k : k + 1], p["slope"][:, k : k + 1]  # 0 and 1 for a raw channel
                 log_w = (line[0] + line[1] * w_hat).clamp(min=about["w_min"]).log()
             guided, z = (eps - rho * sigma * torch.autograd.grad(log_w.sum(), z)[0]).detach(), z.detach()
             if about["rescale"]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from swgctl.config import EvalSettings, Method, a, method_named
-from swgctl.diffusion import Guidance, check_scale, late, rescaled
+from swgctl.diffusion import Guidance, check_scale, late, rescaled, self_weighted
 from swgctl.errors import InputError
 from swgctl.policies.candidates import Layout, Ranking
 from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, load_line, weigher
@@ -151,9 +151,12 @@ def guidance_of(
     if not method.guidance or (method.takes and guide is None):
         return None
     module, _, name = method.guidance.partition(":")
-    make = partial(getattr(importlib.import_module(module), name), **settings.model_dump(include=set(method.options)))
+    function = getattr(importlib.import_module(module), name)
+    make = partial(function, **settings.model_dump(include=set(method.options)))
     energy = load_energy(guide, sampler, device) if guide and method.takes == "energy" else None
-    line = load_line(guide, device) if guide and method.takes == "line" else None
+    line = None
+    if function is self_weighted:
+        line = load_line(sampler, guide if method.takes == "line" else None, device)
     log_weight = None
     if guide and method.takes == "log_weight":
         log_weight = LogWeight(load_critic(guide.parent("critic"), device), weigher(guide.params))

@@ -47,8 +47,8 @@ def export(
     environment      that of the record, whose module it allows to be imported
 
     The directory holds policy.safetensors and act.py, and appears by one rename.  Tensors with the seeds first: the
-    averaged parameters of the denoiser, and, as `energy.*`, of a guide, or the intercept and slope (S, K) by which the
-    weight of a joint policy is calibrated; q_target and v of the critic that ranks
+    averaged parameters of the denoiser, and, as `energy.*`, of a guide, or the intercept and slope (S, K) of the weight
+    that a joint policy predicts, in its channel's scale and calibrated; q_target and v of the critic that ranks
     candidates; z_low and z_high (S, 1, channels), to which z_0 is clipped.  Shared by all seeds: alpha, sigma and
     step_alpha (K,) of the schedule; action_low and action_high (A,) of the environment; observation_mean and
     observation_std (O,) of the data, for information only, since observations enter unscaled.  The metadata has the
@@ -204,7 +204,7 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     import torch
 
     from swgctl.diffusion import Schedule
-    from swgctl.policies.loading import load_critic, load_denoiser, load_energy
+    from swgctl.policies.loading import load_critic, load_denoiser, load_energy, weight_lines
     from swgctl.policies.sampler import bounds
 
     denoiser = denoiser_of(policy)
@@ -216,7 +216,9 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
         energy = load_tensors(policy.file("energy.safetensors"))
         tensors |= {f"energy.{n.removeprefix('ema.')}": t[rows] for n, t in energy.items() if n.startswith("ema.")}
     elif denoiser.stage == "diffuse":
-        tensors |= {name: t[rows] for name, t in _line(policy, denoiser).items()}
+        calibrated = policy if policy is not denoiser and _takes(policy) == "line" else None
+        lines = zip(("intercept", "slope"), weight_lines(sampler, calibrated), strict=True)
+        tensors |= {name: line[rows] for name, line in lines}
     if critic:
         load_critic(critic, "cpu")
         ranking = load_tensors(critic.file("critic.safetensors"))
@@ -240,16 +242,9 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     return tensors
 
 
-def _line(policy: Artifact, denoiser: Artifact) -> dict:
-    """Intercept and slope (S, K) by which the weight of a joint policy is calibrated, 0 and 1 where it is not."""
-    import torch
-
-    if policy.stage == "guide" and config.methods()[policy.params["method"]].takes == "line":
-        with policy.reading("calibration.safetensors") as path:
-            tensors = load_tensors(path)
-            return {name: tensors[name] for name in ("intercept", "slope")}
-    shape = len(policy.seeds), denoiser.params["K"]
-    return {"intercept": torch.zeros(shape), "slope": torch.ones(shape)}
+def _takes(policy: Artifact) -> str:
+    """What its method takes from a guide; "" for any other policy."""
+    return config.methods()[policy.params["method"]].takes if policy.stage == "guide" else ""
 
 
 def _tensors_of_agent(policy: Artifact, rows: list[int]) -> dict:
@@ -280,13 +275,13 @@ def _environment(task: Task) -> tuple[str, dict]:
 def _about(policy: Artifact, critic: Artifact | None, settings: EvalSettings) -> dict:
     """Metadata of a guided denoiser beside its task, seeds and environment."""
     lineage, denoiser = policy.ancestors() | ({"ranking": critic} if critic else {}), denoiser_of(policy)
-    takes = config.methods()[policy.params["method"]].takes if policy.stage == "guide" else ""
-    guided = policy.stage == "diffuse" or takes in ("energy", "line")
+    guided = policy.stage == "diffuse" or _takes(policy) in ("energy", "line")
     joint = denoiser.stage == "diffuse"
     return {
         "kind": "diffusion",
         **{name: denoiser.params[name] for name in ("K", "schedule", "blocks")},
         "weight_block": denoiser.params["weight_block"] if joint else 0,
+        "weight_form": denoiser.params.get("weight_form", "noise"),
         "joint": joint,
         "energy_layers": _energy_layers(policy),
         "rescale": settings.rescale,

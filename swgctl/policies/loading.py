@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from swgctl.config import AugmentSettings, BehaviourSettings, DiffuseSettings, Settings
+from swgctl.config import BehaviourSettings, DiffuseSettings, Settings, WeightSettings
 from swgctl.diffusion import Schedule
 from swgctl.diffusion.guidance import Line
 from swgctl.files import load_tensors
@@ -27,13 +27,17 @@ def load_denoiser(artifact: Artifact, device: str) -> Sampler:
     settings = DiffuseSettings if artifact.stage == "diffuse" else BehaviourSettings
     trained = settings(**_fields(settings, params))
     channels = trained.channels(facts["action_dim"])
+    schedule = getattr(Schedule, trained.schedule)(trained.K)
     with artifact.reading("policy.safetensors") as path:
         tensors = load_tensors(path)
         size = len(artifact.seeds), facts["observation_dim"], channels
-        denoiser = filled(lambda: Denoiser(*size, **trained.network()), averages(tensors))
+        denoiser = filled(lambda: Denoiser(*size, **trained.network(), schedule=schedule), averages(tensors))
         low, high = bounds(facts["action_dim"], tensors.get("weight_range"))
-    schedule = getattr(Schedule, trained.schedule)(trained.K)
-    return Sampler(denoiser.to(device).requires_grad_(False), schedule, (low.to(device), high.to(device)))
+        channel = tensors.get("weight_channel")
+        if channel is not None and channel.shape != (size[0], 2):
+            raise ValueError("its weight's channel is not that of its seeds")
+    box = low.to(device), high.to(device)
+    return Sampler(denoiser.to(device).requires_grad_(False), schedule, box, channel=channel)
 
 
 def load_critic(artifact: Artifact, device: str) -> Critic:
@@ -54,19 +58,34 @@ def load_energy(artifact: Artifact, sampler: Sampler, device: str) -> Energy:
     return energy.to(device).requires_grad_(False)
 
 
-def load_line(artifact: Artifact, device: str) -> Line:
-    """The calibration of a guide: step k -> intercept (S, 1) and slope (S, 1)."""
-    with artifact.reading("calibration.safetensors") as path:
-        tensors = load_tensors(path)
-        intercept, slope = (tensors[name].to(device) for name in ("intercept", "slope"))
-        if intercept.shape != slope.shape or slope.dim() != 2 or len(slope) != len(artifact.seeds):
-            raise ValueError("its lines are not those of its seeds")
+def weight_lines(sampler: Sampler, guide: Artifact | None) -> tuple[Tensor, Tensor]:
+    """Intercept and slope (S, K) that turn w_hat of a joint denoiser's channel into the weight: its channel's own, of
+    the line of a calibration (a guide) where there is one; 0 and 1 if there is neither."""
+    shape = (*sampler.denoiser.members, len(sampler.schedule))
+    intercept, slope = torch.zeros(shape), torch.ones(shape)
+    if guide:
+        with guide.reading("calibration.safetensors") as path:
+            tensors = load_tensors(path)
+            intercept, slope = tensors["intercept"], tensors["slope"]
+            if not intercept.shape == slope.shape == shape:
+                raise ValueError("its lines are not those of its seeds")
+    if sampler.channel is not None:
+        offset, factor = sampler.channel.split(1, 1)
+        intercept, slope = offset + factor * intercept, factor * slope
+    return intercept, slope
+
+
+def load_line(sampler: Sampler, guide: Artifact | None, device: str) -> Line | None:
+    """`weight_lines` by step: k -> intercept (S, 1) and slope (S, 1); None where w_hat is the weight itself."""
+    if guide is None and sampler.channel is None:
+        return None
+    intercept, slope = (value.to(device) for value in weight_lines(sampler, guide))
     return lambda k: (intercept[:, k : k + 1], slope[:, k : k + 1])
 
 
 def weigher(params: dict) -> Weigh:
     """The function advantage -> weight of an augment's or a guide's parameters, which omit what the weight ignores."""
-    options = AugmentSettings().model_dump() | _fields(AugmentSettings, params)
+    options = WeightSettings().model_dump() | _fields(WeightSettings, params)
     name = options.pop("weight")
     return lambda advantage: weigh(name, advantage, tau=params["tau"], alpha=params["alpha"], **options)
 

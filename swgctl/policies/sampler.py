@@ -18,6 +18,8 @@ class Sampler:
     bounds    (low, high), each broadcastable to (S, B, channels), to which every predicted z_0 is clipped; None: no
               clipping
     nfe       calls of the denoiser; 0: one for each of its steps
+    channel   (S, 2), offset and factor by which a joint denoiser's last channel becomes the weight; None: it is w, up
+              to a factor
     """
 
     denoiser: Denoiser
@@ -25,6 +27,7 @@ class Sampler:
     bounds: tuple[Tensor, Tensor] | None
     name: str = "ddpm"
     nfe: int = 0
+    channel: Tensor | None = None
 
     @property
     def noise_shape(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from swgctl.config import CRITIC, CriticSettings
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
+from swgctl.stages.inputs import check_drawn
 from swgctl.stages.job import Job, facts_of, locate_source, read_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
@@ -46,14 +47,7 @@ def synthetic(synth: Artifact) -> tuple[Path, str]:
 def check_candidates(candidates: Artifact, task: Task, seeds: list[int], source: str) -> None:
     """Raise InputError unless the candidates are of all next states of the task's data, whose sha256 is `source`."""
     wanted = f"swgctl behaviour {argument(task)} --seeds {ranges(seeds)}   # then: swgctl candidates --of next"
-    drawn_from = candidates.meta["source"]["sha256"]
-    for what, theirs, ours in (
-        ("of the task", candidates.task, task.name),
-        ("of", candidates.meta["task"]["environment"], task.environment),
-        ("of data whose sha256 is", drawn_from[:12], source[:12]),
-    ):
-        if theirs != ours:
-            raise InputError(f"the candidates {candidates.id} are {what} {theirs}, not {ours}", wanted)
+    check_drawn(candidates, task, source, wanted)
     if candidates.seeds != seeds:
         critic = f"swgctl critic {argument(task)} --seeds {ranges(candidates.seeds)} --loss isq"
         raise InputError(

@@ -1,7 +1,8 @@
 """diffuse: a weight-augmented data set -> one denoiser of z = [action, weight] (SWG, Algorithm 1).
 
 Writes policy.safetensors: `ema.*`, the averaged parameters that sampling uses; `raw.*`, the last ones; `weight_range`
-(S, 2), the least and the greatest weight of each member's data.
+(S, 2), the least and the greatest value of the weight's channel in each member's data; of a standardised one
+`weight_channel` (S, 2), the offset and the factor by which it becomes the weight.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swgctl.config import DIFFUSE, DiffuseSettings
+from swgctl.errors import UsageError
 from swgctl.files import save_tensors
 from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
@@ -26,7 +28,18 @@ if TYPE_CHECKING:
 def prepare(
     task: Task, settings: DiffuseSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[DiffuseSettings]:
+    augmented = inputs["augment"]
+    if (share := augmented.params.get("share", 0.0)) and not 0 < _several(settings, share) < settings.batch:
+        raise UsageError(
+            f"a batch of {settings.batch} rows cannot have a share of {share:g}, as {augmented.id} has it",
+            f"swgctl diffuse --from {augmented.id} --batch {DiffuseSettings().batch}",
+        )
     return Job(DIFFUSE, task, settings, settings.keyed(), seeds, inputs)
+
+
+def _several(settings: DiffuseSettings, share: float) -> int:
+    """The rows of a batch that are candidates."""
+    return round(share * settings.batch)
 
 
 def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
@@ -34,28 +47,44 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl.learners import DiffuseLearner
+    from swgctl.learners.rows import Candidates
 
-    with job.inputs["augment"].reading("data.hdf5") as path, h5py.File(path) as file:
+    augmented, candidates = job.inputs["augment"], None
+    several = _several(job.settings, augmented.params.get("share", 0.0))
+    with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
         observations, actions, weights = (
             torch.from_numpy(file[name][()]) for name in ("observations", "actions", "weights")
         )
         owners = file[SEED][()] if SEED in file else None
+        if several:
+            names = ("candidates/rows", "candidates/actions", "candidates/weights")
+            candidates = Candidates.at(*(torch.from_numpy(file[name][()]) for name in names))
     device = torch.device(job.device)
     rows = None if owners is None else torch.from_numpy(np.stack([np.flatnonzero(owners == one) for one in job.seeds]))
-    learner = DiffuseLearner(observations, actions, weights, job.settings, job.seeds, device, rows=rows)
-    del observations, actions, weights  # the learner may hold copies on another device
+    learner = DiffuseLearner(
+        *(observations, actions, weights, job.settings, job.seeds, device),
+        rows=rows,
+        candidates=candidates,
+        several=several,
+    )
+    del observations, actions, weights, candidates  # the learner may hold copies on another device
     assert learner.weights is not None
     seen = learner.rows.of(learner.weights)
-    return fit(job, learner, directory, work, torch.stack([seen.amin(1), seen.amax(1)], 1))
+    if learner.candidates:
+        seen = torch.cat([seen, learner.candidates.weights], 1)
+    channel = {"weight_range": torch.stack([seen.amin(1), seen.amax(1)], 1)}
+    if job.settings.weight_scale == "standard":
+        channel["weight_channel"] = torch.cat(learner.channel, 1)
+    return fit(job, learner, directory, work, channel)
 
 
-def fit(job: Job, learner: "DiffuseLearner", directory: Path, work: Path, weight_range: "Tensor | None" = None) -> dict:
-    """Train a denoiser, write policy.safetensors and metrics.jsonl, and return the artifact's metrics."""
-
+def fit(
+    job: Job, learner: "DiffuseLearner", directory: Path, work: Path, more: "Mapping[str, Tensor] | None" = None
+) -> dict:
+    """Train a denoiser, write policy.safetensors, with these tensors besides, and metrics.jsonl, and return the
+    artifact's metrics."""
     metrics = train(job, learner, directory, work)
-    tensors = learner.tensors()
-    if weight_range is not None:
-        tensors["weight_range"] = weight_range
+    tensors = learner.tensors() | dict(more or {})
     save_tensors(directory / "policy.safetensors", tensors, job.stage.name, job.task, job.seeds)
     facts = {
         "observation_dim": learner.observations.shape[1],

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swgctl.config import GUIDE, PLAIN_WEIGHT, AugmentSettings, GuideSettings, a, methods
+from swgctl.config import GUIDE, PLAIN_WEIGHT, GuideSettings, WeightSettings, a, methods
 from swgctl.console import quoted
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.policies.origin import check_ranking, weight_of
-from swgctl.stages.inputs import check_measured, data_of, locate_data
+from swgctl.stages.inputs import check_measured, check_states, data_of, locate_data
 from swgctl.stages.job import Job, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
@@ -67,9 +67,9 @@ def _weight(settings: GuideSettings, denoiser: Artifact) -> dict:
     """The weight, and the settings that it reads: the one named, else the joint denoiser's, else PLAIN_WEIGHT."""
     joint = weight_of(denoiser)
     if joint and not settings.weight:
-        return {name: value for name, value in joint.items() if name in AugmentSettings.model_fields}
+        return {name: value for name, value in joint.items() if name in WeightSettings.model_fields}
     named = settings.model_dump(include={"scale", "beta", "w_max"})
-    return AugmentSettings(weight=settings.weight or PLAIN_WEIGHT, **named).weighing()
+    return WeightSettings(weight=settings.weight or PLAIN_WEIGHT, **named).weighing()
 
 
 def _check_channel(settings: GuideSettings, weight: dict, denoiser: Artifact) -> None:
@@ -81,7 +81,7 @@ def _check_channel(settings: GuideSettings, weight: dict, denoiser: Artifact) ->
             f"swgctl diffuse {quoted(denoiser.task)}; swgctl guide {settings.method}",
         )
     joint = weight_of(denoiser) or {}
-    if any(weight[name] != joint[name] for name in AugmentSettings.model_fields if name in weight):
+    if any(weight[name] != joint[name] for name in WeightSettings.model_fields if name in weight):
         raise UsageError(
             f"{settings.method} guides by the weight that {denoiser.id} has learnt, {joint['weight']}",
             f"swgctl guide {settings.method} --from {denoiser.id}   # without --weight",
@@ -97,11 +97,7 @@ def _check_candidates(candidates: Artifact, denoiser: Artifact) -> None:
             f"{denoiser.id}",
             f"swgctl candidates --from {denoiser.id}",
         )
-    if candidates.params["of"] != "states":
-        raise InputError(
-            f"the candidates {candidates.id} are of next states, for critics",
-            f"swgctl candidates --from {denoiser.id} --of states",
-        )
+    check_states(candidates)
 
 
 def build(job: Job[GuideSettings], directory: Path, work: Path) -> dict:
@@ -210,18 +206,18 @@ class _WeightChannel:
         import torch
 
         from swgctl.policies.loading import LogWeight, load_critic, weigher
+        from swgctl.weights import channel
 
         augmented = denoiser.parent("augment")
         self.log_weight = LogWeight(load_critic(augmented.parent("critic"), device), weigher(augmented.params))
         self.device = device
         with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
             self.weights = torch.from_numpy(file["weights"][()])
-        unit = denoiser.params["weight_scale"] == "unit"
-        self.scale = self.weights.mean(1) if unit else torch.ones(len(self.weights))
+        self.offset, self.factor = channel(denoiser.params["weight_scale"], self.weights)
 
     def of_data(self) -> "Tensor":
         """(S, N)."""
-        return self.weights / self.scale.unsqueeze(1)
+        return (self.weights - self.offset) / self.factor
 
     def fill(self, z: "Tensor", observations: "Tensor", block: int = 4096) -> None:
         """Set the channel of candidates z (S, N, M, C) at observations (N, O)."""
@@ -233,4 +229,4 @@ class _WeightChannel:
             x = observations[start : start + block].repeat_interleave(several, 0).to(self.device)
             with torch.no_grad():
                 log_w = self.log_weight(x.expand(members, -1, -1), part[..., :-1].flatten(1, 2).to(self.device)).cpu()
-            part[..., -1] = log_w.exp().unflatten(1, part.shape[1:3]) / self.scale.view(-1, 1, 1)
+            part[..., -1] = ((log_w.exp() - self.offset) / self.factor).unflatten(1, part.shape[1:3])

@@ -160,6 +160,30 @@ def check_measured(artifact: Artifact, stage: str) -> None:
         )
 
 
+def check_drawn(candidates: Artifact, task: Task, source: str, help: str) -> None:
+    """Refuse candidates of another task or environment, or of other data than that whose sha256 is `source`.
+
+    Raises InputError.
+    """
+    for what, theirs, ours in (
+        ("of the task", candidates.task, task.name),
+        ("of", candidates.meta["task"]["environment"], task.environment),
+        ("of data whose sha256 is", candidates.meta["source"]["sha256"][:12], source[:12]),
+    ):
+        if theirs != ours:
+            raise InputError(f"the candidates {candidates.id} are {what} {theirs}, not {ours}", help)
+
+
+def check_states(candidates: Artifact) -> None:
+    """Refuse candidates that are not at states of the data themselves.  Raises InputError."""
+    if candidates.params["of"] != "states":
+        (denoiser,) = candidates.meta["inputs"].values()
+        raise InputError(
+            f"the candidates {candidates.id} are of next states, for critics",
+            f"swgctl candidates --from {denoiser['key'][:16]} --of states",
+        )
+
+
 def _reader(artifact: Artifact) -> Artifact:
     """The artifact, first of the line of primary inputs, whose stage read a data file or a synthetic set."""
     while (role := stages()[artifact.stage].filled(artifact.meta["inputs"])) not in (None, "synth"):

@@ -355,6 +355,11 @@ def check(resolved: Resolved) -> None:
             f"the loss {loss} learns from candidates, which no method's chain has before its critic",
             "swgctl behaviour TASK && swgctl candidates --of next && swgctl critic TASK --loss isq --candidates REF",
         )
+    if "augment" in chain and AUGMENT.inputs["candidates"].when(resolved.of(AUGMENT), None):
+        raise UsageError(
+            "augment.share is of candidates, which no method's chain has before its augmented data",
+            "swgctl candidates && swgctl augment --candidates REF --share 0.5 && swgctl diffuse",
+        )
     if loss not in config.LOSS[weight]:
         usual = config.LOSS[weight][0]
         raise UsageError(

@@ -53,6 +53,10 @@ AUGMENTED: Fields = {
     "v": ("V(s), a row for each seed", "transformed reward"),
     "advantages": ("A(s, a) = q - v, a row for each seed", "transformed reward"),
     SEED: ("seed of the member whose row it is", "1"),
+    "candidates/rows": ("number of the row at whose state candidates are", "1"),
+    "candidates/actions": ("actions of a behaviour model at the state, for each seed its own's", "1"),
+    "candidates/weights": ("weight w(s, a) of each, by its seed's critic", "1"),
+    "candidates/advantages": ("A(s, a) of each", "transformed reward"),
 }
 SYNTHETIC: Fields = {
     "observations": ("generated state before the action", "environment"),

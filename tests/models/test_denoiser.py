@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from swgctl.diffusion import Schedule
 from swgctl.learners.denoiser import _bernoulli
 from swgctl.models import Denoiser, reset
 from swgctl.randomness import generator
@@ -201,10 +202,12 @@ def test_a_tiny_dropout_keeps_nearly_all():
 
 # -- where the weight comes from ---------------------------------------------------------------------------------------
 
-PLACES = [{"weight_block": block} for block in range(4)] + [{"weight_block": 2, "weight_net": 16}]
+VP = Schedule.vp(K)
+PLACES = [{"weight_block": block} for block in range(4)]
+PLACES += [{"weight_net": 16}, {"weight_form": "data", "schedule": VP}]
 
 
-@pytest.fixture(params=PLACES, ids=["none", "first", "second", "third", "apart"])
+@pytest.fixture(params=PLACES, ids=["none", "first", "second", "third", "apart", "clean"])
 def placed(request):
     denoiser = Denoiser(S, O, A + 1, K, width=32, **request.param)
     reset(denoiser, [generator(s, "denoiser", 0) for s in range(S)])
@@ -227,7 +230,7 @@ def test_wherever_the_weight_is_read_the_short_cut_is_the_network(placed, batch)
         torch.testing.assert_close(finish(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("place", "used"), list(zip(PLACES, [3, 1, 2, 3, 0], strict=True)))
+@pytest.mark.parametrize(("place", "used"), list(zip(PLACES, [3, 1, 2, 3, 0, 2], strict=True)))
 def test_the_weight_reads_no_later_block(place, used, batch):
     z, k, observations = batch
     denoiser = Denoiser(S, O, A + 1, K, width=32, **place)
@@ -237,6 +240,26 @@ def test_the_weight_reads_no_later_block(place, used, batch):
     assert touched == [i < used for i in range(3)]
     own = 2 if place.get("weight_net") else 0
     assert sum(p.grad is not None for n, p in denoiser.named_parameters() if n.startswith("weight_blocks")) == 6 * own
+
+
+@pytest.mark.parametrize("place", [{}, {"weight_net": 16}], ids=["shared", "apart"])
+def test_a_head_of_the_clean_weight_gives_the_noise_that_follows(batch, place):
+    """alpha w_0 + sigma eps_w = z_w, of the w_0 that the same parameters predict as noise."""
+    z, k, observations = batch
+    noise = Denoiser(S, O, A + 1, K, width=32, **place).requires_grad_(False)
+    clean = Denoiser(S, O, A + 1, K, width=32, weight_form="data", schedule=VP, **place).requires_grad_(False)
+    reset(noise, [generator(s, "denoiser", 0) for s in range(S)])
+    clean.load_state_dict(noise.state_dict())
+    eps, w_0 = clean(z, k, observations), noise(z, k, observations)[..., -1]
+    alpha, sigma = VP.alpha[k], VP.sigma[k]
+    torch.testing.assert_close(alpha * w_0 + sigma * eps[..., -1], z[..., -1].double(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(eps[..., :-1], noise(z, k, observations)[..., :-1], rtol=0, atol=0)
+
+
+def test_a_head_of_the_clean_weight_needs_a_schedule_and_a_block():
+    for more in ({}, {"schedule": VP, "weight_block": 0}):
+        with pytest.raises(ValueError, match="needs a schedule"):
+            Denoiser(S, O, A + 1, K, weight_form="data", **more)
 
 
 # -- a plain denoiser, and many steps ----------------------------------------------------------------------------------

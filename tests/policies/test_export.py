@@ -114,6 +114,18 @@ def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_p
         same(act(x, candidates=candidates, noise=partial(torch.randn, generator=noise())), wanted)
 
 
+def test_the_example_acts_as_a_policy_whose_weight_is_standardised_and_predicted_clean(chain, tmp_path):
+    more = ("--set", "diffuse.weight_scale=standard", "--set", "diffuse.weight_form=data", "--recipe", chain.recipe)
+    policy = swgctl("diffuse", "--from", chain.made("augment"), *more).path
+    act = example(export(policy, tmp_path / "p"))["act"]
+    x = torch.randn(1, 5, 3, generator=noise(2))
+    for candidates in (1, 4):
+        options = {"rho": 2.0, "candidates": candidates}
+        drawn = noise()
+        actual = act(x, noise=lambda shape, drawn=drawn: torch.randn(shape, generator=drawn), **options)
+        same(actual, expected(load_policy(str(policy)), x, -2, 2, **options))
+
+
 def test_a_behaviour_model_is_exported_without_a_choice_and_dps_is_not(chain, tmp_path):
     plain = swgctl("behaviour", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe).path
     act = example(export(plain, tmp_path / "p"))["act"]
