@@ -51,7 +51,7 @@ def drawn_by(learner, index=0):
     return learner.draw(lambda stream: [generator(seed, f"diffuse/{stream}", index) for seed in SEEDS])
 
 
-def test_a_batch_has_the_same_candidates_as_often_as_it_should_each_with_its_state_and_its_weight():
+def test_a_batch_has_its_share_of_candidates_each_with_its_state_and_its_weight():
     learner = learner_of(SEEDS)
     drawn = drawn_by(learner)
     assert drawn["rows"].shape == (learner.chunk, 3, 32 - SEVERAL)
