@@ -85,7 +85,7 @@ class Perceptrons(torch.autograd.Function):
         first = None if of_x is None else _apart(of_x)
 
         def task(i: int) -> None:
-            gradients([h[i] for h in inputs], networks[i], last[i], out[i], first and first[i])
+            gradients([h[i] for h in inputs], networks[i], last[i], out[i], None if first is None else first[i])
 
         each(task, len(networks))
         return of_x, *of_parameters

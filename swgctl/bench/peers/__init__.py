@@ -8,7 +8,7 @@ import itertools
 import json
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,6 @@ def plain_side(settings: CriticSettings | DiffuseSettings, rows: int) -> Side:
     def drawn() -> torch.Tensor:
         return torch.randint(rows, (settings.batch,), generator=source)
 
-    step: Callable[[], object]
     if isinstance(settings, CriticSettings):
         critic = plain_critic(rows)
 
@@ -90,8 +89,9 @@ def critic_in_jax(learner: CriticLearner):
     """JAX's critic of a learner's members, with its data and parameters."""
     from swgctl.bench.peers.jax_critic import JaxCritic
 
-    def layers(net: MLP) -> list[tuple[np.ndarray, ...]]:
-        return [tuple(p.detach().numpy().copy() for p in (layer.weight, layer.bias)) for layer in net.layers]
+    def layers(net: MLP) -> list[tuple[np.ndarray, np.ndarray]]:
+        arrays = [p.detach().numpy().copy() for p in net.parameters()]
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
 
     return JaxCritic(learner.rows.numpy(), learner.widths, layers(learner.critic.q), layers(learner.critic.v))
 
