@@ -27,6 +27,10 @@ def mlp(inputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
 
 
+def linears(net: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+
+
 class PlainCritic:
     """One seed: two Q, their targets, V; an Adam each for Q and V."""
 
@@ -45,10 +49,10 @@ class PlainCritic:
         with torch.no_grad():
             for i in range(2):
                 for net, layers in ((self.q[i], twins[0]), (self.target[i], twins[1])):
-                    for linear, layer in zip(net[::2], layers, strict=True):
+                    for linear, layer in zip(linears(net), layers, strict=True):
                         linear.weight.copy_(layer.weight[0, i].T)
                         linear.bias.copy_(layer.bias[0, i, 0])
-            for linear, layer in zip(self.v[::2], twins[2], strict=True):
+            for linear, layer in zip(linears(self.v), twins[2], strict=True):
                 linear.weight.copy_(layer.weight[0].T)
                 linear.bias.copy_(layer.bias[0, 0])
 
