@@ -4,6 +4,7 @@ What is printed may hold names that came from outside.  `printable` keeps them f
 """
 
 import contextlib
+import re
 import shlex
 import sys
 import time
@@ -13,6 +14,9 @@ from pathlib import Path
 LINE_EVERY = 60.0  # seconds between plain progress lines where stderr is not a terminal
 FIRST_LINE = 4.0
 NAME, LINE = 200, 4_000  # most characters of a name and of a line that are shown
+
+# A password up to the @ that ends it, also where its / and @ are not written %2F and %40; a port stays.
+_PASSWORD = re.compile(r"(://[^/@:]*):(?![0-9]+(?:/|$))(?:[^/]*@|.*?@)")
 
 _log: list[Path] = []
 _said: set[str] = set()
@@ -27,9 +31,14 @@ def printable(text: str, most: int = LINE) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def without_password(url: str) -> str:
+    """A URL of a remote store as it is printed, its user left in place; other text as it is."""
+    return _PASSWORD.sub(r"\1@", url)
+
+
 def shown(name: object) -> str:
     """A name from outside as a message holds it."""
-    return printable(str(name), NAME)
+    return printable(without_password(str(name)), NAME)
 
 
 def quoted(word: object) -> str:

@@ -53,6 +53,15 @@ class Interrupted(SwgError):
     code = 75
 
 
+def described(error: BaseException) -> str:
+    """What an error says, "ValueError: not today"; its type alone where it says nothing, or its `__str__` fails."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def closest(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that was probably meant; None where none is similar."""
     import difflib

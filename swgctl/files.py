@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SCHEMA = 1  # version of every record and tensor file; a reader refuses a greater one
+# errno where a folder cannot be
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 COMPONENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"  # of a path: the names of tasks, stages and an artifact's files
 
 

@@ -1,11 +1,14 @@
 """Extension by other packages, through entry points of the groups swgctl.stages, swgctl.methods and swgctl.tasks."""
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar
 
 from swgctl.console import say
+from swgctl.errors import SwgError, described
 
 STAGES, METHODS, TASKS = "swgctl.stages", "swgctl.methods", "swgctl.tasks"
 
@@ -29,10 +32,13 @@ def load(group: str) -> dict[str, Any]:
     loaded: dict[str, Any] = {}
     for point in entry_points(group=group):
         try:
-            loaded[point.name] = point.load()
-        except Exception as error:  # an import may raise anything
+            with contextlib.redirect_stdout(sys.stderr):
+                loaded[point.name] = point.load()
+        except (SwgError, KeyboardInterrupt):  # a signal came
+            raise
+        except BaseException as error:  # an import may raise anything, and exit
             who = point.dist.name if point.dist else point.value
-            say(f"plugin {who} is left out: {point.name} = {point.value}: {type(error).__name__}: {error}")
+            say(f"plugin {who} is left out: {point.name} = {point.value}: {described(error)}")
     return loaded
 
 

@@ -71,3 +71,21 @@ def test_a_message_is_said_once(capsys):
     for _ in range(3):
         console.say_once("only here")
     assert capsys.readouterr().err == "only here\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "printed"),
+    [
+        ("sftp://me:secret@box:22/x", "sftp://me@box:22/x"),
+        ("sftp://me:se@cret@box/x", "sftp://me@box/x"),
+        ("sftp://me:se/cret@box/x", "sftp://me@box/x"),
+        ("sftp://me:123@box/x@y", "sftp://me@box/x@y"),
+        ("sftp://:secret@box/x", "sftp://@box/x"),
+        ("sftp://box:22/x@y", "sftp://box:22/x@y"),
+        ("hf://me/policy@main", "hf://me/policy@main"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("critic:a@b", "critic:a@b"),
+    ],
+)
+def test_a_password_is_not_printed(url, printed):
+    assert console.shown(url) == printed

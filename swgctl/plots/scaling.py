@@ -1,5 +1,6 @@
 """Pictures of speed, from the measurements of `swgctl bench scaling --json` and `swgctl bench inference --json`."""
 
+import contextlib
 import json
 import math
 import sys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HELP = "swgctl bench scaling --json > FILE"
+MOST = 16_000_000  # characters of a file
 SPAN = 8.0  # least ratio of an axis of rates: a log scale exaggerates small differences
 UNITS = {
     "batch": "rows a step",
@@ -41,7 +43,10 @@ def scaling(store: Store, files: list[str], out: str | None) -> Path:
 def read_measurements(file: str) -> list[dict]:
     """The rows of a file, each with at least what, axis, value and steps_per_s.  Raises InputError."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        with contextlib.nullcontext(sys.stdin) if file == "-" else open(file, encoding="utf-8") as lines:
+            text = lines.read(MOST + 1)
+        if len(text) > MOST:
+            raise InputError(f"{file} has more than {MOST:,} characters", HELP)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}", HELP

@@ -3,17 +3,16 @@
 import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from swgctl import console
-from swgctl.console import quoted, say
+from swgctl.console import printable, quoted, say
 from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
-from swgctl.store import Artifact, Store, schema
+from swgctl.store import Artifact, Store, disk, schema
 from swgctl.tasks import published
 
 LONGEST = 64  # characters of a list that a table shows in full: a digest's
@@ -195,10 +194,10 @@ def gc(store: Store, dry_run: bool) -> None:
     """Remove the leftovers of unfinished and replaced builds, or only name them."""
     leftovers = store.garbage()
     for path in leftovers:
-        say(str(path))
+        say(printable(str(path)))  # on one line, whatever its name
         if not dry_run:
             with contextlib.suppress(OSError):  # another gc may be at it as well
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                disk.remove(path)
     if stay := [] if dry_run else [path for path in leftovers if path.exists()]:
         raise SwgError(
             f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {quoted(stay[0].parent)}"

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
-from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError
+from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, described
 from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
 from swgctl.store import schema, shells
 from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, untouched
@@ -107,8 +107,7 @@ class Artifact:
         except UNREADABLE as error:
             if signals.interrupted():  # which a library has made another error
                 raise
-            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise CorruptError(f"{path} does not fit its record: {shown(why)}", self._again()) from None
+            raise CorruptError(f"{path} does not fit its record: {shown(described(error))}", self._again()) from None
 
     def check(self, name: str) -> None:
         """Compare a file with the record.  Raises CorruptError, InputError where it may not be read."""
@@ -298,9 +297,10 @@ class Store:
         raise InputError(f"no artifact '{shown(ref)}' in {self.root}", f"swgctl ls{self.option}")
 
     def resolve_all(self, refs: Iterable[str]) -> list[Artifact]:
-        """The artifacts of several REFs; `-` reads one from every line of standard input."""
+        """The artifacts of several REFs, each once; `-` reads one from every line of standard input."""
         lists = (_standard_input() if ref == "-" else [ref] for ref in refs)
-        return [self.resolve(ref) for ref in itertools.chain.from_iterable(lists)]
+        distinct = dict.fromkeys(itertools.chain.from_iterable(lists))
+        return list(dict.fromkeys(map(self.resolve, distinct)))
 
     # -- this shell's latest artifacts ---------------------------------------------------------------------------------
 

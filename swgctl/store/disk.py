@@ -3,18 +3,18 @@
 import contextlib
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from swgctl.console import quoted, say_once, shown
 from swgctl.errors import SwgError, UsageError
-from swgctl.files import unreadable
+from swgctl.files import NOWHERE, unreadable
 
 DAY = 86400.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 ELSEWHERE = "--store DIR   # or SWGCTL_STORE=DIR"
 
 
@@ -26,7 +26,7 @@ def directories(path: Path | str) -> list[os.DirEntry]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        say_once(f"{path} is left out: {error.strerror}")
+        say_once(f"{shown(path)} is left out: {error.strerror}")
         return []
 
 
@@ -34,7 +34,7 @@ def _is_directory(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:  # such as a circle of symbolic links
-        say_once(f"{entry.path} is left out: {error.strerror}")
+        say_once(f"{shown(entry.path)} is left out: {error.strerror}")
         return False
 
 
@@ -64,6 +64,11 @@ def make_folder(path: Path, root: Path) -> None:
 
 def children(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def remove(path: Path) -> None:
+    """Remove a folder and all in it, or a file; of a link the link alone.  Raises OSError."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def untouched(path: Path) -> bool:

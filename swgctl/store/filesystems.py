@@ -6,6 +6,7 @@ GOOGLE_APPLICATION_CREDENTIALS, the SSH agent and ~/.ssh, HF_TOKEN and HF_ENDPOI
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from swgctl.console import quoted, shown
+from swgctl.console import quoted, shown, without_password
 from swgctl.errors import InputError, SwgError, UsageError, nearest
+from swgctl.files import open_regular
+from swgctl.store.schema import MOST
 
 PATIENCE = 10  # seconds until a remote must have answered
 BLOCK = 1 << 20  # bytes
@@ -54,10 +57,12 @@ def scheme_of(url: str) -> str:
             f"'{shown(url)}' is of no kind that a store can travel by{nearest(scheme, SCHEMES)}", f"{known} or a folder"
         )
     if "#" in rest:
-        raise UsageError(f"'{shown(url)}' has an id, and a store is meant", quoted(url.partition("#")[0]))
+        raise UsageError(
+            f"'{shown(url)}' has an id, and a store is meant", quoted(without_password(url.partition("#")[0]))
+        )
     if not rest.strip("/"):
         raise UsageError(f"'{shown(url)}' names no place", f"swgctl push REF {scheme}://...   # {_example(scheme)}")
-    if scheme == "hf" and not re.fullmatch(r"((datasets|spaces)/)?[\w.-]+/[\w.-]+(@[\w./-]+)?", rest.strip("/")):
+    if scheme == "hf" and not re.fullmatch(r"((datasets|spaces)/)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", rest.strip("/")):
         raise UsageError(f"'{shown(url)}' is not {_example('hf')}", "swgctl push REF hf://OWNER/NAME")
     return scheme
 
@@ -65,6 +70,16 @@ def scheme_of(url: str) -> str:
 def _example(scheme: str) -> str:
     place = {"sftp": "USER@HOST/PATH", "hf": "OWNER/NAME", "file": "/PATH"}.get(scheme, "BUCKET/PATH")
     return f"{scheme}://{place}"
+
+
+def _no_host(url: str) -> str | None:
+    """Why a URL names no server; None where it does."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # a bracket that is not closed, a port beyond 65535, or a password with a /
+        return "its host or its port is malformed"
+    return None if re.fullmatch(r"[\w.:-]*\w[\w.:-]*", parts.hostname or "") else "it names no host"
 
 
 @dataclass
@@ -83,9 +98,11 @@ class Remote:
             self.url = self.root
             return
         self.url = self.url.rstrip("/")
-        self.root = urlsplit(self.url).path if self.scheme == "sftp" else self.url.partition("://")[2]
-        if self.scheme == "sftp" and not self.root.strip("/"):
-            raise UsageError(f"'{self.url}' names no folder", f"swgctl push REF {_example('sftp')}")
+        self.root = self.url.partition("://")[2]
+        if self.scheme == "sftp":
+            self.root = f"/{self.root.partition('/')[2]}"
+            if why := _no_host(self.url) or ("it names no folder" if not self.root.strip("/") else None):
+                raise UsageError(f"'{shown(self.url)}': {why}", f"swgctl push REF {_example('sftp')}")
 
     @property
     def folder(self) -> Path | None:
@@ -95,7 +112,7 @@ class Remote:
     @property
     def name(self) -> str:
         """The URL without a password."""
-        return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", self.url)
+        return without_password(self.url)
 
     @cached_property
     def fs(self) -> Any:
@@ -173,8 +190,12 @@ class Remote:
         return [None if isinstance(value, Exception) else value for value in values]
 
     def _content(self, path: str) -> bytes | Exception:
+        """At most MOST + 1 bytes, which tell that there are too many."""
         try:
-            return self.fs.cat_file(path)
+            if self.folder:
+                with open_regular(path) as file:
+                    return file.read(MOST + 1)
+            return self.fs.cat_file(path, end=MOST + 1)
         except OSError as error:
             return error
 
@@ -250,7 +271,9 @@ class Remote:
 
 
 def _missing(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    """True where there is no such file, or a folder, a pipe or a circle of links in its place."""
+    absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    return absent or getattr(error, "errno", None) in (errno.EINVAL, errno.ELOOP)
 
 
 def _forbidden(error: Exception, reason: str) -> bool:

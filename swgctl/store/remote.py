@@ -21,6 +21,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ from swgctl.errors import CorruptError, InputError, NewerError, SwgError
 from swgctl.files import open_regular, read_regular, sha256, sync
 from swgctl.store import entries
 from swgctl.store.artifacts import NAMED, RECORDS, Artifact, Store
-from swgctl.store.disk import disk_full, make_folder
+from swgctl.store.disk import disk_full, make_folder, remove
 from swgctl.store.entries import Entry
 from swgctl.store.filesystems import BLOCK, Remote
 from swgctl.store.locks import open_plain
@@ -79,7 +80,9 @@ def pull(store: Store, url: str, ids: Iterable[str] = (), *, lineage: bool = Tru
 
         def blocks(name: str, entry: Entry = entry, held: dict = held) -> Blocks:
             stored = _stored(held, name, entry.meta["files"][name]["sha256"])
-            return remote.blocks(f"{entry.at}/{stored}")
+            return (
+                _blocks(remote.folder / entry.at / stored) if remote.folder else remote.blocks(f"{entry.at}/{stored}")
+            )
 
         help = f"swgctl push {entry.id} {quoted(remote.name)} --check   # from a store that has it whole"
         copied = _receive(store, entry, blocks, f"{remote.name}: {entry.at}", help)
@@ -166,14 +169,16 @@ def _receive(store: Store, entry: Entry, blocks: Callable[[str], Blocks], where:
         if _have(store, meta):
             return False
         draft = store.root / "work" / f"{entry.id}-pull{'' if alone else f'-{secrets.token_hex(4)}'}"
+        if draft.is_symlink():
+            draft.unlink()
         make_folder(draft, store.root)
+        for path in draft.iterdir():
+            if path.name not in meta["files"] or not _plain(path):  # of an earlier record, or planted
+                remove(path)
         for name, file in meta["files"].items():
             path = draft / name
-            if not (path.is_file() and path.stat().st_size == file["bytes"] and sha256(path) == file["sha256"]):
+            if not (path.exists() and path.stat().st_size == file["bytes"] and sha256(path) == file["sha256"]):
                 _write(path, blocks(name), file, f"{where}/{name}", help)
-        for path in draft.iterdir():
-            if path.name not in meta["files"]:  # of an earlier record
-                path.unlink()
         (draft / FILE).write_bytes(entry.raw)
         sync(draft / FILE)
         make_folder(target.parent, store.root)
@@ -185,6 +190,12 @@ def _receive(store: Store, entry: Entry, blocks: Callable[[str], Blocks], where:
             shutil.rmtree(draft, ignore_errors=True)  # somebody has built it meanwhile
             return not _have(store, meta)
     return True
+
+
+def _plain(path: Path) -> bool:
+    """True for a regular file of one name: what is written through a link changes somebody else's file."""
+    state = path.lstat()
+    return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
 
 
 def _have(store: Store, meta: dict) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KEY_LENGTH = 16
 FILE = "artifact.json"
 MOST = 4_000_000  # bytes of a record
+ZEROS = bytes.maketrans(b"123456789", b"000000000")
+TOO_LONG = b"0" * 309  # digits, more than a float can hold
 
 Judge = Callable[[dict], str | None]  # what in a record its stage does not allow
 _judges: list[Judge] = []
@@ -72,6 +74,8 @@ def read(directory: Path) -> dict:
     file = f"{directory}/{FILE}"
     try:
         text = read_regular(file, MOST)
+        if TOO_LONG in text.translate(ZEROS):
+            raise ValueError("it has a number of hundreds of digits")
         quick = _quickly(text)
         meta = quick or parse(text)
     except FileNotFoundError:

@@ -10,9 +10,9 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swgctl.console import quoted
-from swgctl.errors import CorruptError, InputError, SwgError
-from swgctl.files import sha256, unreadable, write_text
+from swgctl.console import quoted, shown
+from swgctl.errors import CorruptError, InputError, SwgError, UsageError
+from swgctl.files import NOWHERE, sha256, unreadable, write_text
 
 Say = Callable[[str], None]
 
@@ -28,10 +28,10 @@ def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
     """The sha256 of `target`; where it is missing, `make` writes it first, in one process at a time.
 
     Raises CorruptError as `pinned` does, InputError where something else is in the way or the file may not be read,
-    SwgError where the file system refuses.
+    UsageError for a cache that cannot be, SwgError where the file system refuses.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         if not target.exists():
             with locked(target, say):
                 if not target.exists():  # the process that held the lock may have made it
@@ -43,6 +43,18 @@ def cached(target: Path, say: Say, make: Callable[[], None]) -> str:
             f"{target} cannot be cached: {error.strerror or error}",
             "make room, or set SWGCTL_CACHE to a folder on another disk; the same command goes on",
         ) from None
+
+
+def make_parent(target: Path) -> None:
+    """Make the folder of a file of the cache.  Raises UsageError where none can be, as below a file; OSError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in NOWHERE:
+            raise UsageError(
+                f"{shown(target.parent)} cannot be a cache: {error.strerror}", "SWGCTL_CACHE=DIR"
+            ) from None
+        raise
 
 
 @contextlib.contextmanager
@@ -102,6 +114,8 @@ def digest(path: Path) -> str:
         return sha256(path)
     except PermissionError:
         raise unreadable(path) from None
+    except OSError as error:  # a disk's fault, or what is a file only by name, as in /proc
+        raise InputError(f"{path} cannot be read: {error.strerror}", f"ls -l {quoted(path)}") from None
 
 
 def pin_of(target: Path) -> Path:

@@ -14,7 +14,7 @@ from swgctl.console import say
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import write_atomically
 from swgctl.tasks import Task, published, quoted, registry
-from swgctl.tasks.cache import cache_folder, digest, pin, pin_of, pinned, refuse_link
+from swgctl.tasks.cache import cache_folder, digest, make_parent, pin, pin_of, pinned, refuse_link
 from swgctl.tasks.fidelity import fidelity
 from swgctl.tasks.task import Facts
 
@@ -272,6 +272,7 @@ def bring(name: str, file: Path, trust: bool = False) -> None:
             )
     else:
         try:
+            make_parent(target)
             write_atomically(target, lambda draft: shutil.copyfile(file, draft))
         except OSError as error:
             raise SwgError(f"{target} cannot be written: {error.strerror}", "make room, or set SWGCTL_CACHE") from None

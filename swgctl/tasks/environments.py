@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from swgctl.errors import InputError, SwgError, UsageError
+from swgctl.errors import InputError, SwgError, UsageError, described
 from swgctl.tasks import modules
 from swgctl.tasks.registered import quietly, registered
 from swgctl.tasks.spaces import box, spec_of
@@ -39,11 +39,10 @@ def named(environment: str) -> Iterator[None]:
     try:
         with quietly():
             yield
-    except SwgError:
+    except (SwgError, KeyboardInterrupt, GeneratorExit):  # the last is also how Python ends a generator
         raise
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise SwgError(f"environment {environment} failed: {what}", WHERE) from error
+    except BaseException as error:
+        raise SwgError(f"environment {environment} failed: {described(error)}", WHERE) from error
 
 
 def make(environment: str) -> gymnasium.Env:

@@ -21,7 +21,7 @@ import gymnasium
 
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError, nearest
 from swgctl.tasks import web
-from swgctl.tasks.cache import Say, cache_folder, locked, read_plain
+from swgctl.tasks.cache import Say, cache_folder, locked, make_parent, read_plain
 
 REMOTE = "hf://farama-minari"  # Minari's default
 # The host of each kind of remote, and the environment variable that overrides it.
@@ -131,7 +131,7 @@ def load(id: str, say: Say):
         return dataset
     target = cache_folder() / "minari" / id.replace("/", "-")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         with locked(target, say):
             return _download(id, say) if (dataset := local(id)) is None else dataset
     except OSError as error:

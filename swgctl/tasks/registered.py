@@ -91,6 +91,7 @@ def quietly() -> Iterator[None]:
             stack.callback(os.dup2, kept, 1)
             stack.callback(_flush)
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(contextlib.redirect_stderr(sys.stderr))  # put back if a module replaces it
         yield
 
 

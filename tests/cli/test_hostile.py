@@ -109,6 +109,7 @@ BYTES = {
     "NaN": lambda text: text.replace(b'"wall_s": ', b'"wall_s": NaN, "x": '),
     "NaN in the metrics": lambda text: text.replace(b'"metrics": {', b'"metrics": {"x": NaN,'),
     "a lone surrogate": lambda text: text.replace(b'"name": "pendulum"', rb'"name": "\ud800"'),
+    "a number of 400 digits": lambda text: text.replace(b'"metrics": {', b'"metrics": {"x": %d,' % 10**400),
     "another schema": lambda text: text.replace(b'"schema": 1', b'"schema": true'),
     "a changed value": lambda text: text.replace(b'"batch": 32', b'"batch": 33'),
 }

@@ -143,6 +143,7 @@ METRICS = {  # lines of a signed metrics.jsonl -> the exit codes of `plot traini
     "infinite": (ROW.replace("[0.1]", "[1e999]"), 4, 0),
     "an infinite step": (ROW.replace("1,", "1e999,", 1), 4, 4),
     "a step beyond 64 bits": (ROW.replace("1,", f"{10**30},", 1), 4, 4),
+    "a value of 400 digits": (ROW.replace("[0.1]", f"[{10**400}]"), 4, 4),
     "a step before the first": (ROW.replace("1,", "-1,", 1), 0, 4),
     "a formula as a name": (ROW.replace("v_loss", "$\\\\frac{$"), 0, 0),
     "an escape sequence as a name": (ROW.replace("v_loss", "\\u001b[31m"), 0, 0),

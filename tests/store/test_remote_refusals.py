@@ -131,12 +131,19 @@ def test_an_artifact_that_was_made_from_itself(tmp_path, theirs):
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/path", "s4://bucket", "http://host/x", "s3://", "hf://alone", "", "sftp://h"]
+    "url",
+    [
+        *("ftp://host/path", "s4://bucket", "http://host/x", "s3://", "hf://alone", "", "sftp://h", "sftp:///x"),
+        *("sftp://[::1/x", "sftp://h:99999/x", "sftp://h:x/x", "sftp://a b/x", "sftp://me:secret@/x", "hf://../x"),
+        *("sftp://me:sec/secret@h/x", "hf://me:secret@a/b"),
+    ],
 )
 def test_a_url_of_no_kind(url, ours, theirs):
     critic = travel.artifact(ours, "critic", {"critic.txt": "Q"})
-    swgctl("pull", url, "--store", theirs).refused(2)
-    swgctl("push", critic.id, url).refused(2)
+    for args in (["pull", url, "--store", theirs], ["push", critic.id, url]):
+        answer = swgctl(*args)
+        answer.refused(2)
+        assert "secret" not in answer.err
 
 
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "file"])

@@ -191,9 +191,10 @@ def test_an_empty_checksum_says_nothing(tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("SWGCTL_CACHE", str(tmp_path / "file"))
-    for name in ("local-maze2d-umaze", "hopper-medium-v2"):
-        swgctl("data", "fetch", name).refused(1, "cannot be cached")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        monkeypatch.setenv("SWGCTL_CACHE", str(folder))
+        for name in ("local-maze2d-umaze", "hopper-medium-v2"):
+            swgctl("data", "fetch", name).refused(2, "cannot be a cache")
 
 
 def test_a_dead_mirror_is_one_line(monkeypatch):

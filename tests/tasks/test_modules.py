@@ -131,6 +131,10 @@ def test_environments_that_swgctl_depends_on_need_no_leave():
         ("import no_such_package", "No module named 'no_such_package'"),
         ("from os import no_such_name", "cannot import name 'no_such_name'"),
         ("class E(Exception): __str__ = lambda self: 'odd'\nraise E", "E: odd"),
+        ("class E(Exception): __str__ = lambda self: 1 / 0\nraise E", "failing: E"),
+        ("class E(BaseException): pass\nraise E(5)", "E: 5"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("import sys\nsys.stdout = sys.stderr = None\nraise ValueError(1)", "ValueError: 1"),
         ("", "gymnasium has no environment 'failing:Own-v0'"),
     ],
 )
