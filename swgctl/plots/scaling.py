@@ -1,6 +1,5 @@
 """Pictures of speed, from the measurements of `swgctl bench scaling --json` and `swgctl bench inference --json`."""
 
-import contextlib
 import json
 import math
 import sys
@@ -43,8 +42,11 @@ def scaling(store: Store, files: list[str], out: str | None) -> Path:
 def read_measurements(file: str) -> list[dict]:
     """The rows of a file, each with at least what, axis, value and steps_per_s.  Raises InputError."""
     try:
-        with contextlib.nullcontext(sys.stdin) if file == "-" else open(file, encoding="utf-8") as lines:
-            text = lines.read(MOST + 1)
+        if file == "-":
+            text = sys.stdin.read(MOST + 1)
+        else:
+            with open(file, encoding="utf-8") as lines:
+                text = lines.read(MOST + 1)
         if len(text) > MOST:
             raise InputError(f"{file} has more than {MOST:,} characters", HELP)
     except (OSError, UnicodeDecodeError) as error:
