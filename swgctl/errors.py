@@ -53,7 +53,7 @@ class Interrupted(SwgError):
     code = 75
 
 
-def described(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
     """What an error says, "ValueError: not today"; its type alone where it says nothing, or its `__str__` fails."""
     try:
         text = str(error)

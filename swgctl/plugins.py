@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar
 
 from swgctl.console import say
-from swgctl.errors import SwgError, described
+from swgctl.errors import SwgError, said_by
 
 STAGES, METHODS, TASKS = "swgctl.stages", "swgctl.methods", "swgctl.tasks"
 
@@ -38,7 +38,7 @@ def load(group: str) -> dict[str, Any]:
             raise
         except BaseException as error:  # an import may raise anything, and exit
             who = point.dist.name if point.dist else point.value
-            say(f"plugin {who} is left out: {point.name} = {point.value}: {described(error)}")
+            say(f"plugin {who} is left out: {point.name} = {point.value}: {said_by(error)}")
     return loaded
 
 

@@ -13,7 +13,7 @@ import typer
 
 from swgctl.cli import layout
 from swgctl.console import NAME, printable, quoted
-from swgctl.errors import SwgError, described
+from swgctl.errors import SwgError, said_by
 
 try:
     from typer import TyperException as ParserError  # every error of a Typer that has its own copy of click
@@ -76,7 +76,7 @@ class Group(layout.Group):
             _drop(sys.stdout)  # the reader has closed the pipe
             return 0
         except Exception as error:
-            if isinstance(error, MemoryError) or any(text in described(error) for text in NO_MEMORY):
+            if isinstance(error, MemoryError) or any(text in said_by(error) for text in NO_MEMORY):
                 advice = f"{_line(program, args[:1])} --help   # fewer seeds or a smaller batch need less"
                 return fail(f"out of memory: {error}", advice, 1)
             if isinstance(error, OSError) and error.errno in SYSTEM:
@@ -85,7 +85,7 @@ class Group(layout.Group):
                 if not name and code == 1:
                     _drop(sys.stdout)  # perhaps what could not be written: Python would try again at its end
                 return fail(f"{name or program}: {error.strerror}", help.format(quoted(name or ".")), code)
-            return fail(f"internal: {described(error)}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
+            return fail(f"internal: {said_by(error)}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
 
 
 def _line(program: str, args: list[str]) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
-from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, described
+from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, said_by
 from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
 from swgctl.store import schema, shells
 from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, untouched
@@ -107,7 +107,7 @@ class Artifact:
         except UNREADABLE as error:
             if signals.interrupted():  # which a library has made another error
                 raise
-            raise CorruptError(f"{path} does not fit its record: {shown(described(error))}", self._again()) from None
+            raise CorruptError(f"{path} does not fit its record: {shown(said_by(error))}", self._again()) from None
 
     def check(self, name: str) -> None:
         """Compare a file with the record.  Raises CorruptError, InputError where it may not be read."""

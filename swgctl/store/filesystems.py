@@ -190,12 +190,12 @@ class Remote:
         return [None if isinstance(value, Exception) else value for value in values]
 
     def _content(self, path: str) -> bytes | Exception:
-        """At most MOST + 1 bytes, which tell that there are too many."""
+        """The bytes of a small file; of a folder's at most MOST + 1, which tell that there are too many."""
         try:
             if self.folder:
                 with open_regular(path) as file:
                     return file.read(MOST + 1)
-            return self.fs.cat_file(path, end=MOST + 1)
+            return self.fs.cat_file(path)
         except OSError as error:
             return error
 

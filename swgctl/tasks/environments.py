@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from swgctl.errors import InputError, SwgError, UsageError, described
+from swgctl.errors import InputError, SwgError, UsageError, said_by
 from swgctl.tasks import modules
 from swgctl.tasks.registered import quietly, registered
 from swgctl.tasks.spaces import box, spec_of
@@ -42,7 +42,7 @@ def named(environment: str) -> Iterator[None]:
     except (SwgError, KeyboardInterrupt, GeneratorExit):  # the last is also how Python ends a generator
         raise
     except BaseException as error:
-        raise SwgError(f"environment {environment} failed: {described(error)}", WHERE) from error
+        raise SwgError(f"environment {environment} failed: {said_by(error)}", WHERE) from error
 
 
 def make(environment: str) -> gymnasium.Env:

@@ -8,7 +8,7 @@ import re
 import sys
 
 from swgctl.console import quoted
-from swgctl.errors import InputError, SwgError, UsageError, described
+from swgctl.errors import InputError, SwgError, UsageError, said_by
 from swgctl.tasks import registry
 
 # Packages that swgctl depends on, whose modules register environments and do nothing else.
@@ -71,7 +71,7 @@ def load(environment: str) -> None:
         raise
     except BaseException as error:  # SystemExit as well, and a class of the module's own
         # Of an ImportError the message alone names the module that is missing.
-        what = str(error) if isinstance(error, ImportError) else f"{module}: {described(error)}"
+        what = str(error) if isinstance(error, ImportError) else f"{module}: {said_by(error)}"
         missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or ".")
         help = f"pip install {module.partition('.')[0]}" if missing else f"{_python()} -c 'import {module}'"
         raise UsageError(f"environment {environment}: {what}", help) from None

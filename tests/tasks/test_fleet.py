@@ -107,7 +107,7 @@ def test_an_environment_that_only_this_process_knows_stays_in_it(launch, capsys)
     [
         ("Raises", "ValueError: the robot fell off the table"),
         ("Exits", "SystemExit: 5"),
-        ("FillsMemory", "MemoryError: "),
+        ("FillsMemory", "MemoryError"),
     ],
 )
 def test_an_environment_that_fails_is_one_line(deed, error, processes, launch):
