@@ -10,6 +10,7 @@ from swgctl import config, seeds, tasks
 from swgctl.console import say
 from swgctl.errors import UsageError, nearest
 from swgctl.stages import run, toy
+from swgctl.tasks.registry import RULED
 
 
 def recipe_text(task: str, environment: str | None, recipe: str | None, assignments: tuple[str, ...]) -> str:
@@ -43,15 +44,21 @@ def validate(files: list[str], every: bool) -> list[Path]:
     if not files and not every:
         raise UsageError("which recipes?", "swgctl recipe validate --all")
     paths = [config.recipe_path(name) for name in [*files, *(config.recipe_names() if every else [])]]
-    family_of = {name: tasks.get(name).recipe for name in tasks.names()}
+    listed = {name: tasks.get(name).recipe for name in tasks.names()}
+    ruled = tasks.names(RULED)
+    by_rule = {tasks.get(name).recipe: name for name in reversed(ruled)}  # the first of each recipe
+    listed |= {name: family for family, name in by_rule.items()}
     one_task: dict[str, str | None] = {"demo": "demo", "default": None}
-    one_task |= {family: name for name, family in family_of.items()}
+    one_task |= {family: name for name, family in listed.items()}
     families = {name: family for family, name in one_task.items()}  # one task of each
     for path in paths:
         content = config.read_recipe(path)
         sections = config.task_sections(content)
+        family_of = listed | {task.name: task.recipe for name in sections if (task := tasks.named(str(name)))}
         unknown = [
-            f"unknown task '{name}'{nearest(str(name), family_of)}" for name in sections if name not in family_of
+            f"unknown task '{name}'{nearest(str(name), [*listed, *ruled])}"
+            for name in sections
+            if name not in family_of
         ]
         users: dict[str | None, str] = {}
         users |= {name: family for name, family in family_of.items() if family == path.stem or name in sections}

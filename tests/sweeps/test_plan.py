@@ -274,6 +274,8 @@ def test_a_recipe_that_no_run_takes_is_not_sound(validate, text, word, task):
 
 def test_what_is_sound_with_the_rest_of_it_is(validate):
     sound = "eval: {temperature: 0}", "diffuse: {blocks: 1, weight_block: 1}", "seeds: 0-4", "# nothing"
+    single = "cube-single-play-singletask-task1-v0"  # named by a rule, and in no list
+    sound = *sound, f"tasks: {{{single}: {{critic: {{tau: 0.8}}}}}}"
     for text in (*sound, "toy: {beta_max: 5, beta: 5}", "{critic: {loss: linex}, augment: {weight: linex}}"):
         assert validate(text).path.name == "mine.yaml"
 
@@ -285,7 +287,7 @@ def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, 
     answer = validate("diffuse: {weight_block: 4}")
     assert answer.path.name == "mine.yaml"
     told = [line.partition("not on top of the recipe ")[2].partition(":")[0] for line in answer.err.splitlines()]
-    families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d", "ogbench"}
+    families = {"adroit", "antmaze", "default", "demo", "local", "locomotion", "maze2d", "ogbench", "ogbench-long"}
     assert (set(told), len(told)) == (families, len(families))
 
 
