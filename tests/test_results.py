@@ -24,6 +24,16 @@ def guidances(rows, *, rhos, costs=False):
     return lines
 
 
+def scales(rows, *, axes, shown=returned):
+    """A line a temperature and number of candidates, in the file's order: what the rows show at each scale."""
+    rhos = sorted({row["rho"] for row in rows})
+    lines = []
+    for values in dict.fromkeys(tuple(row[axis] for axis in axes) for row in rows):
+        cells = [one(rows, **dict(zip(axes, values, strict=True)), rho=rho) for rho in rhos]
+        lines.append([*(f"{value:g}" for value in values), *map(shown, cells)])
+    return lines
+
+
 TABLES = [
     Table(
         "guidances",
@@ -36,6 +46,12 @@ TABLES = [
         ("demo-guidances-exponential",),
         ("method", "rho = 0", "rho = 4"),
         lambda rows: guidances(rows, rhos=(0, 4)),
+    ),
+    Table(
+        "adroit-pen",
+        ("adroit-pen-expert",),
+        ("temperature", "M", "rho = 0", "1", "10", "25"),
+        lambda rows: scales(rows, axes=("temperature", "candidates")),
     ),
 ]
 

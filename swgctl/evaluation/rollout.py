@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,6 +18,7 @@ from swgctl.randomness import generator
 from swgctl.tasks import Task, fleet
 
 NOISE_BLOCK = 20  # environment steps whose noise is drawn at once; results depend on it
+FEW = 16  # copies of an environment that any machine holds
 SHRINK = 3 / 4  # once at most this share of the batch's rows still run, the finished ones leave it
 
 
@@ -40,11 +42,31 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
 
     The start of episode e and the noise of its m-th candidate depend on (base, seed, e, m) alone, so that cells compare
     like with like, and a cell's result does not depend on the other cells: up to rounding, which varies with the batch
-    size and which chaotic dynamics amplify.
+    size and which chaotic dynamics amplify.  Episodes are played side by side, as many as memory holds environments.
     """
+    rows = np.arange(len(cells) * episodes)
+    parts = np.array_split(rows, _parts(task.environment, len(rows), len(policy.seeds)))
+    played = [_play(policy, task, cells, episodes, base, part) for part in parts]
+    return [row for member in zip(*played, strict=True) for part in member for row in part]
+
+
+def _parts(environment: str, rows: int, members: int) -> int:
+    """The number of parts in which the rows of all members are played, one part after another."""
+    copies = rows * members
+    if copies <= FEW or copies <= (capacity := fleet.capacity(environment)):
+        return 1
+    parts = min(rows, math.ceil(copies / capacity))
+    say(f"eval: {copies} copies of {environment} in {parts} parts, since memory holds {capacity}")
+    return parts
+
+
+def _play(
+    policy: Policy, task: Task, cells: list[Cell], episodes: int, base: int, chosen: np.ndarray
+) -> list[list[dict]]:
+    """`roll_out` of the chosen rows (see `Batch`), a list for each member."""
     assert task.horizon is not None, "`check_horizon` runs first"
-    members, rows = len(policy.seeds), len(cells) * episodes
-    starts = [reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in range(rows)]
+    members, rows = len(policy.seeds), len(chosen)
+    starts = [reset_seed(base, seed, row % episodes) for seed in policy.seeds for row in chosen.tolist()]
     total, length = np.zeros((members, rows)), np.zeros((members, rows), int)
     statistics = {name: np.zeros((members, rows)) for name in policy.statistics}
     running, step = np.ones((members, rows), bool), 0
@@ -59,18 +81,20 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
         measured = {name: copies.measured[name].reshape(members, rows) for name in task.measures}
         stack.enter_context(signals.deferred())
         bar = stack.enter_context(progress("eval", task.horizon, "environment steps"))
-        batch = Batch(policy, cells, episodes, base, np.arange(rows))
+        alive = np.arange(rows)
+        batch = Batch(policy, cells, episodes, base, chosen)
         while running.any() and step < task.horizon:  # the task's horizon holds even if the environment's has changed
-            alive = np.flatnonzero(running.any(0))
-            if len(alive) <= SHRINK * len(batch.rows):
-                batch = Batch(policy, cells, episodes, base, alive)
-            proposed, shares = batch.propose(observations.take(batch.rows, 1), step)
+            now = np.flatnonzero(running.any(0))
+            if len(now) <= SHRINK * len(alive):
+                alive = now
+                batch = Batch(policy, cells, episodes, base, chosen[alive])
+            proposed, shares = batch.propose(observations.take(alive, 1), step)
             if not np.isfinite(proposed).all():
                 less = "a smaller --rho, or " if "rho" in cells[0] else ""
                 raise SwgError(
                     "eval: the policy's actions are not finite", f"{less}look at the policy's losses with swgctl show"
                 )
-            actions[:, batch.rows] = proposed
+            actions[:, alive] = proposed
             copies.step()
             if not (np.isfinite(rewards[running]).all() and np.isfinite(observations[running & ~ended]).all()):
                 raise SwgError(
@@ -78,7 +102,7 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
                     "check the environment with actions at their bounds",
                 )
             for name, share in shares.items():
-                statistics[name][:, batch.rows] += np.where(running[:, batch.rows], share, 0)
+                statistics[name][:, alive] += np.where(running[:, alive], share, 0)
             np.add(total, rewards, out=total, where=running)
             length += running
             running &= ~ended
@@ -86,17 +110,19 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
             bar.update(step, f"{running.sum()} of {running.size} episodes")
             signals.check()
     return [
-        {
-            "seed": seed,
-            **cells[row // episodes],
-            "episode": row % episodes,
-            "return": float(total[s, row]),
-            "length": int(length[s, row]),
-            **{name: float(values[s, row]) for name, values in measured.items()},
-            **{name: float(values[s, row] / length[s, row]) for name, values in statistics.items()},
-        }
+        [
+            {
+                "seed": seed,
+                **cells[row // episodes],
+                "episode": row % episodes,
+                "return": float(total[s, i]),
+                "length": int(length[s, i]),
+                **{name: float(values[s, i]) for name, values in measured.items()},
+                **{name: float(values[s, i] / length[s, i]) for name, values in statistics.items()},
+            }
+            for i, row in enumerate(chosen.tolist())
+        ]
         for s, seed in enumerate(policy.seeds)
-        for row in range(rows)
     ]
 
 

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -25,7 +24,7 @@ import numpy as np
 from swgctl import runtime
 from swgctl.console import say
 from swgctl.errors import SwgError, UsageError
-from swgctl.tasks import environments, modules
+from swgctl.tasks import environments, limits, modules
 from swgctl.tasks.registered import quietly
 from swgctl.tasks.spaces import box
 
@@ -57,13 +56,13 @@ def launch(
 
     measures  names of numbers in a step's info that are kept as well
 
-    The number of processes is $SWGCTL_WORKERS, else that of `fastest` within `cores`.
+    The number of processes is $SWGCTL_WORKERS, else that of `fastest` within `limits.cores`.
     Raises UsageError where that setting is malformed, and what `environments.make` raises; SwgError where an
     environment fails or a process dies, now and in every step.
     """
     with environments.named(environment), contextlib.closing(environments.make(environment)) as world:
         shape = (math.prod(box(world.action_space).shape), math.prod(box(world.observation_space).shape), measures)
-        most = min(_workers_setting() or cores(), len(seeds))
+        most = min(_workers_setting() or limits.cores(), len(seeds))
         chosen = _workers_setting() or most == 1
         processes = most if chosen else fastest(len(seeds), steps, step_seconds(world), most)
     copies: Copies | Workers | None = None
@@ -75,6 +74,26 @@ def launch(
     copies = copies or Copies(environment, seeds, np.zeros(len(seeds), _row(*shape)))
     with contextlib.closing(copies), quietly():  # once, and not for each step
         yield copies
+
+
+def capacity(environment: str) -> int:
+    """The number of copies, at least 1, that half of the available memory holds.
+
+    Raises what `environments.make` raises.
+    """
+    return max(1, int(min(limits.memory() / 2 / max(copy_bytes(environment), 1), 1 << 31)))
+
+
+def copy_bytes(environment: str, copies: int = 4) -> float:
+    """Bytes of memory that one more copy holds after its reset: the mean over `copies` after a first one."""
+    with contextlib.ExitStack() as stack:
+        for i in range(copies + 1):
+            world = stack.enter_context(contextlib.closing(environments.make(environment)))
+            with environments.named(environment):
+                world.reset(seed=i)
+            if i == 0:  # with it came the simulator itself
+                before = limits.held()
+        return (limits.held() - before) / copies
 
 
 class Copies:
@@ -289,56 +308,11 @@ def fastest(copies: int, steps: int, seconds: float, most: int) -> int:
     return min(range(1, most + 1), key=total)
 
 
-def cores() -> int:
-    """The number of cores that this process may use: those of its affinity, no more than its cgroup's quota.
-
-    $OMP_NUM_THREADS, by which people share a machine, is a cap as well.
-    """
-    if sys.platform != "linux":
-        return 1  # `Workers` share memory by memfd, which Linux alone has
-    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    available = max(1, min(len(os.sched_getaffinity(0)), math.ceil(min(cpu_quota(), 1 << 20))))
-    return min(available, int(threads)) if threads.isdecimal() and int(threads) else available
-
-
-def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """CPUs' worth of time that this process's cgroup and those above it grant, of version 1 or 2; inf for no limit."""
-    quotas = [math.inf]
-    with contextlib.suppress(OSError, ValueError):
-        for line in membership.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                mount, read = cgroups, _quota_v2
-            elif "cpu" in controllers.split(","):
-                mount, read = cgroups / "cpu", _quota_v1
-            else:
-                continue
-            group = mount / path.strip("/")
-            # In a container the path may be the host's, and only the mount be here.
-            quotas += [read(folder) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
-    return min(quotas)
-
-
-def _quota_v2(folder: Path) -> float:
-    """cpu.max: microseconds, or "max", in a period of microseconds."""
-    with contextlib.suppress(OSError, ValueError):
-        most, period = (folder / "cpu.max").read_text().split()
-        return int(most) / int(period)
-    return math.inf
-
-
-def _quota_v1(folder: Path) -> float:
-    """cpu.cfs_quota_us, -1 for none, in a period of cpu.cfs_period_us."""
-    with contextlib.suppress(OSError, ValueError):
-        most, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
-        return most / period if most > 0 else math.inf
-    return math.inf
-
-
 def _workers_setting() -> int | None:
     text = os.environ.get("SWGCTL_WORKERS")
     if text and not (text.isdecimal() and int(text)):
-        raise UsageError(f"SWGCTL_WORKERS must be a number of processes, not '{text}'", f"SWGCTL_WORKERS={cores()}")
+        cores = limits.cores()
+        raise UsageError(f"SWGCTL_WORKERS must be a number of processes, not '{text}'", f"SWGCTL_WORKERS={cores}")
     return int(text) if text else None
 
 

@@ -99,6 +99,21 @@ def test_the_clamped_share_of_a_guided_cell_is_the_same_too():
     assert_same(run(rho=[2.0], candidates=[3]), together)
 
 
+def test_episodes_are_played_in_as_many_parts_as_memory_asks_for(monkeypatch, capsys):
+    """30 rows of two members, of which memory holds 25 copies: three parts, which begin within a cell."""
+    plan = {"seeds": (0, 3), "rho": [0.0, 2.0, 5.0], "candidates": [1, 3], "episodes": 5}
+    together = run(**plan)
+    monkeypatch.setattr(rollout, "FEW", 0)
+    monkeypatch.setattr(rollout.fleet, "capacity", lambda _: 25)
+    capsys.readouterr()
+    parted = run(**plan)
+    assert "eval: 60 copies of ShortPendulum-v1 in 3 parts, since memory holds 25" in capsys.readouterr().err
+    assert [(r["seed"], r["rho"], r["episode"]) for r in parted] == [
+        (r["seed"], r["rho"], r["episode"]) for r in together
+    ]
+    assert_same(parted, together)
+
+
 def watch(policy, see):
     """Call see(observations, actions, statistics) at each proposal of the policy."""
     prepare = policy.prepare

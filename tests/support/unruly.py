@@ -65,6 +65,15 @@ class Unruly(gymnasium.Env):
         time.sleep(60)
 
 
+class Large(Unruly):
+    """One that holds 20 MB."""
+
+    def __init__(self):
+        super().__init__("raises")
+        self.held = np.ones(20_000_000 // 8)
+
+
+gymnasium.register("Large-v0", "support.unruly:Large", max_episode_steps=10)
 for _deed in (
     *("raises", "is_killed", "leaves", "prints", "prints_from_c", "hangs"),
     *("exits", "interrupts", "crashes", "fills_memory"),

@@ -6,7 +6,6 @@ import math
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from support.harness import workers_of
 
 from swgctl.errors import SwgError, UsageError
-from swgctl.tasks import environments, fleet, modules
+from swgctl.tasks import environments, fleet, limits, modules
 
 pytestmark = pytest.mark.training  # of processes that step environments
 SEEDS = [11, 3, 5, 8, 4, 9, 7]
@@ -297,64 +296,23 @@ def test_workers_are_not_started_for_less_than_starting_takes():
 
 def test_the_number_is_chosen_by_what_a_step_costs(monkeypatch):
     monkeypatch.delenv("SWGCTL_WORKERS", raising=False)
-    monkeypatch.setattr(fleet, "cores", lambda: 2)
+    monkeypatch.setattr(limits, "cores", lambda: 2)
     with fleet.launch("Pendulum-v1", SEEDS, 200) as copies:
         assert copies.processes == 1
     with fleet.launch("Pendulum-v1", SEEDS, 10**6) as copies:
         assert copies.processes == 2
 
 
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 16),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
-        ("0::/\n", {}, math.inf),
-        (
-            "0::/job/step\n",
-            {"cpu.max": "max 100000", "job/cpu.max": "250000 100000", "job/step/cpu.max": "max 100000"},
-            2.5,
-        ),
-        ("0::/host/only\n", {"cpu.max": "50000 100000"}, 0.5),
-        ("0::/../../up\n", {"cpu.max": "400000 100000"}, 4),
-        (
-            "5:memory:/a\n4:cpu,cpuacct:/a\n",
-            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
-            math.inf,
-        ),
-        (
-            "4:cpu,cpuacct:/docker/x\n",
-            {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"},
-            3,
-        ),
-        ("4:cpuset:/a\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
-        ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
-        ("nonsense\n", {"cpu.max": "100000 100000"}, math.inf),
-    ],
-)
-def test_the_quota_of_a_container(tmp_path, membership, files, expected):
-    (tmp_path / "self").write_text(membership)
-    for name, text in files.items():
-        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "cgroup" / name).write_text(text)
-    assert fleet.cpu_quota(tmp_path / "cgroup", tmp_path / "self") == expected
+# -- memory ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (16, 16), (math.inf, 64)])
-def test_no_more_cores_than_the_quota(monkeypatch, quota, expected):
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
-    monkeypatch.setattr(fleet, "cpu_quota", lambda: quota)
-    assert fleet.cores() == expected
+def test_what_a_copy_holds_is_measured():
+    modules.allow("support.unruly:Large-v0")
+    assert fleet.copy_bytes("support.unruly:Large-v0") == pytest.approx(20e6, rel=0.1)
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(fleet, "cpu_quota", lambda: math.inf)
-    here = len(os.sched_getaffinity(0))
-    for text, expected in (("1", 1), (str(here + 1), here), ("0", here), ("1,2", 1)):
-        monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert fleet.cores() == expected
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert fleet.cores() == here
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert fleet.cores() == 1
+def test_half_of_the_memory_is_for_environments(monkeypatch):
+    monkeypatch.setattr(fleet, "copy_bytes", lambda _: 21e6)
+    for memory, expected in ((23e9, 547), (1e6, 1), (math.inf, 1 << 31)):
+        monkeypatch.setattr(limits, "memory", lambda memory=memory: memory)
+        assert fleet.capacity("Pendulum-v1") == expected
