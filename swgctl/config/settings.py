@@ -146,7 +146,8 @@ class DiffuseSettings(Settings):
     schedule: Literal["vp", "cosine", "linear"] = "vp"
     width: int = Field(256, ge=1, le=MOST_UNITS)
     blocks: int = Field(3, ge=1, le=MOST_LAYERS)
-    weight_block: int = Field(2, ge=0)  # block, counted from 1, whose output feeds the weight's head; 0: no head
+    # block, counted from 1, whose output feeds the weight's head; 0: no head
+    weight_block: int = Field(2, ge=0, le=MOST_LAYERS)
     # width of a sub-network for the weight alone, weight_block blocks deep; 0: the weight shares the blocks
     weight_net: int = Field(0, ge=0, le=MOST_UNITS, json_schema_extra={"neutral": 0})
     dropout: float = Field(0.1, ge=0, le=0.99)
@@ -227,7 +228,7 @@ class CandidatesSettings(Settings):
 
     M: int = Field(16, ge=2, le=MOST)  # actions a state; 32 for AntMaze
     of: Literal["states", "next"] = "states"  # "next": the successors, for critics of in-support targets
-    rows: int = Field(0, ge=0)  # size of a random part of the data; 0: all
+    rows: int = Field(0, ge=0, le=MOST_STEPS)  # size of a random part of the data; 0: all
     sampler: SamplerName = "ddpm"
     temperature: float = Field(1.0, gt=0)
     clip: bool = True  # clip every predicted z_0
@@ -283,7 +284,7 @@ class EvalSettings(Settings):
     episodes: int = Field(20, ge=1, le=MOST)  # for each cell and seed; 50 for AntMaze
     sampler: SamplerName = "ddpm"
     # steps that the walk visits, evenly spread; 0: all.  dpm-solver-2s calls the denoiser once more, for its last z_0
-    nfe: int = Field(0, ge=0, json_schema_extra={"neutral": 0})
+    nfe: int = Field(0, ge=0, le=MOST, json_schema_extra={"neutral": 0})
     # guidance acts in the last steps alone, those of k < kmax; 0: in all
     kmax: int = Field(0, ge=0, le=MOST, json_schema_extra={"neutral": 0})
     rescale: bool = Field(False, json_schema_extra={"neutral": False})  # to the unguided noise's norm (AEPO, eq. 45)
@@ -342,7 +343,7 @@ class ToySettings(Settings):
     method: Literal["swg", "mse", "dps", "emse", "cep", "ddice", "aepo"] = Field(
         "swg", json_schema_extra={"neutral": "swg"}
     )
-    rows: int = Field(1_000_000, ge=1)  # points of the data set
+    rows: int = Field(1_000_000, ge=1, le=MOST_ROWS)  # points of the data set
     beta_max: float = Field(20.0, gt=0, le=100)  # greatest trained beta; the Swiss roll's target exists below 112
     K: int = Field(100, ge=2, le=MOST)  # diffusion steps
     schedule: Literal["cosine", "vp"] = "cosine"
@@ -358,7 +359,7 @@ class ToySettings(Settings):
         "uniform", json_schema_extra={"neutral": "uniform"}
     )  # distribution of k and beta
     batch: int = Field(1024, ge=1, le=MOST_ROWS)
-    group: int = Field(64, ge=2, json_schema_extra={"neutral": 64})  # cep: points that share k and beta
+    group: int = Field(64, ge=2, le=MOST_ROWS, json_schema_extra={"neutral": 64})  # cep: points that share k and beta
     # of cep's targets: over a group, or SWG's equation 12
     normalise: Literal["self", "none"] = Field("none", json_schema_extra={"neutral": "none"})
     steps: int = Field(200_000, ge=1, le=MOST_STEPS)

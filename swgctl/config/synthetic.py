@@ -21,17 +21,17 @@ GUIDING = {"guidance", "ramp", "unit", "denoised"}  # settings that only guided 
 class TrajectoriesSettings(Settings):
     """Trajectory diffusion model: EDM over windows of the data (PGD, arXiv 2404.06356, section 3)."""
 
-    length: int = Field(16, ge=2)  # rows in a window
-    stride: int = Field(8, ge=1)  # over the valid starts; the first and the terminal windows are always in
+    length: int = Field(16, ge=2, le=MOST)  # rows in a window
+    stride: int = Field(8, ge=1, le=MOST_ROWS)  # over the valid starts; first and terminal windows are always in
     features: int = Field(1024, ge=8, le=MOST_UNITS)  # of the first block; each further one has twice as many
     blocks: int = Field(3, ge=1, le=MOST_LAYERS)
-    groups: int = Field(8, ge=1)  # of channels that are normalised together, a time step at a time
+    groups: int = Field(8, ge=1, le=MOST_UNITS)  # of channels that are normalised together, a time step at a time
     batch: int = Field(16, ge=1, le=MOST_ROWS)  # windows in a gradient step
     steps: int = Field(1_830_000, ge=1, le=MOST_STEPS)  # 250 epochs of the 117,000 windows of a medium data set
     lr: float = Field(2e-3, gt=0)  # the peak
     warmup: float = Field(0.1, gt=0, lt=1)  # share of the steps in which the rate rises from a tenth of the peak
     ema: float = Field(0.005, gt=0, le=1)  # rate of the parameters' running average, which sampling uses
-    ema_every: int = Field(10, ge=1)  # steps between two of its updates
+    ema_every: int = Field(10, ge=1, le=MOST_STEPS)  # steps between two of its updates
     log_sigma_mean: float = -1.2  # of the noise levels in training: log sigma ~ N(mean, sd^2)
     log_sigma_sd: float = Field(1.2, gt=0)
     clip_actions: bool = False  # accept data whose actions leave [-1, 1], and clip them
@@ -56,7 +56,7 @@ class DynamicsSettings(Settings):
     """Ensemble of one-step models, the autoregressive baseline (PETS; MOPO's settings)."""
 
     members: int = Field(7, ge=1, le=1_000)  # networks a seed, each with its bootstrap of the data
-    elites: int = Field(5, ge=1)  # of which roll-outs use the best by held-out error
+    elites: int = Field(5, ge=1, le=1_000)  # of which roll-outs use the best by held-out error
     hidden: list[int] = Field([200, 200, 200, 200])
     lr: float = Field(1e-3, gt=0)
     batch: int = Field(256, ge=1, le=MOST_ROWS)
@@ -82,19 +82,19 @@ class Generation(Settings):
     ramp: float = Field(0.3, ge=0)  # shift: beta, the coefficient of the sine in the ramp of lambda
     unit: bool = True  # shift: the gradient has unit norm over a window's actions
     denoised: bool = True  # shift: the gradient is at the denoised trajectory, not at the noisy one
-    levels: int = Field(256, ge=2)  # noise levels of the walk, N
+    levels: int = Field(256, ge=2, le=MOST)  # noise levels of the walk, N
     rule: Literal["karras", "published"] = "karras"  # a step starts at the point after, or before the churn
     churn: float = Field(80.0, ge=0)
     churn_min: float = Field(0.05, ge=0)  # noise levels between which steps churn
     churn_max: float = Field(50.0, ge=0)
     churn_noise: float = Field(1.003, gt=0)  # factor of the churn's noise
-    trajectories: int = Field(16_384, ge=1)  # a member
+    trajectories: int = Field(16_384, ge=1, le=MOST_ROWS)  # a member
 
 
 class SynthSettings(Generation):
     """A synthetic data set: `trajectories` windows a member."""
 
-    length: int = Field(16, ge=2)  # rows of a dynamics model's roll-out; a trajectory model has its own
+    length: int = Field(16, ge=2, le=MOST)  # rows of a dynamics model's roll-out; a trajectory model has its own
     seed: int = Field(0, ge=0)  # for the noise, and for the states from which roll-outs of a dynamics model start
     precision: Precision = "bf16"
 
@@ -111,10 +111,11 @@ class AgentSettings(Generation):
 
     algo: Literal["td3bc", "iql"] = "td3bc"
     steps: int = Field(1_000_000, ge=1, le=MOST_STEPS)
-    epochs: int = Field(4, ge=1)  # sets of synthetic data over the run, where it regenerates them; divides the steps
-    keep: int = Field(1, ge=1)  # last sets in use
+    # sets of synthetic data over the run, where it regenerates them; divides the steps
+    epochs: int = Field(4, ge=1, le=MOST_STEPS)
+    keep: int = Field(1, ge=1, le=MOST_STEPS)  # last sets in use
     batch: int = Field(256, ge=1, le=MOST_ROWS)
-    real: int = Field(0, ge=0)  # rows of a batch that come from the task's own data
+    real: int = Field(0, ge=0, le=MOST_ROWS)  # rows of a batch that come from the task's own data
     lr: float = Field(3e-4, gt=0)
     gamma: float = Field(0.99, ge=0, lt=1)
     target_rate: float = Field(0.005, gt=0, le=1)  # rate of the targets' soft update
@@ -124,7 +125,7 @@ class AgentSettings(Generation):
     alpha: float = Field(2.5, gt=0)  # td3bc: weight of Q beside the cloning error
     policy_noise: float = Field(0.2, ge=0)  # td3bc: sd of the noise on the target's action
     noise_clip: float = Field(0.5, ge=0)
-    critic_updates: int = Field(2, ge=1)  # td3bc: for each update of the actor
+    critic_updates: int = Field(2, ge=1, le=MOST)  # td3bc: for each update of the actor
     tau: float = Field(0.7, gt=0, lt=1)  # iql: expectile of V
     beta: float = Field(3.0, ge=0)  # iql: inverse temperature of the advantage
     advantage_clip: float = Field(100.0, gt=0)  # iql: largest weight

@@ -23,6 +23,7 @@ from swgctl.errors import InputError, UsageError, closest, nearest
 
 ENGINES = ("local", "ray")
 SCOPE = "sweep"  # SWGCTL_SCOPE of every child: a sweep makes nothing the latest artifact of a shell
+MOST = 4_096  # slots of a machine, threads of a process
 POLL = 0.05  # seconds between two looks at the children
 
 
@@ -96,8 +97,8 @@ class Machine:
 def check_share(slots: int | None, gpu: float | None, cpu: int | None, device: str) -> None:
     """Refuse what no machine can give.  Raises UsageError."""
     for option, value in (("--slots", slots), ("--cpu", cpu)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} {value} must be at least 1", f"swgctl sweep TASK {option} 1")
+        if value is not None and not 1 <= value <= MOST:
+            raise UsageError(f"{option} {value} must be a number from 1 to {MOST:,}", f"swgctl sweep TASK {option} 1")
     if gpu is not None and not 0 <= gpu <= 1:
         raise UsageError(f"--gpu {gpu:g} is a part of one card, 0 to 1", "swgctl sweep TASK --gpu 0.25")
     if device not in ("auto", "cpu", "cuda"):

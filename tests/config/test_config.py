@@ -238,6 +238,14 @@ def test_the_command_that_a_recipe_begins_with(name):
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
+def test_every_whole_number_has_its_bounds():
+    """So that what no machine can do is refused before anything is made.  A seed has 64 bits."""
+    for stage in config.stages().values():
+        for name, about in stage.settings.model_json_schema()["properties"].items():
+            if about.get("type") == "integer" and "enum" not in about and name != "seed":
+                assert {"minimum", "maximum"} <= about.keys(), f"{stage.name}.{name}"
+
+
 def test_one_content_one_key(tmp_path):
     texts = ["critic: {lr: 3e-4}", "critic: {lr: 0.0003}", "critic:\n  lr: 0.3e-3", "about: other\ncritic: {lr: 3E-4}"]
     dumps = [config.resolve(None, "", recipe=recipe(tmp_path, t))["critic"].keyed() for t in texts]
