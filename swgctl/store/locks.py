@@ -28,7 +28,9 @@ def lock(root: Path, key: str, wait: bool) -> Iterator[None]:
         make_folder(path.parent, root)
         try:
             file = open_plain(path, os.O_RDWR | os.O_CREAT)
-        except PermissionError:  # another user's file: to be read is enough for a lock
+        except PermissionError:  # of another user's file, for a lock it is enough to be read
+            if not path.exists():
+                raise
             file = open_plain(path, os.O_RDONLY)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.harness import keep_capabilities, lineage, published, shell, swgctl, write_pendulum
+from support.harness import CHAIN, keep_capabilities, lineage, published, shell, swgctl, write_pendulum
 
 CHAINS = 8
 
@@ -190,6 +190,18 @@ def test_two_users_of_a_group_share_a_store(shared, built, start):
     assert {state.st_gid for state in modes.values()} == {GROUP}
     assert all(state.st_mode & 0o060 == 0o060 for state in modes.values())
     assert len(swgctl("verify", "--store", store).lines) == 2
+
+
+def test_a_store_that_its_reader_may_not_write_is_one_line(shared, built, start):
+    store = shared / "store"
+    shutil.copytree(built.store, store)
+    for path in (store, *store.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    command = ["critic", shared / built.data.name, "--env", "Pendulum-v1", "--recipe", shared / built.recipe.name]
+    where = {"env": {"SWGCTL_CACHE": str(shared / "cache")}, "setup": functools.partial(become, USERS[0])}
+    answer = start(*command, "--steps", "7", "--store", store, **where).answer()
+    answer.refused(1, f"cannot write to {store}: Permission denied")
+    assert len(start("ls", "--store", store, **where).answer().lines) == len(CHAIN)
 
 
 PLANTED = {  # what a neighbour could link to another's file -> the exit code
