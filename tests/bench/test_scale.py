@@ -45,22 +45,16 @@ def crowd(built, tmp_path_factory) -> Path:
     return store
 
 
+# What Python itself does to read all records of a store.
+PLAINLY = "import json, pathlib, sys; [json.loads(p.read_bytes()) for p in pathlib.Path(sys.argv[1]).rglob('*.json')]"
+
+
 def processor_seconds(command: list) -> tuple[float, int]:
-    """The least of three runs, which other processes do not change much; and how many lines it prints."""
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(seconds), len(done.stdout.splitlines())
-
-
-@pytest.fixture(scope="module")
-def plainly(crowd) -> float:
-    """What Python itself takes to read all records of that store on this processor."""
-    code = "import json, pathlib, sys; [json.loads(p.read_bytes()) for p in pathlib.Path(sys.argv[1]).rglob('*.json')]"
-    return processor_seconds([sys.executable, "-c", code, crowd])[0]
+    """Of one run; and how many lines it prints."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, len(done.stdout.splitlines())
 
 
 @pytest.mark.timing
@@ -74,11 +68,15 @@ def plainly(crowd) -> float:
         (["gc"], 0),
     ],
 )
-def test_a_store_of_thousands_answers_at_once(crowd, plainly, args, lines):
-    """In less than twice the processor time that reading every record plainly takes."""
-    seconds, printed = processor_seconds([COMMAND, *args, "--store", crowd])
-    assert printed == lines
-    assert seconds < 2 * plainly
+def test_a_store_of_thousands_answers_at_once(crowd, args, lines):
+    """In less than twice the processor time that reading every record plainly takes: the best of two turns."""
+    ratios = []
+    for _ in range(2):
+        plainly, _ = processor_seconds([sys.executable, "-c", PLAINLY, crowd])
+        seconds, printed = processor_seconds([COMMAND, *args, "--store", crowd])
+        assert printed == lines
+        ratios.append(seconds / plainly)
+    assert min(ratios) < 2
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
