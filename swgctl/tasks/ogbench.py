@@ -6,9 +6,11 @@ after it is the environment's setting `success_timing`, which changed in ogbench
 are in the file, and with them in the keys of what learns from it.
 """
 
+import contextlib
 import hashlib
 import os
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import h5py
 import numpy as np
 
 from swgctl.console import quoted
-from swgctl.errors import CorruptError, InputError
+from swgctl.errors import CorruptError, InputError, SwgError, said_by
 from swgctl.files import canonical, write_atomically
 from swgctl.tasks import downloads, hdf5, layout, published, registry
 from swgctl.tasks.cache import Say, cache_folder, cached, digest, pin
@@ -100,13 +102,10 @@ def _converted(where: str, file: Path) -> Path:
 
 def _write(draft: Path, file: Path, task: Task) -> None:
     """Write the set of `file` for a task.  Raises CorruptError for a damaged set."""
-    data = _read(file)
-    relabel(data, task.environment)
-    write(
-        draft,
-        data,
-        {"source": task.source, "set_sha256": digest(file)} | about(task.environment),
-    )
+    with _whole(file):
+        data = _read(file)
+        relabel(data, task.environment)
+    write(draft, data, {"source": task.source, "set_sha256": digest(file)} | about(task.environment))
 
 
 def about(environment: str) -> dict[str, str]:
@@ -128,20 +127,33 @@ def relabel(data: dict[str, np.ndarray], environment: str) -> None:
         world.close()
 
 
+@contextlib.contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Turn whatever the package raises at a set that is not as it should be into CorruptError, within the block."""
+    try:
+        yield
+    except SwgError:
+        raise
+    except Exception as error:
+        raise _damaged(file, said_by(error)) from error
+
+
+def _damaged(file: Path, why: str) -> CorruptError:
+    return CorruptError(f"{file} is not a whole set of OGBench: {why}", f"rm {quoted(file)}   # to get it again")
+
+
 def _read(file: Path) -> dict[str, np.ndarray]:
     """The transitions of a set and what relabelling reads, without a trajectory's last row, which has no next state."""
-    again = f"rm {quoted(file)}   # to get it again"
-    try:
-        with zipfile.ZipFile(file) as parts:
-            declared = sum(part.file_size for part in parts.infolist())
-        if why := hdf5.oversize(declared, file, needed=2 * declared):
-            raise InputError(f"{file}: {why}", again)
-        data = library().load_dataset(str(file), add_info=True)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
-        raise CorruptError(f"{file} is not a whole set of OGBench: {error}", again) from None
+    with zipfile.ZipFile(file) as parts:
+        declared = sum(part.file_size for part in parts.infolist())
+    if why := hdf5.oversize(declared, file, needed=2 * declared):
+        raise InputError(f"{file}: {why}", f"rm {quoted(file)}   # to get it again")
+    data = library().load_dataset(str(file), add_info=True)
     rows = {len(values) for values in data.values()}
-    if len(rows) > 1 or not min(rows):
-        raise CorruptError(f"{file} is not a whole set of OGBench: its arrays differ in their rows", again)
+    if len(rows) > 1:
+        raise _damaged(file, "its arrays differ in their rows")
+    if not min(rows):
+        raise _damaged(file, "no trajectory has two rows")
     return data
 
 

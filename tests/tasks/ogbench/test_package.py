@@ -93,11 +93,32 @@ def test_what_is_no_set_is_refused(server, body):
     swgctl("data", "fetch", NAME).refused(3, "pointmaze-medium-navigate-v0.npz: ")
 
 
-def test_a_set_without_its_arrays_is_damaged(server):
+class Hostile:
+    """What a pickle would run."""
+
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+WRONG = {
+    "fewer actions": {"actions": np.zeros((100, 2))},
+    "fewer ends": {"terminals": np.zeros(120)},
+    "only ends": {"terminals": np.ones(123)},
+    "no positions": {"qpos": None},
+    "positions in a row": {"qpos": np.zeros(123)},
+    "text": {"observations": np.full((123, 4), "x")},
+    "pickles": {"observations": np.full((123, 4), Hostile(), object)},
+}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_a_set_whose_arrays_are_not_as_they_should_be_is_damaged(served, changes, capfd):
+    arrays = dict(np.load(io.BytesIO(served.body))) | changes
     body = io.BytesIO()
-    np.savez(body, observations=np.zeros((4, 2)), actions=np.zeros((3, 2)))
-    server.body = body.getvalue()
+    np.savez(body, **{name: values for name, values in arrays.items() if values is not None})
+    served.body = body.getvalue()
     swgctl("data", "fetch", NAME).refused(4, "is not a whole set of OGBench")
+    assert "unpickled" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["pointmaze-medium", "antmaze-large", "cube-single"])
