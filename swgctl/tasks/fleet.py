@@ -77,11 +77,11 @@ def launch(
 
 
 def capacity(environment: str) -> int:
-    """The number of copies, at least 1, that half of the available memory holds.
+    """The number of copies, at least 1, that a quarter of the available memory holds, so that several evaluations fit.
 
     Raises what `environments.make` raises.
     """
-    return max(1, int(min(limits.memory() / 2 / max(copy_bytes(environment), 1), 1 << 31)))
+    return max(1, int(min(limits.memory() / 4 / max(copy_bytes(environment), 1), 1 << 31)))
 
 
 def copy_bytes(environment: str, copies: int = 4) -> float:

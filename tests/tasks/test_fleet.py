@@ -311,8 +311,8 @@ def test_what_a_copy_holds_is_measured():
     assert fleet.copy_bytes("support.unruly:Large-v0") == pytest.approx(20e6, rel=0.1)
 
 
-def test_half_of_the_memory_is_for_environments(monkeypatch):
+def test_a_quarter_of_the_memory_is_for_environments(monkeypatch):
     monkeypatch.setattr(fleet, "copy_bytes", lambda _: 21e6)
-    for memory, expected in ((23e9, 547), (1e6, 1), (math.inf, 1 << 31)):
+    for memory, expected in ((23e9, 273), (1e6, 1), (math.inf, 1 << 31)):
         monkeypatch.setattr(limits, "memory", lambda memory=memory: memory)
         assert fleet.capacity("Pendulum-v1") == expected
