@@ -113,13 +113,13 @@ class Copies:
         self.actions, self.observations, self.rewards, self.ended, self.measured = _columns(rows)
         with environments.named(environment):
             self._worlds = [environments.make(environment) for _ in seeds]
+            self._space = box(self._worlds[0].action_space)  # kept, since some environments make it at each call
             for i, seed in enumerate(seeds):
                 self.observations[i], _ = self._worlds[i].reset(seed=seed)
 
     def step(self) -> None:
         """Step every copy whose episode goes on.  Raises SwgError where an environment fails."""
-        space = box(self._worlds[0].action_space)
-        actions = environments.rescale(self.actions, space.low, space.high)
+        actions = environments.rescale(self.actions, self._space.low, self._space.high)
         with environments.named(self.environment):
             for i in self._running:
                 self.observations[i], self.rewards[i], terminated, truncated, info = self._worlds[i].step(actions[i])

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 
 import gymnasium
 import numpy as np
@@ -73,6 +74,19 @@ class Large(Unruly):
         self.held = np.ones(20_000_000 // 8)
 
 
+class Warns(Unruly):
+    """One that makes its space of actions anew each time, and warns."""
+
+    def __init__(self):
+        super().__init__("raises")
+
+    @property
+    def action_space(self):
+        warnings.warn("made anew", stacklevel=1)
+        return Box(0, 10, (1,))
+
+
+gymnasium.register("Warns-v0", "support.unruly:Warns", max_episode_steps=10)
 gymnasium.register("Large-v0", "support.unruly:Large", max_episode_steps=10)
 for _deed in (
     *("raises", "is_killed", "leaves", "prints", "prints_from_c", "hangs"),

@@ -212,6 +212,13 @@ def test_what_an_environment_prints_is_not_on_stdout(deed, said, processes, laun
     assert (out, sorted(err.splitlines())) == ("a path\n", said)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_an_environment_warns_of_is_not_shown(processes, launch, capfd):
+    with launch(DEEDS("Warns"), processes) as copies:
+        play(copies, 2)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "2.5"])
 def test_another_number_of_processes_is_refused(text, monkeypatch):
     monkeypatch.setenv("SWGCTL_WORKERS", text)
