@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned
+from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned, succeeded
 
 UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
@@ -52,6 +52,12 @@ TABLES = [
         ("adroit-pen-expert",),
         ("temperature", "M", "rho = 0", "1", "10", "25"),
         lambda rows: scales(rows, axes=("temperature", "candidates")),
+    ),
+    Table(
+        "local-cube-single",
+        ("local-cube-single-play",),
+        ("temperature", "M", "rho = 0", "1", "5"),
+        lambda rows: scales(rows, axes=("temperature", "candidates"), shown=succeeded),
     ),
 ]
 

@@ -64,3 +64,8 @@ def scored(row: dict | None) -> str:
         return ""
     low, high = row["score_ci95"]
     return f"{row['score_mean']:.1f} ± {(high - low) / 2:.1f}"
+
+
+def succeeded(row: dict | None) -> str:
+    """A success rate in per cent with its interval: 80 [75, 85]."""
+    return f"{row['score_mean']:.0f} [{', '.join(f'{end:.0f}' for end in row['score_ci95'])}]" if row else ""
