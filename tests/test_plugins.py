@@ -115,6 +115,7 @@ def test_its_stage_trains_something_and_takes_several_inputs(evaluation, plugged
     record = json.loads((Path(both["path"]) / "artifact.json").read_text())
     assert record["inputs"].keys() == {"augment", "other", "other.2"}
     assert record["params"] == {"ridge": 2.0}
+    assert {Path(path).parts[-3] for path in plugged("tree", both["path"]).lines} == {"probe", "augment", "critic"}
     plugged("probe", "--from", f"critic={other}").refused(2, "probe has no input 'critic'")
 
 

@@ -203,11 +203,11 @@ def resume(sizes: Sizes, folder: Path, device: str, mode: str = "auto") -> dict:
 
     started = time.monotonic()
     codes = [ended(begin("whole"))]
-    seen: set[str] = set()
+    unfinished, seen = folder / "cut" / "work", set[str]()
     for _ in SETTINGS:
         process = begin("cut")
         while process.poll() is None:
-            fresh = {path.parent.name for path in folder.glob("cut/work/*/checkpoint.safetensors")} - seen
+            fresh = {path.parent.name for path in unfinished.glob("*/checkpoint.safetensors")} - seen
             if fresh:
                 process.kill()
                 process.wait()

@@ -153,10 +153,7 @@ def softmax_value(q: np.ndarray, beta: float) -> float:
     ("settings", "value_of", "tolerance"),
     [
         ({"loss": "isq", "q_beta": 1.0, "steps": 500}, lambda q: softmax_value(q, 1.0), 0.01),
-        pytest.param(
-            *({"loss": "isq", "q_beta": 10.0, "steps": 500}, lambda q: softmax_value(q, 10.0), 0.01),
-            marks=pytest.mark.slow,
-        ),
+        ({"loss": "isq", "q_beta": 10.0, "steps": 500}, lambda q: softmax_value(q, 10.0), 0.01),
         ({"loss": "dice", "alpha": 0.5, "steps": 1000}, lambda q: dice_value(q, 0.5), 0.08),
     ],
 )

@@ -88,7 +88,7 @@ STATISTICS = (lambda a: a[:, 0], lambda a: a[:, 1], lambda a: a.norm(dim=1), lam
 def test_the_target_is_the_density_times_its_weights(name):
     """Means under the target, beside those that a million draws of the density have by their labels and weights."""
     points, labels = draw(name, 1_000_000, 3)
-    some, betas = points[:10_000], [3.0, 20.0] if name == "2spirals" else [3.0]
+    some, betas = points[:30_000], [3.0, 20.0] if name == "2spirals" else [3.0]
     for beta, weights in zip(betas, DENSITIES[name].weights(some, betas), strict=True):
         found = DENSITIES[name].target(20_000, beta, torch.Generator().manual_seed(2))
         for places, w in ((points, torch.softmax(beta * labels, 0)), (some, weights / weights.sum())):
