@@ -87,9 +87,10 @@ def read(directory: Path) -> dict:
     except (ValueError, OSError) as error:
         why = getattr(error, "strerror", None) or error
         raise CorruptError(f"{file} cannot be read: {why}", remedy(directory)) from None
-    check_version(meta, file, remedy(directory))
-    if not quick and (wrong := problem(meta)):
-        raise CorruptError(f"{file} is damaged: {wrong}", remedy(directory))
+    if not quick:
+        check_version(meta, file, remedy(directory))
+        if wrong := problem(meta):
+            raise CorruptError(f"{file} is damaged: {wrong}", remedy(directory))
     if not _as_written(meta, text):
         raise CorruptError(f"{file} is not what was written", remedy(directory))
     if wrong := next(filter(None, (judge(meta) for judge in _judges)), None):
