@@ -1,5 +1,6 @@
 """Vectorised evaluation: cells of (seed, rho, candidates) x episodes in one batch of environments -> a table."""
 
+import gc
 import hashlib
 import itertools
 import math
@@ -46,7 +47,11 @@ def roll_out(policy: Policy, task: Task, cells: list[Cell], episodes: int, base:
     """
     rows = np.arange(len(cells) * episodes)
     parts = np.array_split(rows, _parts(task.environment, len(rows), len(policy.seeds)))
-    played = [_play(policy, task, cells, episodes, base, part) for part in parts]
+    played = []
+    for part in parts:
+        played.append(_play(policy, task, cells, episodes, base, part))
+        if len(parts) > 1:
+            gc.collect()  # simulators refer to themselves, and the next part would be added to the last
     return [row for member in zip(*played, strict=True) for part in member for row in part]
 
 

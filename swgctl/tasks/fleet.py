@@ -5,6 +5,7 @@ process plays it.
 """
 
 import contextlib
+import gc
 import json
 import math
 import mmap
@@ -81,7 +82,9 @@ def capacity(environment: str) -> int:
 
     Raises what `environments.make` raises.
     """
-    return max(1, int(min(limits.memory() / 4 / max(copy_bytes(environment), 1), 1 << 31)))
+    gc.collect()  # simulators refer to themselves: those of the evaluation before may still be here
+    size = max(copy_bytes(environment), 1)  # first, since it gives back what this process has freed
+    return max(1, int(min(limits.memory() / 4 / size, 1 << 31)))
 
 
 def copy_bytes(environment: str, copies: int = 4) -> float:

@@ -1,7 +1,9 @@
 """Roll-outs: a cell is the same whichever others it is evaluated with, and is what one environment by hand gives."""
 
+import gc
 import itertools
 import math
+import weakref
 from functools import partial
 
 import gymnasium
@@ -112,6 +114,37 @@ def test_episodes_are_played_in_as_many_parts_as_memory_asks_for(monkeypatch, ca
         (r["seed"], r["rho"], r["episode"]) for r in together
     ]
     assert_same(parted, together)
+
+
+class Cyclic(PendulumEnv):
+    """A simulator that refers to itself, as MuJoCo's and dm_control's do."""
+
+    alive = weakref.WeakSet()
+
+    def __init__(self):
+        super().__init__()
+        self.itself = self
+        self.alive.add(self)
+
+
+def test_a_part_leaves_no_environment_behind(monkeypatch):
+    """Five copies at most, and the one whose spaces and speed are asked for."""
+    gymnasium.register("Cyclic-v0", Cyclic, max_episode_steps=3)
+    monkeypatch.setattr(rollout, "FEW", 0)
+    monkeypatch.setattr(rollout.fleet, "capacity", lambda _: 5)
+    policy, most = make([0]), 0
+
+    def see(*_):
+        nonlocal most
+        most = max(most, len(Cyclic.alive))
+
+    watch(policy, see)
+    gc.disable()
+    try:
+        played(policy, task("Cyclic-v0"), episodes=10)
+    finally:
+        gc.enable()
+    assert 5 <= most <= 6
 
 
 def watch(policy, see):
