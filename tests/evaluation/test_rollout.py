@@ -116,15 +116,16 @@ def test_episodes_are_played_in_as_many_parts_as_memory_asks_for(monkeypatch, ca
     assert_same(parted, together)
 
 
+alive = weakref.WeakSet()
+
+
 class Cyclic(PendulumEnv):
     """A simulator that refers to itself, as MuJoCo's and dm_control's do."""
-
-    alive = weakref.WeakSet()
 
     def __init__(self):
         super().__init__()
         self.itself = self
-        self.alive.add(self)
+        alive.add(self)
 
 
 def test_a_part_leaves_no_environment_behind(monkeypatch):
@@ -136,7 +137,7 @@ def test_a_part_leaves_no_environment_behind(monkeypatch):
 
     def see(*_):
         nonlocal most
-        most = max(most, len(Cyclic.alive))
+        most = max(most, len(alive))
 
     watch(policy, see)
     gc.disable()
