@@ -154,13 +154,14 @@ def draw_training(artifact: Artifact) -> Picture:
     """Training metrics against steps, a panel for each: mean over the seeds, and the range that they span.
 
     An artifact that was not trained itself, such as an evaluation, shows the training of its ancestors.
+    Raises CorruptError where none of them has a log of it.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     lineage = [artifact] if METRICS in artifact.meta["files"] else artifact.ancestors().values()
     order = list(stages())
     trained = sorted((one for one in lineage if METRICS in one.meta["files"]), key=lambda one: order.index(one.stage))
-    logs = {one: _columns(one) for one in trained}
+    logs = {one: _columns(one) for one in trained or [artifact]}
     names = {one: [name for name in columns if name != "step"] for one, columns in logs.items()}
     columns = max(map(len, names.values()))
     figure, grid = panels(columns * len(logs), columns, 3.1, 2.6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.fake_evaluations import evaluation, normal
 from support.harness import flip, swgctl
+from support.records import rewrite
 
 from swgctl.plots.artifacts import draw_rho, draw_training
 from swgctl.store import Artifact
@@ -110,3 +111,5 @@ def test_what_has_no_such_picture_is_refused(chain):
     swgctl("plot", "training", "0123").refused(3, "0123")
     flip(chain.made("critic") / "metrics.jsonl")
     swgctl("plot", "training", chain.made("critic")).refused(4, "metrics.jsonl")
+    rewrite(chain.made("critic"), lambda record: record["files"].pop("metrics.jsonl"))
+    swgctl("plot", "training", chain.made("critic")).refused(4, "it has no file metrics.jsonl")
