@@ -11,7 +11,10 @@ UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
 
 def guidances(rows, *, rhos, costs=False):
-    """A line a method and number of candidates, in the file's order; costs: what it asks, and the time of an action."""
+    """A line a method and number of candidates, in the file's order.
+
+    costs  what it asks, what it adds to be learnt, and the time of an action
+    """
     lines = []
     for policy, candidates in dict.fromkeys((row["policy"], row["candidates"]) for row in rows):
         cells = [one(rows, policy=policy, candidates=candidates, rho=rho) for rho in rhos]
@@ -19,7 +22,8 @@ def guidances(rows, *, rhos, costs=False):
         line = [policy, *map(returned, cells)]
         if costs:
             line[1:1] = [str(candidates), first["exact"], first["asks"]]
-            line.append(f"{first['action_ratio']:.1f}")
+            learnt = (f"{first['parameters']:,}", f"{first['training_s']:,.0f}") if first["parameters"] else ("", "")
+            line += [*learnt, f"{first['action_ratio']:.1f}"]
         lines.append(line)
     return lines
 
@@ -38,7 +42,7 @@ TABLES = [
     Table(
         "guidances",
         ("demo-guidances",),
-        ("method", "M", "exact", "asks Q at", "rho = 0", "rho = 10", "time"),
+        ("method", "M", "exact", "asks Q at", "rho = 0", "rho = 10", "parameters", "seconds", "time"),
         lambda rows: guidances(rows, rhos=(0, 10), costs=True),
     ),
     Table(

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swgctl.bench.measure import device_name, wait
+from swgctl.config import DiffuseSettings
 from swgctl.diffusion import Schedule, sample, self_weighted
 from swgctl.models.conditioned import FOURIER, STEP_WIDTH, Fourier
 from swgctl.models.layers import Linear
 from swgctl.randomness import generator
 
 HOPPER_O, HOPPER_A = 11, 3  # dimensions of Hopper's observations and actions, which give Table 10's parameter counts
-CHANNELS = HOPPER_A + 1  # channels of z = [action, weight]
+CHANNELS = DiffuseSettings().channels(HOPPER_A)
 K = 15
 WIDTHS, LAYERS = (128, 256, 512, 1024, 2056, 4096, 8192), 4
 DEPTHS, WIDTH = (1, 2, 3, 4, 5, 6, 7), 2056

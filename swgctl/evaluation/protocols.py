@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import NoReturn
 
 from swgctl.config import EVAL, Method, method_named, methods, stages
-from swgctl.errors import InputError
+from swgctl.console import quoted, shown
+from swgctl.errors import CorruptError, InputError
 from swgctl.store import Artifact
 
 CELLS = ("eval.rho", "eval.resample", "eval.temperature")
@@ -31,7 +33,7 @@ def protocol(evaluation: Artifact) -> dict:
             node = node.parent(primary)
         except InputError:
             record = node.meta["inputs"][primary]
-            return settings | {record["stage"]: _gone(record)}
+            return _Settings(evaluation, settings | {record["stage"]: _gone(record)})
         chain[node.stage] = node
         settings |= _settings(node, node.stage)
     sources = [node.meta["source"]["sha256"]]
@@ -57,7 +59,21 @@ def protocol(evaluation: Artifact) -> dict:
         chain.setdefault(other.stage, other)
         digests.add(other.digest)
         sources += _sources(other)
-    return settings | {"data": ",".join(dict.fromkeys(sources))}
+    return _Settings(evaluation, settings | {"data": ",".join(dict.fromkeys(sources))})
+
+
+class _Settings(dict):
+    """An evaluation's protocol: a setting that it lacks is damage, not a fault of whoever reads it."""
+
+    def __init__(self, evaluation: Artifact, values: dict):
+        super().__init__(values)
+        self.evaluation = evaluation
+
+    def __missing__(self, name: str) -> NoReturn:
+        path = self.evaluation.path
+        raise CorruptError(
+            f"{path}: no record of its lineage has the setting {shown(name)}", f"swgctl tree {quoted(path)}"
+        )
 
 
 def primary_role(artifact: Artifact) -> str | None:

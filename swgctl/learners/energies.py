@@ -68,7 +68,7 @@ def in_sample(f: Tensor, ratio: Tensor) -> Loss:
     ratio  w / w_mean, (..., B)
 
     The loss is e^-m times this, as published: m is the greatest -f of a member's batch, -1 at least and without
-    gradient, so that no exponential overflows.  Below -80 only the second term has a gradient.
+    gradient, so that no exponential overflows.  Below -80 the gradient of the first term grows no further.
     """
     c = (f + 80).clamp(max=0).detach()
     exponent = c - f

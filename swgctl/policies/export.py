@@ -83,8 +83,8 @@ def export(
     if settings:
         tensors, about = _tensors(policy, critic, settings.clip, rows), _about(policy, critic, settings)
         guidance = f"rho = {about['rho']:g} and M = {about['candidates']}"
-        ranking = "the critic" if critic else "its own weight"
-        say(f"export: act.py takes {guidance} unless told otherwise; {ranking} ranks")
+        ranking = "; the critic ranks" if critic else "; its own weight ranks" if about["joint"] else ""
+        say(f"export: act.py takes {guidance} unless told otherwise{ranking}")
     else:
         tensors, about = _tensors_of_agent(policy, rows), _about_agent(policy)
     draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -167,6 +167,8 @@ def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> 
     settings = config.resolve(task.name, "" if evaluated else task.recipe, flags=flags).of(EVAL)
     if settings.sampler != "ddpm" or settings.nfe:
         say(f"export: act.py samples by DDPM in all steps, not by {settings.sampler}")
+    if settings.select == "sample" and settings.resample[0] > 1:
+        say("export: act.py takes the candidate of greatest weight, it draws none in proportion to its weight")
     return settings
 
 

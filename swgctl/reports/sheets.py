@@ -96,7 +96,7 @@ def _task(group: Group, paper: str | None) -> Sheet:
     measure, episodes = group.measure, plural(group.settings["eval.episodes"], "episode")
     title = f"{group.task.name}: {plural(len(group.seeds), 'seed')} ({ranges(group.seeds)}) x {episodes}"
     about = [group.task.environment, group.settings["eval.sampler"]]
-    about += [f"K = {steps}" for steps in [group.settings.get("diffuse.K")] if steps]
+    about += [f"K = {group.settings[name]}" for name in ("diffuse.K", "behaviour.K") if name in group.settings][:1]
     evaluations = ", ".join(f"eval {artifact.id}" for artifact in group.evaluations)
     notes = [f"{', '.join(about)}; from {evaluations}", *circumstances(group), *differences(group)]
     home = quoted.home(group.task.name, paper)
@@ -224,7 +224,8 @@ def _family(family: Family) -> Sheet:
     notes = [f"quoted from {tables['source']}", *differences(family)]
     if (weights := tables.get("weights")) and family.name == "locomotion" and not family.agent:
         by_weight = ", ".join(f"{weight} {number(average)}" for weight, average in weights.items())
-        notes.append(f"quoted averages by weight (Table 3): {by_weight}; here {family.settings.get('augment.weight')}")
+        here = family.settings.get("augment.weight") or family.settings.get("guide.weight")
+        notes.append(f"quoted averages by weight (Table 3): {by_weight}; here {here}")
     columns = ["task", "seeds", *map(rule, averages), *methods]
     source, citations = tables["source"], _citations(family.paper)
     sheet = Sheet(title, notes, columns, quoted=len(methods), source=source, citations=citations)

@@ -46,7 +46,7 @@ def synthetic(synth: Artifact) -> tuple[Path, str]:
 
 def check_candidates(candidates: Artifact, task: Task, seeds: list[int], source: str) -> None:
     """Raise InputError unless the candidates are of all next states of the task's data, whose sha256 is `source`."""
-    wanted = f"swgctl behaviour {argument(task)} --seeds {ranges(seeds)}   # then: swgctl candidates --of next"
+    wanted = f"swgctl behaviour {argument(task)} --seeds {ranges(seeds)}   # then: swgctl candidates --of next --rows 0"
     check_drawn(candidates, task, source, wanted)
     if candidates.seeds != seeds:
         critic = f"swgctl critic {argument(task)} --seeds {ranges(candidates.seeds)} --loss isq"

@@ -47,7 +47,7 @@ def prepare(
     if settings.method in ("dps", "aepo") and weight["weight"] == "hard_expectile":
         raise UsageError(
             f"{settings.method} differentiates log w, and hard_expectile is constant but for a jump",
-            f"swgctl guide {settings.method} --weight exponential",
+            f"swgctl guide {settings.method} --from {denoiser.id} --critic {critic.id} --weight exponential",
         )
     if data_of(critic) != data_of(denoiser):
         raise InputError(

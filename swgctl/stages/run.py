@@ -353,7 +353,8 @@ def check(resolved: Resolved) -> None:
     if CRITIC.inputs["candidates"].when(resolved.of(CRITIC), None):
         raise UsageError(
             f"the loss {loss} learns from candidates, which no method's chain has before its critic",
-            "swgctl behaviour TASK && swgctl candidates --of next && swgctl critic TASK --loss isq --candidates REF",
+            "swgctl behaviour TASK && swgctl candidates --of next --rows 0 "
+            "&& swgctl critic TASK --loss isq --candidates REF",
         )
     if "augment" in chain and AUGMENT.inputs["candidates"].when(resolved.of(AUGMENT), None):
         raise UsageError(

@@ -1,5 +1,6 @@
 """Settings: how the layers merge, what is said of each value, and the keys that rest on them."""
 
+import itertools
 import json
 import os
 import re
@@ -332,6 +333,8 @@ def test_keys_of_all_recipes_are_as_they_were(monkeypatch):
         found[f"{name}, --recipe official"] = {"recipe": "official"} | keys
         keys = chain_keys(tasks.get(name), monkeypatch, "aepo")
         found[f"{name}, --recipe aepo"] = {"recipe": "aepo"} | keys
+    for recipe, name in itertools.product(("qgpo", "ddice"), ("halfcheetah-medium-expert-v2", "antmaze-umaze-v2")):
+        found[f"{name}, --recipe {recipe}"] = {"recipe": recipe} | chain_keys(tasks.get(name), monkeypatch, recipe)
     for method in ("calibrated", "resample", "mse", "dps", "emse", "cep", "ddice", "aepo", "pgd"):
         keys = chain_keys(tasks.get("demo"), monkeypatch, method=method)
         found[f"demo, --method {method}"] = {"recipe": "demo"} | keys

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 from support.harness import swgctl
-from support.learners import CPU, critic_learner, diffuse_learner
+from support.learners import CPU, GUIDE, behaviour_learner, critic_learner, diffuse_learner, guide_learner
 
 from swgctl.config import ToySettings
 from swgctl.errors import InputError, Interrupted, UsageError
@@ -24,6 +24,14 @@ def toy_learner(seeds, device=CPU):
 
 
 MAKE = {"critic": critic_learner, "diffuse": diffuse_learner, "toy": toy_learner}
+GUIDES = {
+    f"guide {name}": partial(guide_learner, settings=GUIDE.model_copy(update=changes))
+    for name, changes in {
+        **{method: {"method": method} for method in ("mse", "emse", "cep", "ddice", "aepo")},
+        "aepo, secant": {"method": "aepo", "curvature": "secant"},
+    }.items()
+}
+RECORDED = MAKE | {"behaviour": behaviour_learner} | GUIDES
 SEEDS = [0, 3]
 
 
@@ -45,10 +53,10 @@ GRAPHS = [(CPU, recorder), pytest.param(CUDA, partial(capture, device=CUDA), mar
 
 
 @pytest.mark.parametrize(("device", "graph"), GRAPHS)
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", RECORDED)
 def test_a_replayed_step_reads_fresh_draws_and_leaves_no_trace_of_its_trials(name, device, graph):
     """Twelve steps, replayed and plain: every parameter, average and moment, and every loss, to the bit."""
-    plain, replayed = MAKE[name](SEEDS, device), MAKE[name](SEEDS, device)
+    plain, replayed = RECORDED[name](SEEDS, device), RECORDED[name](SEEDS, device)
     step = Replay(replayed.step, replayed.state, graph)
     for drawn in islice(draws(plain, name, SEEDS, device), 12):
         expected, found = plain.step(drawn), step(drawn)

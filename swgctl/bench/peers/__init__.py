@@ -76,7 +76,7 @@ def plain_side(settings: CriticSettings | DiffuseSettings, rows: int) -> Side:
 
         def step() -> None:
             k = torch.randint(K, (settings.batch,), generator=source)
-            diffusion.step(drawn(), k, torch.randn(settings.batch, CHEETAH_A + 1, generator=source))
+            diffusion.step(drawn(), k, torch.randn(settings.batch, settings.channels(CHEETAH_A), generator=source))
 
     def run(n: int) -> None:
         for _ in range(n):
