@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from swgctl.config import ToySettings
 from swgctl.diffusion import energy_guided, posterior_guided
@@ -99,8 +99,10 @@ class ToyEnergyLearner(PlaneLearner[ToyGuide]):
         alpha, sigma = (value[k].unsqueeze(-1) for value in (self.schedule.alpha, self.schedule.sigma))
         mean = posterior_mean(z, eps, alpha, sigma).clamp(*ACTIONS)
         square = (a0 - mean).square().mean(-1)
-        sums = [torch.zeros_like(self.moments[:, 0]).scatter_add(1, k, x) for x in (square, torch.ones_like(square))]
-        self.moments.lerp_(torch.stack(sums, 1), self.follow())
+        # Not `scatter_add`, which on a GPU sums in any order.
+        at = one_hot(k, self.moments.shape[-1]).unsqueeze(1)
+        sums = (torch.stack([square, torch.ones_like(square)], 1).unsqueeze(-1) * at).sum(2)
+        self.moments.lerp_(sums, self.follow())
         total, count = self.moments.unbind(1)
         variance = (total / count).clamp(max=self.largest).gather(1, k)
         point = a0 + ETA * normalize(gradient, dim=-1)

@@ -71,7 +71,8 @@ class Conditioned(nn.Module):
         """An entry layer's output (S, B, width) for z (S, B, C), integer k (S, B), observations (S, B, O)."""
         table, weight = self.step_table(entry), entry.weight[:, : self.inputs]
         K = table.shape[1]
-        if K < ONE_HOT:  # one product for all three
+        # One product for all three; compiled at any K, since there the gradient of an index is a sum in any order.
+        if K < ONE_HOT or torch.compiler.is_compiling():
             inputs = torch.cat([z, observations, F.one_hot(k, K).to(z.dtype)], -1)
             return bmm(inputs, torch.cat([weight, table], 1))
         members = torch.arange(len(k), device=k.device).unsqueeze(1)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+STATE = "step", "exp_avg", "exp_avg_sq"  # PyTorch's names: number of steps, and averages of gradient and its square
+
 
 class Adam(torch.optim.Adam):
     """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8.
@@ -37,11 +39,8 @@ class Adam(torch.optim.Adam):
         group = self.param_groups[0]
         group["capturable"] = group["params"][0].is_cuda  # keeps the step count on the device, for CUDA graphs
         for p in parameters:
-            self.state[p] = {
-                "step": torch.zeros((), device=p.device),
-                "exp_avg": torch.zeros_like(p),
-                "exp_avg_sq": torch.zeros_like(p),
-            }
+            values = torch.zeros((), device=p.device), torch.zeros_like(p), torch.zeros_like(p)
+            self.state[p] = dict(zip(STATE, values, strict=True))
 
     @property
     def done(self) -> Tensor:
@@ -57,7 +56,31 @@ class Adam(torch.optim.Adam):
             self.rate.copy_(self.peak * rise * 0.5 * (1 + torch.cos(math.pi * fall)))
         self.zero_grad()
         loss.backward()
-        self.step()
+        if torch.compiler.is_compiling() and self.param_groups[0]["capturable"]:
+            self._elementwise()
+        else:
+            self.step()
+
+    @torch.no_grad()
+    def _elementwise(self) -> None:
+        """`step` as operations that Inductor fuses into one kernel, with those of the average that follows.
+
+        On an H100 PyTorch's fused one took 29 % of a compiled step of the critic: a block of it takes 65,536 numbers,
+        so that small networks keep a tenth of the card busy.
+        """
+        group = self.param_groups[0]
+        parameters, (beta1, beta2) = group["params"], group["betas"]
+        gradients = [p.grad for p in parameters]
+        steps, first, second = ([self.state[p][name] for p in parameters] for name in STATE)
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        size, correction = self.rate / (1 - beta1**self.done), (1 - beta2**self.done).sqrt()
+        scale = torch._foreach_div(torch._foreach_sqrt(second), [correction] * len(second))
+        torch._foreach_add_(scale, group["eps"])
+        change = torch._foreach_mul(torch._foreach_div(first, scale), [size] * len(first))
+        torch._foreach_sub_(parameters, change)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Live state by name."""

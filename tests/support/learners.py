@@ -65,6 +65,7 @@ def guide_learner(seeds, device=CPU, settings=GUIDE):
     z0 = torch.cat([actions.expand(len(seeds), -1, -1), weights(seeds).unsqueeze(-1)], -1)
     denoiser = Denoiser(len(seeds), 3, 3, K=5, width=16).requires_grad_(False)
     reset(denoiser, [generator(seed, "denoiser", 0) for seed in seeds])
+    denoiser.to(device)
     groups = torch.stack([torch.randn(50, 4, 3, generator=generator(seed, "candidates", 0)) for seed in seeds])
     return GuideLearner(
         observations,

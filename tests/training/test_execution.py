@@ -226,6 +226,23 @@ def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
     assert min((found - rounded).abs().max(), (found - exact).abs().max()) < here / 50
 
 
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(5, 39, 6), (8, 16, 24), (3, 17, 1), (2, 1, 9)])
+def test_the_products_of_rounded_factors_have_any_size(rows, inputs, outputs, monkeypatch):
+    """A product and its two gradients, as a GPU would compute them, beside those in double precision."""
+    monkeypatch.setattr(batched, "_on_cuda", lambda _: True)
+    source = torch.Generator().manual_seed(0)
+    x, y, of = (
+        torch.randn(2, *size, generator=source) for size in ((rows, inputs), (inputs, outputs), (rows, outputs))
+    )
+    with batched.rounded(True):
+        z = batched.bmm(x.requires_grad_(), y.requires_grad_())
+        gradients = torch.autograd.grad(z, (x, y), of)
+    x, y, of = (value.detach().bfloat16().double() for value in (x, y, of))
+    for found, exact in zip((z, *gradients), (x @ y, of @ y.mT, x.mT @ of), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+
+
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
