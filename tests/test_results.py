@@ -10,8 +10,8 @@ from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned, suc
 UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
 
-def guidances(rows, *, rhos, costs=False):
-    """A line a method and number of candidates, in the file's order.
+def guidances(rows, *, rhos, costs=False, shown=returned):
+    """A line a method and number of candidates, in the file's order: what the rows show at each scale.
 
     costs  what it asks, what it adds to be learnt, and the time of an action
     """
@@ -19,7 +19,7 @@ def guidances(rows, *, rhos, costs=False):
     for policy, candidates in dict.fromkeys((row["policy"], row["candidates"]) for row in rows):
         cells = [one(rows, policy=policy, candidates=candidates, rho=rho) for rho in rhos]
         first = next(cell for cell in cells if cell)
-        line = [policy, *map(returned, cells)]
+        line = [policy, *map(shown, cells)]
         if costs:
             line[1:1] = [str(candidates), first["exact"], first["asks"]]
             learnt = (f"{first['parameters']:,}", f"{first['training_s']:,.0f}") if first["parameters"] else ("", "")
@@ -62,6 +62,12 @@ TABLES = [
         ("local-cube-single-play",),
         ("temperature", "M", "rho = 0", "1", "5"),
         lambda rows: scales(rows, axes=("temperature", "candidates"), shown=succeeded),
+    ),
+    Table(
+        "local-cube-guidances",
+        ("local-cube-guidances",),
+        ("method", "rho = 0", "rho = 1", "rho = 5"),
+        lambda rows: guidances(rows, rhos=(0, 1, 5), shown=succeeded),
     ),
 ]
 

@@ -55,6 +55,8 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
     """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
     if candidates > 1 and not (about["q_layers"] or about["joint"]):
         raise ValueError("without a critic or a weight there is nothing to rank candidates by")
+    if candidates > 1 and not temperature:
+        raise ValueError("temperature 0 makes all candidates equal: give a temperature, such as 0.5")
     s = torch.atleast_2d(torch.as_tensor(s)).to(p["z_low"]).detach()
     s = s.expand(len(about["seeds"]), -1, -1).repeat_interleave(candidates, 1)
     z = temperature * noise((*s.shape[:2], p["z_low"].shape[-1]))

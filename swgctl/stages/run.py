@@ -337,8 +337,9 @@ def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: 
             )
         if stage in stages() and stage not in allowed:
             other = RUN if stage in of_runs() else stage
+            task = "TASK " if other == RUN or stages()[other].starts else ""
             raise UsageError(
-                f"{command} has no setting {text.partition('=')[0].strip()}", f"swgctl {other} TASK --set {text}"
+                f"{command} has no setting {text.partition('=')[0].strip()}", f"swgctl {other} {task}--set {text}"
             )
 
 

@@ -19,7 +19,8 @@ def recipe_text(task: str, environment: str | None, recipe: str | None, assignme
     if task in toy.NAMES:
         problem, stages, command = toy.task_of(task), ("toy",), "toy"
     else:
-        problem, stages, command = tasks.get(task, environment), run.of_runs(), run.RUN
+        problem, command = tasks.get(task, environment), run.RUN
+        stages = tuple(name for name in config.stages() if name != "toy")  # of a run, or read by their own command
     run.check_owners(assignments, stages, command)
     resolved = config.resolve(problem.name, problem.recipe, recipe=recipe, assignments=assignments)
     lines = [f"# swgctl {command} {tasks.argument(problem)}"]

@@ -170,9 +170,11 @@ def sources(name: str) -> None:
     download = _download(task)
     here = downloads.find(download)
     say(f"{task.name}: {download.name}, {_checksum(task, None)}")
-    have = [str(here)] if here else []
+    have = []
     if here:
-        say(f"  {here}: here, {published.text(download.path, pin(here) or digest(here))}")
+        sha256 = pin(here) or digest(here)
+        say(f"  {here}: here, {published.text(download.path, sha256)}")
+        have += [str(here)] if published.standing(download.path, sha256) else []
     for url, answer, fits in downloads.sources(download):
         say(f"  {url}: {answer}")
         have += [url] if fits else []

@@ -11,13 +11,16 @@ SCHEMES = ("http", "https")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Refuses a redirect to another scheme, such as ftp or file."""
+    """Refuses a redirect to another scheme, such as ftp or file; what was asked by HEAD is asked by HEAD there."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme not in SCHEMES:
             raise urllib.error.HTTPError(shown(req.full_url), code, f"it redirects to {scheme}", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request and req.get_method() == "HEAD":  # urllib makes it a GET
+            request.method = "HEAD"
+        return request
 
 
 def _opener() -> urllib.request.OpenerDirector:

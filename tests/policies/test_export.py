@@ -92,6 +92,12 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     assert actual.std() > 0.05
 
 
+def test_the_example_refuses_candidates_that_are_all_equal(cheetah, tmp_path):
+    act = example(export(cheetah.policy, tmp_path / "p"))["act"]
+    with pytest.raises(ValueError, match="temperature 0 makes all candidates equal"):
+        act(torch.zeros(17), candidates=2, temperature=0)
+
+
 @pytest.mark.parametrize(("method", "rescale"), [("calibrated", False), ("ddice", False), ("aepo", True)])
 def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_path, method, rescale):
     """Its energy is in the export, on a joint denoiser for ddice and on a plain one for aepo."""

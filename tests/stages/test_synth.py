@@ -125,6 +125,12 @@ def test_at_lambda_0_an_agent_changes_no_byte_of_the_data(made):
         assert not np.allclose(arrays(made("shift"), member)["actions"], arrays(unguided, member)["actions"], atol=1e-3)
 
 
+def test_trajectories_that_are_not_finite_are_refused(made):
+    model, noise = made("trajectories").path, ("--set", "synth.churn_noise=1e38")
+    answer = made.ask("synth", "--from", model, "--lambda", 0, *noise)
+    answer.refused(1, "the trajectories are not finite")
+
+
 def test_the_seed_is_of_the_noise_and_of_the_states_that_roll_outs_start_from(made):
     for name in ("unguided", "rolled"):
         role, agent = ("trajectories", ()) if name == "unguided" else ("dynamics", ("--agent", made("iql").path))

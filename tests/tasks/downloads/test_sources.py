@@ -223,6 +223,24 @@ def test_sources_asks_each_without_a_download(mirror, server, publish):
     assert swgctl("data", "sources", "hopper-medium-v2").path == path
 
 
+def test_a_redirected_source_is_asked_for_its_head_alone(mirror, server, publish):
+    publish()
+    mirror.to = f"{server.url}/{KNOWN}"
+    answer = swgctl("data", "sources", "hopper-medium-v2")
+    assert answer.lines == [f"{mirror.url}/{KNOWN}"]
+    assert [asked for asked, *_ in (*mirror.log, *server.log)] == ["HEAD", "HEAD", "HEAD"]
+
+
+def test_a_wrong_file_that_is_here_is_no_source(mirror, server, publish, tmp_path, monkeypatch):
+    publish()
+    wrong = tmp_path / "hopper_medium-v2.hdf5"
+    wrong.write_bytes(b"another")
+    monkeypatch.setenv("SWGCTL_DATA", str(tmp_path))
+    answer = swgctl("data", "sources", "hopper-medium-v2")
+    assert answer.lines == [f"{mirror.url}/{KNOWN}"]
+    assert f"{wrong}: here, not the published one" in answer.err
+
+
 def test_sources_that_have_nothing(mirror, server):
     dead(mirror)
     server.status = 403
