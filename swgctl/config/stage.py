@@ -63,7 +63,8 @@ class Stage(Generic[S]):
     """A row of the table.
 
     noun      name of its artifacts, with the article
-    revision  part of every key; raised when the same settings would give another result
+    revision  part of every key; raised when the same settings would give another result, by more than rounding, which
+              processors and modes of a step change as well
     inputs    by role; roles keep their names, which are part of keys
     module    its module; "": swgctl.stages.NAME
     optional  whether it starts from a task where no primary input is named

@@ -57,6 +57,13 @@ def _middle(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def axis(measure: str, task: Task | None) -> str:
+    """What an axis shows: "success, %", "normalised score" or "return"; None is a task of returns."""
+    if measure != "score":
+        return "return"
+    return "success, %" if task and task.score == "success" else "normalised score"
+
+
 def add_scores(episodes: list[dict], task: Task) -> None:
     """Add each row's score: D4RL's normalised score, None if the task has no references, or 100 for a success."""
     for row in episodes:

@@ -11,10 +11,11 @@ import numpy as np
 from swgctl.config import a, stages
 from swgctl.console import shown
 from swgctl.errors import InputError
-from swgctl.evaluation.scores import PLACE
+from swgctl.evaluation.scores import PLACE, axis
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style, tag
 from swgctl.reports.results import ancestor
 from swgctl.store import Artifact, Store
+from swgctl.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,8 +67,8 @@ def _shown(store: Store, kind: str, ref: str | None) -> Artifact:
 
 
 def draw_rho(*evaluations: Artifact) -> Picture:
-    """Return (and score, where the task has one) against the guidance scale: a panel for each evaluation, a line for
-    each temperature and number of candidates."""
+    """Return (and normalised score, where the task has references), or successes of a task of success, against the
+    guidance scale: a panel for each evaluation, a line for each temperature and number of candidates."""
     for evaluation in evaluations:
         if evaluation.meta["metrics"]["cells"][0]["rho"] is None:
             raise InputError(
@@ -93,29 +94,30 @@ def draw_rho(*evaluations: Artifact) -> Picture:
 
 def _draw_rho(axes: "Axes", evaluation: Artifact, looks: dict[tuple[float, int], dict]) -> None:
     """One evaluation's panel; `looks` are the colours and markers by temperature and number of candidates."""
-    cells, task = evaluation.meta["metrics"]["cells"], evaluation.meta["task"]
+    cells, task = evaluation.meta["metrics"]["cells"], Task.from_json(evaluation.meta["task"])
+    measure = "score" if task.score == "success" else "return"
     for (t, m), look in looks.items():
         line = [cell for cell in cells if (cell["temperature"], cell["candidates"]) == (t, m)]
         if not line:
             continue
         line.sort(key=lambda cell: cell["rho"])
         rho = [cell["rho"] for cell in line]
-        low, high = zip(*(cell["return_ci95"] for cell in line), strict=True)
-        axes.plot(rho, [cell["return_mean"] for cell in line], **look, label=f"M = {m}, T = {t:g}")
+        low, high = zip(*(cell[f"{measure}_ci95"] for cell in line), strict=True)
+        axes.plot(rho, [cell[f"{measure}_mean"] for cell in line], **look, label=f"M = {m}, T = {t:g}")
         axes.fill_between(rho, low, high, color=look["color"], alpha=0.18, linewidth=0)
-    if critic := ancestor(evaluation, "critic"):
+    if (critic := ancestor(evaluation, "critic")) and measure == "return":
         data = critic.meta["metrics"]["data"]
         axes.axhline(data["return_mean"], color=GREY, linewidth=1.2, linestyle=":", label=f"{DATA}, mean episode")
         axes.axhline(data["return_best"], color=GREY, linewidth=1.2, linestyle="--", label=f"{DATA}, best episode")
-    axes.set(xlabel=r"guidance scale $\rho$", ylabel="return")
+    axes.set(xlabel=r"guidance scale $\rho$", ylabel=axis(measure, task))
     axes.set_title(f"{evaluation.task}\nmean and 95 % interval over {cells[0]['interval_over']}")
     axes.yaxis.set_major_formatter("{x:,.6g}")
     if len(scales := {cell["rho"] for cell in cells}) <= 12:
         axes.set_xticks(sorted(scales), [f"{rho:g}" for rho in sorted(scales)])
-    if task["references"]:
-        random, expert = task["references"]
+    if task.references and measure == "return":
+        random, expert = task.references
         to_score = (lambda r: 100 * (r - random) / (expert - random), lambda s: random + s * (expert - random) / 100)
-        axes.secondary_yaxis("right", functions=to_score).set_ylabel("normalised score")
+        axes.secondary_yaxis("right", functions=to_score).set_ylabel(axis("score", task))
 
 
 def draw_weights(augmented: Artifact) -> Picture:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from swgctl.evaluation.families import varies_by_task
 from swgctl.evaluation.groups import Group, gather, select
-from swgctl.evaluation.scores import Place, order, place_of
+from swgctl.evaluation.scores import Place, axis, order, place_of
 from swgctl.files import canonical
 from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
 from swgctl.reports.sheets import SPREAD, described
@@ -100,7 +100,7 @@ def _draw(axes, task: str, groups: list[Group], protocols: dict[Group, tuple[int
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    axes.set(title=task, xlabel="normalised score" if measure == "score" else "return")
+    axes.set(title=task, xlabel=axis(measure, groups[0].task))
     if legend := [protocols[group] for group in groups if protocols[group][1]]:
         for i, text in legend:
             axes.plot([], [], label=text, **style(i))

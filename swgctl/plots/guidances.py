@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from swgctl import tasks
 from swgctl.evaluation.comparison import NONE, RESAMPLE
+from swgctl.evaluation.scores import axis
 from swgctl.plots.figures import GREY, Picture, panels, publish, style, tag
 from swgctl.reports.guidances import lines_of, measure_of
 from swgctl.store import Store
@@ -46,7 +48,7 @@ def draw_guidances(rows: list[dict]) -> Picture:
             look = style(methods.index(method)) | {"linestyle": DASHES.get(line[0]["asks"], "--")}
             look |= {"markerfacecolor": "white"} if candidates > 1 else {}
             panel.errorbar(at, means, errors, label=shown, elinewidth=0.9, capsize=1.5, **look)
-        panel.set(xlabel=r"guidance scale $\rho$", ylabel="normalised score" if measure == "score" else "return")
+        panel.set(xlabel=r"guidance scale $\rho$", ylabel=axis(measure, tasks.named(rows[0]["task"])))
         panel.set_title(f"{rows[0]['task']}, T = {temperature:g}")
         panel.set_xticks(scales, [f"{rho:g}" for rho in scales])
     note = "Q is asked at the data's actions (solid), at the posterior mean (dotted), or at drawn actions (dashed)"

@@ -8,7 +8,7 @@ from typing import Any
 from swgctl.evaluation.agents import by_data
 from swgctl.evaluation.families import Family
 from swgctl.evaluation.groups import STATISTICS, Group
-from swgctl.evaluation.protocols import standings
+from swgctl.evaluation.protocols import learnt_rows, standings
 from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
 from swgctl.tasks.fidelity import fidelity
@@ -107,6 +107,7 @@ def as_json(groups: list[Group], families: list[Family], table: list[dict]) -> s
             "settings": group.settings,
             "differs": group.differs,
             "data": sorted({one for evaluation in group.evaluations for one in standings(evaluation)}),
+            "learnt_rows": sorted({count for evaluation in group.evaluations for count in learnt_rows(evaluation)}),
             "fidelity": fidelity(group.task.environment),
             "evaluations": [{"path": str(e.path), "key": e.key, "digest": e.digest} for e in group.evaluations],
         }

@@ -15,8 +15,7 @@ from swgctl.tasks.published import MEANS, PUBLISHED
 MISSING = "missing"
 SPREAD = {"sd": "standard deviation", "se": "standard error"}
 CONVENTIONS = (
-    "Scores are D4RL's: 100 (R - random) / (expert - random). Episodes are averaged per seed, then seeds; the policy "
-    "is the last checkpoint.",
+    "Episodes are averaged per seed, then seeds; the policy is the last checkpoint.",
     "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; for a family, the seeds "
     "are drawn task by task. With few seeds it is too narrow: with five it holds the mean 83 times in 100, with ten "
     "91.",
@@ -26,6 +25,7 @@ CONVENTIONS = (
     "Selected online: the best of the cells beside it, chosen by the same episodes as its score.",
     "Quoted: as printed, not measured here; sd is the standard deviation over seeds.",
 )
+D4RL = "Scores are D4RL's: 100 (R - random) / (expert - random)."
 SUCCESS = (
     "Of OGBench's and other tasks of success the score is no D4RL score: it is the share of successes, in per cent."
 )
@@ -77,8 +77,9 @@ def choice(value: float | None) -> str:
 
 
 def conventions(sheets: list[Sheet]) -> list[str]:
-    """What the words in sheets mean: CONVENTIONS, and the terms of each sheet."""
-    return [*CONVENTIONS, *dict.fromkeys(term for sheet in sheets for term in sheet.terms)]
+    """What the words in sheets mean: what a score is, CONVENTIONS, and the terms of each sheet."""
+    score = [] if all(SUCCESS in sheet.terms for sheet in sheets) else [D4RL]
+    return [*score, *CONVENTIONS, *dict.fromkeys(term for sheet in sheets for term in sheet.terms)]
 
 
 def tasks(groups: list[Group], families: list[Family], paper: str | None = None) -> list[Sheet]:

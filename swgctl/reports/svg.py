@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from swgctl.console import printable
 from swgctl.evaluation.groups import Group
+from swgctl.evaluation.scores import axis
 from swgctl.reports.sheets import number
 from swgctl.tasks import quoted
 
@@ -36,7 +37,7 @@ def figure(group: Group) -> str:
     values = [value for cell in cells for value in cell[f"{measure}_ci95"]] + [value for _, value in ring]
     x = _scale([*scales, *(rho for rho, _ in ring)], LEFT + INSET, WIDTH - RIGHT - INSET)
     y = _scale(values, HEIGHT - BOTTOM, TOP)
-    name = "normalised score" if measure == "score" else "return"
+    name = axis(measure, group.task)
     drawn, legend = [*_rulers(scales, ticks(min(values), max(values)), x, y, name)], []
     for i, (t, m) in enumerate(group.settled):
         line = [cell for cell in cells if (cell["temperature"], cell["candidates"]) == (t, m)]

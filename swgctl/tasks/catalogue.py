@@ -251,6 +251,11 @@ def bring(name: str, file: Path, trust: bool = False) -> None:
 
     task = tasks.get(name)
     download = _download(task)
+    if not download.name.endswith(".hdf5"):
+        raise UsageError(
+            f"{task.name} is not D4RL's: name the folder that holds its files, such as that of {console.quoted(file)}",
+            f"SWGCTL_DATA=DIR swgctl data fetch {task.name}",
+        )
     data = transitions.read(file, clip_actions=True, horizon=task.horizon)
     facts = registry.facts(task)
     as_file, remark = f"swgctl critic {console.quoted(file)} --env", "   # as a data set of your own"

@@ -9,7 +9,7 @@ from support.fake_evaluations import evaluation, normal
 from support.harness import swgctl
 from support.records import rewrite
 
-from swgctl.errors import InputError
+from swgctl.errors import CorruptError, InputError
 from swgctl.evaluation.groups import episodes, gather, protocol, select
 from swgctl.files import sha256
 from swgctl.store import Artifact, Store
@@ -162,6 +162,14 @@ def test_temperatures_are_cells_of_one_group_and_an_older_evaluation_has_its_set
     file = {"sha256": sha256(table), "bytes": table.stat().st_size}
     rewrite(half, lambda record: record["files"].update({"episodes.csv": file}))
     assert episodes(Artifact(half)) == before
+
+
+def test_a_setting_that_a_report_reads_and_no_record_has_is_damage(made):
+    one = made(HOPPER, normal([(0.0, 1)], range(2)))
+    rewrite(one.path, lambda record: record["params"].pop("episodes"))
+    (group,) = gather([Artifact(one.path)])
+    with pytest.raises(CorruptError, match=r"has the setting eval\.episodes"):
+        group.settings["eval.episodes"]
 
 
 def test_cells_that_were_not_measured_are_missing(made):

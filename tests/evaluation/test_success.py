@@ -8,6 +8,8 @@ from swgctl.errors import CorruptError
 from swgctl.evaluation import scores
 from swgctl.evaluation.groups import gather
 from swgctl.evaluation.rollout import roll_out
+from swgctl.plots.artifacts import draw_rho
+from swgctl.reports import sheets
 from swgctl.tasks import Task, get, modules
 
 modules.allow("support.upright:Upright-v0")
@@ -45,6 +47,19 @@ def test_a_report_shows_shares_and_their_interval(tmp_path):
     assert group.measure == "score"
     assert cell["score_mean"] == pytest.approx(50)
     assert cell["success_share"] == pytest.approx(0.5)
+
+
+def test_nothing_calls_a_share_of_successes_a_normalised_score(tmp_path):
+    store, returns = tmp_path / "store", {(rho, 1, 0): [-9.0] * 4 for rho in (0.0, 1.0)}
+    artifact = evaluation(store, TASK, returns, successes={0: [1, 0, 0, 0]})
+    (sheet,) = sheets.tasks(gather([artifact]), [])
+    assert sheets.conventions([sheet])[-1] == sheets.SUCCESS
+    assert not any("D4RL's" in line for line in sheets.conventions([sheet])[:-1])
+    figure, _ = draw_rho(artifact)
+    (panel,) = figure.axes
+    assert panel.get_ylabel() == scores.axis("score", TASK) == "success, %"
+    (line,) = panel.get_lines()
+    assert list(line.get_ydata()) == [25.0, 25.0]
 
 
 def test_a_task_says_what_its_score_is_only_where_it_is_no_return():

@@ -109,6 +109,7 @@ def test_import_refuses_what_is_not_the_tasks_data_and_keeps_what_is(door):
     good = path.read_bytes()
     swgctl("data", "import", "door-human-v0", door(rewards=np.ones(6_729, np.float32))).refused(3, "another file")
     swgctl("data", "import", "door-cloned-v0", door()).refused(3, "6,729 rows", "1,000,000")
+    swgctl("data", "import", "cube-single-play-singletask-v0", door()).refused(2, "is not D4RL's")
     swgctl("data", "import", "pen-human-v0", door()).refused(3, "39 dimensions", "pen-human-v0 45")
     swgctl("data", "import", "door-human-v0", door(terminals=np.zeros(5, bool))).refused(3, "rows differ")
     swgctl("data", "import", "demo", door()).refused(2, "downloads no file")
