@@ -137,7 +137,7 @@ def test_agents_alone_change_no_other_table(store, groups):
     alone = gather(diffusion)
     with_agents, without = sheets.tasks(groups, []), sheets.tasks(alone, [])
     assert [(s.title, s.notes, s.rows) for s in with_agents] == [(s.title, s.notes, s.rows) for s in without]
-    assert sheets.conventions(without) == list(sheets.CONVENTIONS)
+    assert sheets.conventions(without) == [sheets.D4RL, *sheets.CONVENTIONS]
 
 
 def test_an_agents_evaluation_ends_with_its_table(store, capsys):
