@@ -3,7 +3,6 @@
 import inspect
 import json
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -400,8 +399,16 @@ def run(
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
 
 
+def add_plugged() -> None:
+    """Add the commands of the stages that other packages bring."""
+    from importlib.metadata import entry_points  # a fifth of the time that a command takes to start
+
+    for point in entry_points(group="swgctl.stages"):
+        _plugged(point.name)
+
+
 def _plugged(name: str) -> None:
-    """Add the command of a stage that another package brings; its settings are given by --set."""
+    """Add the command of a stage of a plugin; its settings are given by --set."""
 
     def plugged(
         task: Annotated[
@@ -417,7 +424,3 @@ def _plugged(name: str) -> None:
 
     plugged.__doc__ = f"Run the stage {name} of a plugin.\n\nIts settings are given by --set {name}.NAME=VALUE."
     stage(name)(plugged)
-
-
-for _point in entry_points(group="swgctl.stages"):
-    _plugged(_point.name)

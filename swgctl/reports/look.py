@@ -13,7 +13,6 @@ from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store, disk, schema
-from swgctl.tasks import published
 
 LONGEST = 64  # characters of a list that a table shows in full: a digest's
 
@@ -59,8 +58,10 @@ def row(artifact: Artifact) -> list[str]:
 
 def brief(artifact: Artifact) -> dict:
     """The fields of an artifact's record that --json prints."""
+    meta = artifact.meta
     keys = ("stage", "key", "digest", "params", "seeds", "inputs", "source", "metrics", "wall_s", "made")
-    return {"task": artifact.task, "path": str(artifact.path), **{k: artifact.meta[k] for k in keys}}
+    plain = {"params": dict(meta["params"]), "metrics": dict(meta["metrics"])}  # a dict alone is quickly written
+    return {"task": artifact.task, "path": str(artifact.path), **{k: meta[k] for k in keys}, **plain}
 
 
 def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -> None:
@@ -76,10 +77,8 @@ def show(artifact: Artifact, as_json: bool, table: Callable[[Artifact], bool]) -
     say(f"{artifact.stage} {artifact.id} of {artifact.task}, seeds {ranges(artifact.seeds)}")
     say(f"  key {meta['key']}\n  digest {meta['digest']}")
     say(f"  made {meta['made']['at']} on {meta['made']['device']} in {meta['wall_s']:.1f} s")
-    if meta["source"]:
-        say(
-            f"  data {meta['source']['path']}, sha256 {meta['source']['sha256'][:16]}{published.remark(meta['source'])}"
-        )
+    if source := meta["source"]:
+        say(f"  data {source['path']}, sha256 {source['sha256'][:16]}{_remark(source)}")
     for role, parent in meta["inputs"].items():
         say(f"  from {role} {parent['key'][:16]}")
     _section("parameters", {k: f"{v}" + _origin(meta, k) for k, v in meta["params"].items()})
@@ -141,9 +140,7 @@ def tree(artifact: Artifact, as_json: bool) -> None:
             walk(parent, depth + 1)
         source = node.meta["source"]
         if source and (missing or not _inherited(source, node)):  # `_inherited` needs the whole lineage
-            say(
-                f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}{published.remark(source)}"
-            )
+            say(f"{'   ' * (depth + 1)}data {source['path']}   sha256 {source['sha256'][:16]}{_remark(source)}")
 
     walk(artifact, 0)
     if missing:
@@ -235,6 +232,12 @@ def _inherited(source: dict, artifact: Artifact) -> bool:
 def _origin(meta: dict, name: str) -> str:
     origin = meta["origin"].get(f"{meta['stage']}.{name}")
     return f"   ({origin})" if origin else ""
+
+
+def _remark(source: dict) -> str:
+    from swgctl.tasks import published  # imported here since `ls` needs no tasks
+
+    return published.remark(source)
 
 
 def _section(title: str, values: dict) -> None:
