@@ -5,9 +5,10 @@ from typing import Any
 
 from swgctl.config import Method, methods
 from swgctl.errors import InputError
-from swgctl.evaluation.protocols import method_of, primary_role, protocol
+from swgctl.evaluation.protocols import method_of, primary_role, protocol, standings
 from swgctl.policies.origin import denoiser_of
 from swgctl.store import Artifact, Store
+from swgctl.tasks.fidelity import fidelity
 
 NONE, RESAMPLE = "none", "resample"  # the rows of rho = 0: with one candidate, and with several
 TOY, BETA = "8gaussians", 5.0  # of the mode error
@@ -58,6 +59,8 @@ def rows(evaluations: Iterable[Artifact], names: Iterable[str]) -> list[dict]:
     mode_error  total variation between the modes' shares of samples and of the target, on the toy TOY at inverse
                 temperature BETA; None where the store has no toy of the method
     critic, data, denoiser, evaluation   digests, and the evaluation's id
+    checksum    how the data files stand to the published ones (`tasks.published`)
+    fidelity    how near the environment is to the benchmark's; None where there is nothing to say
     The other columns are those of the evaluation's summary.json.
     """
     order = list(names)
@@ -70,6 +73,8 @@ def rows(evaluations: Iterable[Artifact], names: Iterable[str]) -> list[dict]:
             "data": settings["data"],
             "denoiser": denoiser_of(source).digest,
             "evaluation": evaluation.id,
+            "checksum": standings(evaluation),
+            "fidelity": fidelity(evaluation.meta["task"]["environment"]),
         }
         for cell in evaluation.meta["metrics"]["cells"]:
             name = name_of(method, cell)

@@ -3,6 +3,7 @@
 from swgctl import console
 from swgctl.evaluation.comparison import BETA, NONE, TOY
 from swgctl.reports.sheets import interval, number, plural
+from swgctl.tasks.published import unpublished
 
 POLICY = ("method", "candidates", "temperature")  # a line of the table
 
@@ -66,4 +67,6 @@ def show(rows: list[dict]) -> None:
         f"  one weight, {first['weight']}, of one critic, {first['critic'][:12]}; denoiser {denoisers}\n"
         f"  an action without guidance takes {none['action_ms']:.2f} ms here"
     )
+    title += "".join(f"\n  data: {text}" for text in unpublished(one for row in rows for one in row["checksum"]))
+    title += f"\n  environment: {first['fidelity']}" if first["fidelity"] else ""
     console.table(title, *table(rows))

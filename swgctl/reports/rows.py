@@ -12,6 +12,7 @@ from swgctl.evaluation.protocols import learnt_rows, standings
 from swgctl.files import SCHEMA
 from swgctl.tasks import quoted
 from swgctl.tasks.fidelity import fidelity
+from swgctl.tasks.published import unpublished
 
 NUMBERS = [f"{measure}_{name}" for measure in ("score", "return") for name in STATISTICS]
 CELL = (
@@ -27,7 +28,7 @@ CELL = (
     "choices",
 )
 FIELDS = ("row", "family", "task", "group", "policy", *CELL, "tasks", "of", "source")
-FURTHER = ("score_se", "difference", "p_value")  # fields of a report that has any such number
+FURTHER = ("score_se", "difference", "p_value", "data", "fidelity")  # fields of a report that has any such value
 
 
 def rows(groups: list[Group], families: list[Family], paper: str | None = None) -> list[dict]:
@@ -37,15 +38,17 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
              for an agent: "against data", the `difference` from the same algorithm's on the data, with its `p_value`
     group    number of the group, or of the family
     seeds    for an average, the number of its tasks' seeds in all
+    data, fidelity  what there is to say of the data's checksum, and of an environment that is not quite the benchmark's
     choices  number of cells among which this one was selected; for an average, the largest over its tasks
     tasks    number of the family's tasks (`of`) that were measured; the mean is None unless all were
     """
     table: list[dict[str, Any]] = []
     for group in groups:
         head: dict[str, Any] = {"task": group.task.name, "group": group.number}
+        ours = head | _circumstances(group)
         for cell in group.cells:
-            table.append({"row": "cell" if cell["seeds"] else "missing"} | head | _part(cell))
-        table += [{"row": "selected online"} | head | _part(cell) for cell in group.choices()]
+            table.append({"row": "cell" if cell["seeds"] else "missing"} | ours | _part(cell))
+        table += [{"row": "selected online"} | ours | _part(cell) for cell in group.choices()]
         if home := quoted.home(group.task.name, paper):
             for method, (score, spread) in quoted.scores(group.task.name, home[0]).items():
                 table.append({"row": "quoted"} | head | _quoted(home[0], method, score, spread))
@@ -69,6 +72,12 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
                 table.append(row)
     fields = (*FIELDS, *(name for name in FURTHER if any(name in row for row in table)))
     return [{name: row.get(name) for name in fields} for row in table]
+
+
+def _circumstances(group: Group) -> dict[str, str]:
+    data = ", ".join(unpublished(one for evaluation in group.evaluations for one in standings(evaluation)))
+    said = {"data": data, "fidelity": fidelity(group.task.environment)}
+    return {name: text for name, text in said.items() if text}
 
 
 def _part(cell: dict) -> dict:

@@ -10,7 +10,7 @@ from swgctl.evaluation.protocols import devices, learnt_rows, standings
 from swgctl.seeds import ranges
 from swgctl.tasks import quoted
 from swgctl.tasks.fidelity import fidelity
-from swgctl.tasks.published import MEANS, PUBLISHED
+from swgctl.tasks.published import unpublished
 
 MISSING = "missing"
 SPREAD = {"sd": "standard deviation", "se": "standard error"}
@@ -158,8 +158,8 @@ def cell_row(cell: dict, group: Group, measure: str) -> list[str]:
 def circumstances(group: Group) -> list[str]:
     """Notes on data without the published checksum, on devices where there are several, and on how near the environment
     is to the benchmark's."""
-    stands = sorted({one for evaluation in group.evaluations for one in standings(evaluation)} - {PUBLISHED})
-    notes = [f"data: {MEANS[one]}" for one in stands if one in MEANS]
+    stands = (one for evaluation in group.evaluations for one in standings(evaluation))
+    notes = [f"data: {text}" for text in unpublished(stands)]
     if group.task.score == "success":
         rows = sorted({count for evaluation in group.evaluations for count in learnt_rows(evaluation)})
         notes += [f"learnt from {' and '.join(f'{count:,}' for count in rows)} rows"] if rows else []

@@ -65,7 +65,7 @@ def build(name: str, directory: Path, say: Callable[[str], None]) -> tuple[Path,
         rows = sum(rows for _, rows in task.policies)
         say(f"{name}: rolling out {rows:,} steps of {task.environment}, this once, into {path}")
         digest, recorded = pinned(roll_out(task, path)), json.loads(RECORDED.read_text())
-        if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions()):
+        if remark := compare(recorded["sha256"].get(name), digest, recorded["versions"], versions(task)):
             say(f"{name}: {remark}")
 
     return path, cached(path, say, make)
@@ -171,19 +171,25 @@ def recipe_hash(task: LocalTask) -> str:
     return hashlib.sha256(canonical([SCHEMA, asdict(task), policies]).encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
+def versions(task: LocalTask) -> dict[str, str]:
     """The libraries and the platform, on which the bytes of a roll-out depend beside its recipe."""
-    libraries = {name: version(name) for name in ("mujoco", "numpy", "h5py", "gymnasium")}
+    needed = ["mujoco", "numpy", "h5py", "gymnasium"] + ["ogbench"] * (task.policies[0][0] == ORACLE)
+    libraries = {name: version(name) for name in needed}
     return libraries | {"platform": f"{platform.system()}-{platform.machine()}"}
+
+
+def other_versions(recorded: dict[str, str], installed: dict[str, str]) -> dict[str, str]:
+    """The recorded versions that are not the installed ones; a library that this roll-out does not need is left out."""
+    return {name: text for name, text in recorded.items() if text != installed.get(name, text)}
 
 
 def compare(recorded: str | None, digest: str, theirs: dict[str, str], installed: dict[str, str]) -> str | None:
     """A remark on a file whose sha256 differs from the recorded one; None where it agrees or none was recorded."""
     if recorded in (None, digest):
         return None
-    other = {name: text for name, text in theirs.items() if text != installed.get(name)}
+    other = other_versions(theirs, installed)
     if not other:
         line = f"the file's sha256 is {digest}, but {recorded} was recorded with the same versions"
         return f"{line} (another processor or C library may round differently)"
-    listed = ", ".join(f"{name} {text}, here {installed.get(name)}" for name, text in other.items())
+    listed = ", ".join(f"{name} {text}, here {installed[name]}" for name, text in other.items())
     return f"the file's sha256 is {digest}; the recorded one belongs to other versions ({listed})"

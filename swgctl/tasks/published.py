@@ -4,6 +4,7 @@ A file is known by its path below the cache folder, which for D4RL is that on it
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,6 +77,11 @@ def remark(source: dict) -> str:
     """How a record's data file stands, to follow its sha256: ", no published checksum"; "" where it does not say."""
     means = MEANS.get(source.get("checksum", ""))
     return f", {means}" if means else ""
+
+
+def unpublished(standings: Iterable[str]) -> list[str]:
+    """What a report says of data files that stand so: one text for each standing but PUBLISHED."""
+    return [MEANS[one] for one in sorted(set(standings) - {PUBLISHED}) if one in MEANS]
 
 
 def check(path: str, file: Path, digest: str, help: list[str]) -> None:

@@ -51,6 +51,15 @@ def test_the_title_names_what_the_rows_share(capsys):
     assert "an action without guidance takes 5.00 ms here" in err
 
 
+def test_the_title_says_what_is_not_the_benchmarks(capsys):
+    show(rows(checksum=["published"]))
+    assert "data:" not in capsys.readouterr().err
+    show(rows(checksum=["overruled"], fidelity="nearly D4RL's"))
+    err = capsys.readouterr().err
+    assert "data: not the published checksum, overruled by --trust\n" in err
+    assert "environment: nearly D4RL's\n" in err
+
+
 @pytest.mark.parametrize(
     ("name", "candidates", "changed", "expected"),
     [

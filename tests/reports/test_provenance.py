@@ -1,5 +1,6 @@
 """What reports say of data whose checksum is not the published one, and of the environment."""
 
+import csv
 import hashlib
 
 import h5py
@@ -51,6 +52,9 @@ def test_an_overruled_checksum_follows_the_data_into_every_report(maze, small, m
     group = swgctl("report", "--json").json["groups"][0]
     assert (group["data"], group["fidelity"]) == (["overruled"], "model and steps equal D4RL's, to rounding")
     assert f"data: {says}" in swgctl("report", "--format", "html").out
+    rows = {row["row"]: row for row in csv.DictReader(swgctl("report", "--format", "csv").lines)}
+    assert (rows["cell"]["data"], rows["cell"]["fidelity"]) == (says, "model and steps equal D4RL's, to rounding")
+    assert (rows["quoted"]["data"], rows["quoted"]["fidelity"]) == ("", "")
 
 
 def test_data_without_a_published_checksum_says_so(maze, small):

@@ -28,6 +28,8 @@ def row(method: str, rho: float, mean: float, candidates: int = 1, temperature: 
         "critic": "c" * 64,
         "data": "d" * 64,
         "denoiser": "e" * 64,
+        "checksum": [],
+        "fidelity": None,
         "evaluation": f"{method}-{candidates}",
         "weight": "expectile",
         "action_ms": 5.0 if method == "none" else 10.0,

@@ -236,9 +236,9 @@ def test_the_demo_has_four_strengths(demo):
 
 
 def test_the_demo_is_the_recorded_one(demo):
-    recorded = json.loads(local.RECORDED.read_text())
-    if recorded["versions"] != local.versions():
-        pytest.skip(f"recorded with {recorded['versions']}, here {local.versions()}")
+    recorded, installed = json.loads(local.RECORDED.read_text()), local.versions(local.of("demo"))
+    if other := local.other_versions(recorded["versions"], installed):
+        pytest.skip(f"recorded with {other}, here {installed}")
     assert sha256(demo[0]) == recorded["sha256"]["demo"]
     assert len(demo[1]) == 1  # nothing to remark
 
@@ -278,6 +278,14 @@ def test_other_bytes_are_remarked_on():
     assert same.startswith("the file's sha256 is bb, but aa was recorded with the same versions")
     other = local.compare("aa", "bb", theirs, {"mujoco": "3.11.0", "numpy": "2.4.6"})
     assert other.endswith("the recorded one belongs to other versions (mujoco 3.10.0, here 3.11.0)")
+
+
+def test_ogbenchs_version_is_asked_where_its_oracle_acts(monkeypatch):
+    monkeypatch.setattr(local, "version", lambda name: "1.1.0" if name == "ogbench" else "0")
+    recorded = json.loads(local.RECORDED.read_text())["versions"]
+    cube, demo = (local.versions(local.of(name)) for name in ("local-cube-single-play", "demo"))
+    assert local.other_versions(recorded, cube)["ogbench"] == "1.2.2" != cube["ogbench"]
+    assert "ogbench" not in local.other_versions(recorded, demo)
 
 
 CHILD = """
