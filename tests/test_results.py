@@ -38,6 +38,16 @@ def scales(rows, *, axes, shown=returned):
     return lines
 
 
+def channels(raw, standard, *, shown=returned):
+    """The lines of `scales` of both forms of the weight's channel, each form named, in turns."""
+    lines = []
+    for pair in zip(
+        *(scales(rows, axes=("temperature", "candidates"), shown=shown) for rows in (raw, standard)), strict=True
+    ):
+        lines += [[*line[:2], form, *line[2:]] for form, line in zip(("raw", "standard"), pair, strict=True)]
+    return lines
+
+
 TABLES = [
     Table(
         "guidances",
@@ -62,6 +72,18 @@ TABLES = [
         ("local-cube-single-play",),
         ("temperature", "M", "rho = 0", "1", "5"),
         lambda rows: scales(rows, axes=("temperature", "candidates"), shown=succeeded),
+    ),
+    Table(
+        "demo-channel",
+        ("demo-channel-raw", "demo-channel-standard"),
+        ("temperature", "M", "channel", "rho = 0", "1", "2", "5", "10", "20"),
+        channels,
+    ),
+    Table(
+        "local-cube-channel",
+        ("local-cube-single-play", "local-cube-channel-standard"),
+        ("temperature", "M", "channel", "rho = 0", "1", "5"),
+        lambda *reports: channels(*reports, shown=succeeded),
     ),
     Table(
         "local-cube-guidances",
