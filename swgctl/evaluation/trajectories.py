@@ -16,7 +16,8 @@ REPLAYED = 512  # windows of a member, at most, that are replayed
 def measure(x: Tensor, channels: Channels, act: Act | None, environment: str) -> dict:
     """Measures of windows x (S, W, L, D), z-scored; a list over the members for each.
 
-    coverage        (S, D - 1) standard deviation of each channel over the data's, without the terminal flag
+    coverage        (S, D - 1) standard deviation of each channel over the data's, but for the terminal flag,
+                    which hardly any window has set
     likelihood      see `likelihood`, and on_policy, the value that actions of the agent itself would reach: with an
                     agent
     dynamics        see `errors`: where an observation determines the environment's state

@@ -14,7 +14,7 @@ from swgctl.console import progress, quoted, say
 from swgctl.errors import CorruptError
 from swgctl.files import load_tensors, write_atomically
 from swgctl.learners.agent import AgentLearner
-from swgctl.policies.trajectories import TrajectorySampler
+from swgctl.policies.trajectories import TrajectorySampler, check_finite
 from swgctl.randomness import generator
 from swgctl.training.execution import products
 
@@ -68,7 +68,10 @@ class Regenerating:
                 _path(work, earlier, slot).unlink(missing_ok=True)
 
     def _generate(self, period: int, slot: int) -> Tensor:
-        """The rows (S, n, 2 O + A + 2) of a new set, guided by the agent unless it is of the beginning."""
+        """The rows (S, n, 2 O + A + 2) of a new set, guided by the agent unless it is of the beginning.
+
+        Raises SwgError where the agent has guided the walk to what is not finite.
+        """
         s = self.settings
         act = self.learner.actor.act if period and s.scale > 0 else None
         say(f"agent: drawing {s.trajectories:,} trajectories a seed, {'guided' if act else 'unguided'}")
@@ -77,7 +80,8 @@ class Regenerating:
             return [generator(seed, f"agent/synth/{period}-{slot}/{stream}", index, self.device) for seed in self.seeds]
 
         with signals.deferred(), progress("agent", s.trajectories, "trajectories") as bar, products(s.precision):
-            return self.packed(self.sampler.draw(s.trajectories, s, act, sources, self.mode, bar.update))
+            drawn = self.sampler.draw(s.trajectories, s, act, sources, self.mode, bar.update)
+        return self.packed(check_finite(drawn, "agent"))
 
 
 def _path(work: Path, period: int, slot: int) -> Path:

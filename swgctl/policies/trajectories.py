@@ -11,6 +11,7 @@ from torch import Tensor
 from swgctl import signals
 from swgctl.config.synthetic import Generation
 from swgctl.diffusion import Act, Channels, edm, policy_posterior, policy_shift
+from swgctl.errors import SwgError
 from swgctl.files import load_tensors
 from swgctl.models import UNet
 from swgctl.policies.loading import averages, filled
@@ -22,6 +23,16 @@ from swgctl.training.execution import Step, runner
 BATCH = 256  # windows of a member that are drawn together, at most; their noise is, so results depend on it
 
 Generators = Callable[[str, int], list[torch.Generator]]  # stream, index -> one a member
+
+
+def check_finite(x: Tensor, stage: str) -> Tensor:
+    """The windows that a stage has drawn.  Raises SwgError where a value of one is not finite."""
+    if not bool(x.isfinite().all()):
+        raise SwgError(
+            f"{stage}: the trajectories are not finite",
+            "a smaller --lambda, or look at the model with swgctl plot training",
+        )
+    return x
 
 
 @dataclass

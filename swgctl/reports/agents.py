@@ -98,8 +98,8 @@ def by_data(groups: list[Group], paper: str | None = None) -> list[Sheet]:
         notes,
         ["task", "seeds", *heads, *methods],
         quoted=len(methods),
-        source=quoted.paper(paper)["source"] if paper else "",
-        citations=quoted.paper(paper).get("citations", {}) if paper else {},
+        source=quoted.paper(paper)["source"] if methods and paper else "",
+        citations=quoted.paper(paper).get("citations", {}) if methods and paper else {},
         terms=[KIND, TEST],
     )
     for task in tasks:

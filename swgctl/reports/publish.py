@@ -46,7 +46,7 @@ def publish(
         table = rows.rows(groups, averaged, paper)
         text = rows.as_csv(table) if form == "csv" else rows.as_json(groups, averaged, table)
     else:
-        summary = [*sheets.families(averaged), *agents.by_data(groups, paper)]
+        summary = [*sheets.families(averaged), *agents.by_data(groups, paper or "pgd")]  # its Table 2 is of just these
         details = [*sheets.tasks(groups, averaged, paper), *agents.tasks(groups, paper)]
         if form == "table":
             sheets.show([*details, *summary])

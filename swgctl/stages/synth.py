@@ -17,7 +17,7 @@ from swgctl import signals
 from swgctl.config import SYNTH, SynthSettings
 from swgctl.config.synthetic import Generation
 from swgctl.console import progress
-from swgctl.errors import InputError, SwgError
+from swgctl.errors import InputError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
 from swgctl.stages.inputs import locate_data
@@ -73,6 +73,7 @@ def check_agent(agent: Artifact, model: Artifact) -> None:
 def build(job: Job[SynthSettings], directory: Path, work: Path) -> dict:
     from swgctl.evaluation import trajectories as analysis
     from swgctl.policies.agent import load_agent
+    from swgctl.policies.trajectories import check_finite
     from swgctl.training.execution import products
 
     s = job.settings
@@ -83,12 +84,7 @@ def build(job: Job[SynthSettings], directory: Path, work: Path) -> dict:
     with signals.deferred(), progress("synth", s.trajectories, "trajectories") as bar, products(s.precision):
         x, channels, returns = draw(job, act, bar.update)
     seconds = time.monotonic() - started
-    if not bool(x.isfinite().all()):
-        raise SwgError(
-            "synth: the trajectories are not finite",
-            "a smaller --lambda, or look at the model with swgctl plot training",
-        )
-    rows = write(directory / "data.hdf5", x, channels, returns, job)
+    rows = write(directory / "data.hdf5", check_finite(x, "synth"), channels, returns, job)
     widths = {"observation_dim": channels.observation_dim, "action_dim": channels.action_dim}
     facts = {"rows": rows, "windows": s.trajectories, **widths}
     measured = analysis.measure(x, channels, act, job.task.environment)
