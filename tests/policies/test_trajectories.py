@@ -12,11 +12,11 @@ from support.records import Bare
 from swgctl import signals
 from swgctl.config.synthetic import Generation
 from swgctl.diffusion import Channels, edm, policy_posterior, policy_shift
-from swgctl.errors import Interrupted
+from swgctl.errors import Interrupted, SwgError
 from swgctl.models import Actor, reset
 from swgctl.models.unet import UNet
 from swgctl.policies import trajectories
-from swgctl.policies.trajectories import TrajectorySampler, load_trajectories
+from swgctl.policies.trajectories import TrajectorySampler, check_finite, load_trajectories
 from swgctl.randomness import generator
 from swgctl.training.execution import Replay, capture
 
@@ -223,3 +223,10 @@ def test_a_sampler_is_read_from_an_artifact(tmp_path):
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
     first, second = (one.draw(3, SHIFT, actor(SEEDS).act, streams(SEEDS)) for one in (model, loaded))
     assert torch.equal(first, second)
+
+
+def test_windows_that_are_not_finite_are_refused():
+    whole = torch.ones(1, 2, 3, 4)
+    assert check_finite(whole, "agent") is whole
+    with pytest.raises(SwgError, match="agent: the trajectories are not finite"):
+        check_finite(whole.log().log(), "agent")
