@@ -74,6 +74,12 @@ TABLES = [
         lambda rows: scales(rows, axes=("temperature", "candidates"), shown=succeeded),
     ),
     Table(
+        "demo",
+        ("demo",),
+        ("temperature", "M", "rho = 0", "5", "10"),
+        lambda rows: scales(rows, axes=("temperature", "candidates")),
+    ),
+    Table(
         "demo-channel",
         ("demo-channel-raw", "demo-channel-standard"),
         ("temperature", "M", "channel", "rho = 0", "1", "2", "5", "10", "20"),
