@@ -1,11 +1,13 @@
 """Measurement of rates and of their limit."""
 
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -19,8 +21,8 @@ def modes(device: torch.device) -> list[str]:
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Full precision, and the one that settings have by default."""
-    return ["fp32", "bf16"]
+    """Full precision, and the one that settings have by default where the device has such products."""
+    return ["fp32"] + ["bf16"] * (device.type == "cuda" or effective("bf16", str(device)) != "fp32")
 
 
 @dataclass
@@ -101,10 +103,10 @@ def turns(cases: Sequence[Case], counts: Sequence[int], repeats: int, device: to
 
 
 def ran(case: Case, device: torch.device) -> str:
-    """The precision of a case's products: on CUDA what ran, which its mode decides; on a CPU the one asked for."""
-    if device.type != "cuda" or case.precision == "fp32":
-        return case.precision
-    return effective(case.precision, str(device), case.labels["mode"])
+    """The precision to which a case's factors were rounded; on CUDA its mode has a say."""
+    if case.precision == "fp32":
+        return "fp32"
+    return effective(case.precision, str(device), case.labels.get("mode", "eager"))
 
 
 def step_seconds(case: Case, n: int, device: torch.device) -> float:
@@ -154,7 +156,18 @@ def limit(device: torch.device, precision: str) -> float:
 
 
 def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def wait(device: torch.device) -> None:

@@ -6,18 +6,16 @@ They learn the same critic and denoiser, which tests hold against ours.
 import importlib.util
 import itertools
 import json
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from swgctl import console
 from swgctl.bench import cases
-from swgctl.bench.measure import Case, turns, warm_up
+from swgctl.bench.measure import Case, processor, turns, warm_up
 from swgctl.bench.peers.plain import PlainCritic, PlainDiffusion
 from swgctl.bench.work import CHEETAH_A
 from swgctl.config import CriticSettings, DiffuseSettings
@@ -171,12 +169,3 @@ def report(names: Sequence[str], seeds: int, repeats: int, as_json: bool) -> Non
                 for row in rows
             ],
         )
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
