@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned, succeeded
+from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned, scored, succeeded
 
 UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
@@ -90,6 +90,12 @@ TABLES = [
         ("local-cube-single-play", "local-cube-channel-standard"),
         ("temperature", "M", "channel", "rho = 0", "1", "5"),
         lambda *reports: channels(*reports, shown=succeeded),
+    ),
+    Table(
+        "local-hopper-channel",
+        ("local-hopper-channel-raw", "local-hopper-channel-standard"),
+        ("temperature", "M", "channel", "rho = 0", "5", "10", "20"),
+        lambda *reports: channels(*reports, shown=scored),
     ),
     Table(
         "local-cube-guidances",
