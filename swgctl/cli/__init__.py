@@ -17,14 +17,15 @@ def main() -> None:
     runtime.prepare()
     if os.environ.get("SWGCTL_DEBUG") != "1":
         warnings.simplefilter("ignore")  # of libraries: an error is the last thing that is said
-    _with_only(sys.argv[1:2])()
+    app_of(sys.argv[1:])()
 
 
-def _with_only(name: list[str]) -> typer.Typer:
-    """The app with the command or sub-group of that name alone, else with all, those of plugins too.
+def app_of(args: list[str]) -> typer.Typer:
+    """The app with the command or sub-group that `args` begin with alone, else with all, those of plugins too.
 
     Typer builds every command that an app has before it runs one, and that takes longer than most commands do.
     """
+    name = args[:1]
     one = copy.copy(app)
     one.registered_commands = [command for command in app.registered_commands if command.name in name]
     one.registered_groups = [group for group in app.registered_groups if group.name in name]

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -399,8 +400,9 @@ def run(
     return {"task": task, "environment": env, "seeds": seeds, "flags": flags, "until": until}
 
 
+@cache
 def add_plugged() -> None:
-    """Add the commands of the stages that other packages bring."""
+    """Once, add the commands of the stages that other packages bring."""
     from importlib.metadata import entry_points  # a fifth of the time that a command takes to start
 
     for point in entry_points(group="swgctl.stages"):

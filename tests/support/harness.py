@@ -72,9 +72,10 @@ class Answer:
 
 def swgctl(*args, stdin: str | None = None) -> Answer:
     """A command in this process."""
-    from swgctl.cli import app
+    from swgctl.cli import app_of
 
-    result = CliRunner().invoke(app, [str(a) for a in args], input=stdin, prog_name="swgctl")
+    texts = [str(a) for a in args]
+    result = CliRunner().invoke(app_of(texts), texts, input=stdin, prog_name="swgctl")
     return Answer(result.exit_code, result.stdout, result.stderr)
 
 
