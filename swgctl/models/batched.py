@@ -1,4 +1,4 @@
-"""Batched matrix products: their bias, and the rounding of their factors to bf16 on CUDA."""
+"""Matrix products of float32 tensors, batched: their bias, and the rounding of their factors to bf16."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,17 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_rounds = False  # see `rounded`
+# A processor's products with a smaller side stay fp32: rounding their factors takes as long as they do.
+WIDE = 32
+
+_rounds: tuple[str, ...] = ()  # see `rounded`
 
 
 @contextlib.contextmanager
-def rounded(on: bool) -> Iterator[None]:
-    """Inside the block, round the factors of products on CUDA to bf16, or do not; sums and results stay fp32.
+def rounded(*devices: str) -> Iterator[None]:
+    """Inside the block, round the factors of products on these types of device, "cpu" and "cuda", to bf16.
 
-    PyTorch's own setting stops at TF32 there, which has the same range, three more bits and half the rate.
+    Sums are fp32.  So are results on CUDA; those of a processor are rounded to bf16 as well, since PyTorch has no other
+    product of bf16 factors there.  PyTorch's own setting stops at TF32 on CUDA, which has the same range, three more
+    bits and half the rate, and on a processor without AMX at fp32.
     """
     global _rounds
-    before, _rounds = _rounds, on
+    before, _rounds = _rounds, devices
     try:
         yield
     finally:
@@ -27,7 +32,7 @@ def rounded(on: bool) -> Iterator[None]:
 
 def bmm(x: Tensor, y: Tensor) -> Tensor:
     """x @ y (S, B, outputs) for x (S, B, inputs) and y (S, inputs, outputs)."""
-    return _Rounded.apply(x, y) if _rounds and _on_cuda(x) and x.dtype == torch.float32 else torch.bmm(x, y)
+    return _Rounded.apply(x, y) if _rounding(x, y) else torch.bmm(x, y)
 
 
 def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -36,11 +41,31 @@ def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
     On CUDA `baddbmm` would first copy the bias over the whole result and then read it again, and torch.compile could
     fuse neither with what follows.
     """
-    return bmm(x, y) + bias if _on_cuda(x) else torch.baddbmm(bias, x, y)
+    return bmm(x, y) + bias if _device(x) == "cuda" or _rounding(x, y) else torch.baddbmm(bias, x, y)
 
 
-def _on_cuda(x: Tensor) -> bool:
-    return x.is_cuda
+def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a @ b for one pair of matrices, without autograd; a column takes another way, several times as fast."""
+    if b.shape[1] == 1:
+        torch.mv(a, b[:, 0], out=out[:, 0])
+    elif a.shape[1] == 1:
+        torch.mul(a, b, out=out)
+    elif _rounding(a, b):
+        out.copy_(a.bfloat16() @ b.bfloat16())
+    else:
+        torch.mm(a, b, out=out)
+
+
+def _rounding(x: Tensor, y: Tensor) -> bool:
+    """True if `rounded` asks for it."""
+    device = _device(x)
+    if device not in _rounds or x.dtype != torch.float32:
+        return False
+    return device == "cuda" or min(*x.shape[-2:], y.shape[-1]) >= WIDE
+
+
+def _device(x: Tensor) -> str:
+    return x.device.type
 
 
 class _Rounded(torch.autograd.Function):
@@ -68,15 +93,19 @@ class _Rounded(torch.autograd.Function):
 
 
 def _aligned(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """x with zeros after its last numbers, so that a dimension of a few of them is a multiple of 8: tensor cores read
-    16 bytes at once, and where rows begin between them their products take up to five times as long.  One is left."""
+    """On CUDA, x with zeros after its last numbers, so that a dimension of a few of them is a multiple of 8: tensor
+    cores read 16 bytes at once, and where rows begin between them their products take up to five times as long.  One is
+    left.
+    """
     padding = [0] * 4
     for dim in dims:
-        if x.shape[dim] > 1:
+        if x.shape[dim] > 1 and _device(x) == "cuda":
             padding[-2 * dim - 1] = -x.shape[dim] % 8
     return F.pad(x, padding) if any(padding) else x
 
 
 def _summed(x: Tensor, y: Tensor) -> Tensor:
     """x @ y in fp32 for factors in bf16, whose products fp32 holds exactly."""
-    return torch.bmm(x, y, out_dtype=torch.float32) if x.is_cuda else torch.bmm(x.float(), y.float())
+    if x.is_cuda:
+        return torch.bmm(x, y, out_dtype=torch.float32)
+    return torch.bmm(x, y).float() if _device(x) == "cpu" else torch.bmm(x.float(), y.float())

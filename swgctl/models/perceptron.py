@@ -11,19 +11,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from swgctl.models.batched import multiply
 from swgctl.models.cores import each
 
 Layers = list[tuple[Tensor, Tensor]]  # weight (inputs, outputs) and bias (1, outputs) of each layer
 
 relu_gradient_ = torch.ops.aten.threshold_backward.grad_input
-
-
-def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """out = a @ b; a single column is a matrix times a vector, which is several times as fast."""
-    if b.shape[1] == 1:
-        torch.mv(a, b[:, 0], out=out[:, 0])
-    else:
-        torch.mm(a, b, out=out)
 
 
 def activations(x: Tensor, layers: Layers, out: list[Tensor]) -> None:
@@ -45,10 +38,11 @@ def gradients(inputs: list[Tensor], layers: Layers, d: Tensor, out: Layers, into
         multiply(inputs[i].T, d, of_weight)
         torch.sum(d, 0, keepdim=True, out=of_bias)
         if i:
-            d = d * weight.T if d.shape[1] == 1 else d @ weight.T
-            relu_gradient_(d, inputs[i], 0, grad_input=d)
+            before = torch.empty_like(inputs[i])
+            multiply(d, weight.T, before)
+            d = relu_gradient_(before, inputs[i], 0, grad_input=before)
         elif into is not None:
-            torch.mm(d, weight.T, out=into)
+            multiply(d, weight.T, into)
 
 
 class Perceptrons(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Execution of training steps on a device: eager, captured or compiled, and the precision of matrix products."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -37,9 +38,12 @@ def products(precision: str, mode: str = "eager") -> Iterator[None]:
             "this program has set torch.backends' fp32_precision, which PyTorch does not mix with the precision here",
             'torch.set_float32_matmul_precision("high")   # instead',
         ) from None
-    torch.set_float32_matmul_precision(PRECISIONS[precision])
+    bf16 = precision == "bf16"
+    cuda, cpu = bf16 and mode == "compiled" and _has_bf16(), bf16 and _has_bf16_factors()
+    # "medium" would change nothing on such a processor, but make products with a vector four times as slow
+    torch.set_float32_matmul_precision("high" if cpu else PRECISIONS[precision])
     try:
-        with batched.rounded(precision == "bf16" and mode == "compiled" and _has_bf16()):
+        with batched.rounded(*["cuda"] * cuda, *["cpu"] * cpu):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
@@ -52,20 +56,31 @@ def _has_bf16() -> bool:
 
 
 @cache
+def _has_bf16_factors() -> bool:
+    """True if the processor multiplies in bf16, and PyTorch rounds no factors for that by itself.
+
+    It does with AMX.  With AVX-512 BF16 alone it multiplies fp32's factors as they are, and bf16's at twice the rate.
+    Limits that PyTorch or oneDNN is given by the environment are respected.
+    """
+    has = torch.cpu.get_capabilities()
+    limited = torch.backends.cpu.get_cpu_capability() != "AVX512" or "ONEDNN_MAX_CPU_ISA" in os.environ
+    return bool(has.get("avx512_bf16") and not has.get("amx_bf16") and not limited)
+
+
+@cache
 def effective(precision: str, device: str, mode: str = "eager") -> str:
     """The precision to which factors are really rounded, fp32, tf32 or bf16, measured with a matrix product.
 
-    A processor's flags do not settle it: with AVX-512 BF16 but no AMX, oneDNN still multiplies in fp32.  A product with
-    the identity returns each factor as it was rounded.  1 + 2^-20 is exact in fp32 alone, which has 23 fraction bits;
-    1 + 2^-9 also in tf32, which has 10, and rounds to 1 in bf16, which has 7.
+    A processor's flags do not settle it, since oneDNN and the environment have a say.  A product with the identity
+    returns each factor as it was rounded.  1 + 2^-20 is exact in fp32 alone, which has 23 fraction bits; 1 + 2^-9 also
+    in tf32, which has 10, and rounds to 1 in bf16, which has 7.
     """
     identity = torch.eye(512, device=device)
 
     def survives(bits: int) -> bool:
         factors = torch.full_like(identity, 1 + 2**-bits)
         with products(precision, mode):
-            product = batched.bmm(factors[None], identity[None])[0] if identity.is_cuda else factors @ identity
-            return torch.equal(product, factors)
+            return torch.equal(batched.bmm(factors[None], identity[None])[0], factors)
 
     return "fp32" if survives(20) else "tf32" if survives(9) else "bf16"
 

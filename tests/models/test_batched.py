@@ -1,4 +1,5 @@
-"""Batched products as CUDA runs them, with the CPU in its place: the bias apart, factors rounded to bf16."""
+"""Products as CUDA runs them, with the CPU in its place: the bias apart, factors rounded to bf16; and as a processor
+that multiplies in bf16 does, which every processor can, if slowly."""
 
 from itertools import islice
 
@@ -23,12 +24,12 @@ def tensors(dtype=torch.float32):
 @pytest.fixture
 def as_cuda(monkeypatch):
     """Every tensor takes the way of those on CUDA."""
-    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+    monkeypatch.setattr(batched, "_device", lambda x: "cuda")
 
 
 def test_on_a_cpu_factors_stay_as_they_are_and_the_bias_is_part_of_the_product():
     bias, x, y = tensors()
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         assert torch.equal(batched.affine(bias, x, y), torch.baddbmm(bias, x, y))
         assert torch.equal(batched.bmm(x, y), torch.bmm(x, y))
 
@@ -37,7 +38,7 @@ def test_on_a_cpu_factors_stay_as_they_are_and_the_bias_is_part_of_the_product()
 def test_rounded_factors_give_the_exact_products_of_their_roundings_and_so_do_the_gradients():
     bias, x, y = tensors()
     weight = torch.randn(S, B, OUT, generator=torch.Generator().manual_seed(1))
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         answer = batched.affine(bias, x, y)
     gradients = torch.autograd.grad((answer * weight).sum(), (bias, x, y))
     near = [t.detach().bfloat16().double() for t in (x, y, weight)]
@@ -53,19 +54,63 @@ def test_rounded_factors_give_the_exact_products_of_their_roundings_and_so_do_th
 def test_the_error_is_that_of_two_roundings_to_eight_bits():
     """|error| <= (2^-8 + 2^-18) sum |x| |y|: each factor is off by half a unit in the eighth bit at most."""
     _, x, y = tensors()
-    with torch.no_grad(), batched.rounded(True):
+    with torch.no_grad(), batched.rounded("cuda"):
         error = (batched.bmm(x, y).double() - x.double() @ y.double()).abs()
     bound = (2**-8 + 2**-18) * (x.abs().double() @ y.abs().double()) + 1e-5
     assert (error <= bound).all()
     assert error.max() > 1e-3
 
 
+def rounding(*tensors):
+    return [t.detach().bfloat16().double() for t in tensors]
+
+
+def near(found, exact):
+    """Within the rounding of a result to eight bits, and that of fp32's sums."""
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
+    assert torch.equal(found, found.bfloat16().float())
+
+
+def test_on_a_cpu_a_product_of_rounded_factors_is_itself_rounded_and_so_are_its_gradients():
+    _, x, y = tensors()
+    weight = torch.randn(S, B, OUT, generator=torch.Generator().manual_seed(1))
+    with batched.rounded("cpu"):
+        answer = batched.bmm(x, y)
+        of_x, of_y = torch.autograd.grad((answer * weight).sum(), (x, y))
+    a, b, d = rounding(x, y, weight)
+    for found, exact in ((answer, a @ b), (of_x, d @ b.mT), (of_y, a.mT @ d)):
+        near(found, exact)
+
+
+@pytest.mark.parametrize("narrow", [0, 1, 2])
+def test_on_a_cpu_a_narrow_product_stays_exact(narrow):
+    rows, inputs, outputs = (31 if i == narrow else 64 for i in range(3))
+    source = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, rows, inputs, generator=source), torch.randn(2, inputs, outputs, generator=source)
+    bias, out = torch.randn(2, 1, outputs, generator=source), torch.empty(rows, outputs)
+    with batched.rounded("cpu"):
+        assert torch.equal(batched.affine(bias, x, y), torch.baddbmm(bias, x, y))
+        batched.multiply(x[0], y[0], out)
+    torch.testing.assert_close(out, x[0] @ y[0])
+
+
+@pytest.mark.parametrize("on", [(), ("cpu",)])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(64, 48, 32), (64, 48, 1), (64, 1, 48)])
+def test_one_pair_of_matrices_is_multiplied_as_a_batch_is(rows, inputs, outputs, on):
+    source = torch.Generator().manual_seed(0)
+    a, b = torch.randn(rows, inputs, generator=source), torch.randn(inputs, outputs, generator=source)
+    out = torch.empty(rows, outputs)
+    with batched.rounded(*on):
+        batched.multiply(a, b, out)
+        torch.testing.assert_close(out, batched.bmm(a[None], b[None])[0], rtol=2**-8 if on else 1e-5, atol=1e-5)
+
+
 def test_rounding_ends_with_its_block_and_a_block_inside_may_be_exact():
-    with batched.rounded(True):
-        with batched.rounded(False):
+    with batched.rounded("cuda"):
+        with batched.rounded():
             assert not batched._rounds
         assert batched._rounds
-        with pytest.raises(ZeroDivisionError), batched.rounded(False):
+        with pytest.raises(ZeroDivisionError), batched.rounded():
             _ = 1 / 0
         assert batched._rounds
     assert not batched._rounds
@@ -86,22 +131,27 @@ class Ops(TorchDispatchMode):
 @pytest.mark.parametrize(("name", "make"), [("critic", critic_learner), ("diffuse", diffuse_learner)])
 def test_a_step_has_no_product_that_copies_its_bias_and_learns_the_same(name, make, monkeypatch):
     """Eight steps as CUDA's are close to the CPU's in fp32, and near them with rounded factors."""
-    whole, apart, coarse = (make([0, 3]) for _ in range(3))
+    whole, apart, coarse, processor = (make([0, 3]) for _ in range(4))
     steps = list(islice(draws(whole, name, [0, 3], CPU), 8))
     for drawn in steps:
         whole.step(drawn)
-    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+    monkeypatch.setattr(batched, "_device", lambda x: "cuda")
     with Ops() as ops:
         for drawn in steps:
             apart.step(drawn)
     assert "bmm" in ops.names
     assert not ops.names & {"baddbmm", "addmm", "addbmm"}
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         for drawn in steps:
             coarse.step(drawn)
+    monkeypatch.undo()
+    with batched.rounded("cpu"):
+        for drawn in steps:
+            processor.step(drawn)
     for key, value in whole.state().items():
         torch.testing.assert_close(apart.state()[key], value, rtol=1e-3, atol=1e-4, msg=key)
         torch.testing.assert_close(coarse.state()[key], value, rtol=0.3, atol=0.02, msg=key)
+        torch.testing.assert_close(processor.state()[key], value, rtol=0.3, atol=0.02, msg=key)
 
 
 @pytest.mark.slow  # compiling takes a while
@@ -116,7 +166,7 @@ def test_a_compiled_product_is_rounded_as_its_block_says_when_it_runs():
         return (coarse - exact).square().sum(), coarse.square().sum()
 
     compiled = torch.compile(squares, dynamic=False, options={"emulate_precision_casts": True})
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         for function in (squares, compiled):
             given = tensors()
             error, total = function(*given)

@@ -130,7 +130,7 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
 @pytest.mark.parametrize("name", ["critic", "diffuse"])
 def test_a_compiled_step_with_rounded_factors_is_recorded_without_compiling_anew(name, monkeypatch):
     """What CUDA runs by default, with a stand-in for its products and its graph."""
-    monkeypatch.setattr(batched, "_on_cuda", lambda x: True)
+    monkeypatch.setattr(batched, "_device", lambda x: "cuda")
 
     def graph(function):
         for _ in range(5):
@@ -145,7 +145,7 @@ def test_a_compiled_step_with_rounded_factors_is_recorded_without_compiling_anew
     plain, replayed = MAKE[name](SEEDS), MAKE[name](SEEDS)
     compiled = torch.compile(replayed.step, dynamic=False, options={"emulate_precision_casts": True})
     step = Replay(compiled, replayed.state, graph)
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         for drawn in islice(draws(plain, name, SEEDS, CPU), 4):
             plain.step(drawn)
             step(drawn)
@@ -182,9 +182,9 @@ def test_nothing_is_timed_by_the_compiler_on_cuda_and_a_cpu_is_as_it_was():
 
 def test_products_are_rounded_inside_and_exact_again_after():
     assert torch.get_float32_matmul_precision() == "highest"
-    for name, kind in (("bf16", "medium"), ("tf32", "high"), ("fp32", "highest")):
+    for name, kinds in (("bf16", ("medium", "high")), ("tf32", ("high",)), ("fp32", ("highest",))):
         with products(name):
-            assert torch.get_float32_matmul_precision() == kind
+            assert torch.get_float32_matmul_precision() in kinds
     with pytest.raises(ZeroDivisionError), products("bf16"):
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == "highest"
@@ -202,17 +202,41 @@ def test_a_program_with_pytorchs_other_switch_is_told_so():
         pass
 
 
-@pytest.mark.parametrize(("hardware", "rounds"), [(True, [("bf16", "compiled")]), (False, [])])
-def test_only_compiled_bf16_rounds_further_than_pytorch_and_only_on_cards_that_have_it(hardware, rounds, monkeypatch):
-    monkeypatch.setattr(execution, "_has_bf16", lambda: hardware)
-    seen = []
+@pytest.mark.parametrize("card", [True, False])
+@pytest.mark.parametrize("processor", [True, False])
+def test_bf16_rounds_further_than_pytorch_where_the_hardware_has_such_products(card, processor, monkeypatch):
+    """On CUDA in what is compiled alone; on a processor in every mode, where PyTorch's switch then has no use."""
+    monkeypatch.setattr(execution, "_has_bf16", lambda: card)
+    monkeypatch.setattr(execution, "_has_bf16_factors", lambda: processor)
     for name in PRECISIONS:
         for mode in ("eager", "graph", "compiled"):
+            bf16 = name == "bf16"
             with products(name, mode):
-                seen += [(name, mode)] if batched._rounds else []
-    assert seen == rounds
+                assert ("cuda" in batched._rounds) == (bf16 and card and mode == "compiled")
+                assert ("cpu" in batched._rounds) == (bf16 and processor)
+                assert (torch.get_float32_matmul_precision() == "medium") == (bf16 and not processor)
     with products("bf16", "compiled"), products("fp32"):
         assert not batched._rounds
+
+
+@pytest.mark.parametrize(
+    ("has", "level", "limit", "answer"),
+    [
+        ({"avx512_bf16": True}, "AVX512", None, True),
+        ({"avx512_bf16": True}, "AVX2", None, False),
+        ({"avx512_bf16": True}, "AVX512", "AVX2", False),
+        ({"avx512_bf16": True, "amx_bf16": True}, "AVX512", None, False),
+        ({"avx512_bf16": False}, "AVX512", None, False),
+        ({}, "DEFAULT", None, False),
+    ],
+)
+def test_factors_are_rounded_here_only_where_pytorch_does_not(has, level, limit, answer, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert execution._has_bf16_factors.__wrapped__() is answer
 
 
 def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
@@ -229,12 +253,12 @@ def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(5, 39, 6), (8, 16, 24), (3, 17, 1), (2, 1, 9)])
 def test_the_products_of_rounded_factors_have_any_size(rows, inputs, outputs, monkeypatch):
     """A product and its two gradients, as a GPU would compute them, beside those in double precision."""
-    monkeypatch.setattr(batched, "_on_cuda", lambda _: True)
+    monkeypatch.setattr(batched, "_device", lambda x: "cuda")
     source = torch.Generator().manual_seed(0)
     x, y, of = (
         torch.randn(2, *size, generator=source) for size in ((rows, inputs), (inputs, outputs), (rows, outputs))
     )
-    with batched.rounded(True):
+    with batched.rounded("cuda"):
         z = batched.bmm(x.requires_grad_(), y.requires_grad_())
         gradients = torch.autograd.grad(z, (x, y), of)
     x, y, of = (value.detach().bfloat16().double() for value in (x, y, of))
