@@ -28,6 +28,17 @@ def guidances(rows, *, rhos, costs=False, shown=returned):
     return lines
 
 
+def temperatures(rows, *, rhos, shown=returned):
+    """The lines of `guidances` of each temperature, which comes first in them, with the number of candidates."""
+    lines = []
+    for temperature in sorted({row["temperature"] for row in rows}):
+        here = tuple(row for row in rows if row["temperature"] == temperature)
+        pairs = dict.fromkeys((row["policy"], row["candidates"]) for row in here)
+        for (_, candidates), line in zip(pairs, guidances(here, rhos=rhos, shown=shown), strict=True):
+            lines.append([f"{temperature:g}", line[0], str(candidates), *line[1:]])
+    return lines
+
+
 def scales(rows, *, axes, shown=returned):
     """A line a temperature and number of candidates, in the file's order: what the rows show at each scale."""
     rhos = sorted({row["rho"] for row in rows})
@@ -52,6 +63,12 @@ TABLES = [
     Table(
         "guidances",
         ("demo-guidances",),
+        ("temperature", "method", "M", "rho = 0", "5", "10"),
+        lambda rows: temperatures(rows, rhos=(0, 5, 10)),
+    ),
+    Table(
+        "guidances-noise",
+        ("demo-guidances-noise",),
         ("method", "M", "exact", "asks Q at", "rho = 0", "rho = 10", "parameters", "seconds", "time"),
         lambda rows: guidances(rows, rhos=(0, 10), costs=True),
     ),

@@ -32,7 +32,11 @@ def rounded(*devices: str) -> Iterator[None]:
 
 def bmm(x: Tensor, y: Tensor) -> Tensor:
     """x @ y (S, B, outputs) for x (S, B, inputs) and y (S, inputs, outputs)."""
-    return _Rounded.apply(x, y) if _rounding(x, y) else torch.bmm(x, y)
+    if _rounding(x, y):
+        return _Rounded.apply(x, y)
+    if _slim(x, y):
+        return x * y if x.shape[-1] == 1 else (x * y.mT).sum(-1, keepdim=True)
+    return torch.bmm(x, y)
 
 
 def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -41,19 +45,14 @@ def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
     On CUDA `baddbmm` would first copy the bias over the whole result and then read it again, and torch.compile could
     fuse neither with what follows.
     """
-    return bmm(x, y) + bias if _device(x) == "cuda" or _rounding(x, y) else torch.baddbmm(bias, x, y)
+    apart = _device(x) == "cuda" or _rounding(x, y) or _slim(x, y)
+    return bmm(x, y) + bias if apart else torch.baddbmm(bias, x, y)
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """out = a @ b for one pair of matrices, without autograd; a column takes another way, several times as fast."""
-    if b.shape[1] == 1:
-        torch.mv(a, b[:, 0], out=out[:, 0])
-    elif a.shape[1] == 1:
-        torch.mul(a, b, out=out)
-    elif _rounding(a, b):
-        out.copy_(a.bfloat16() @ b.bfloat16())
-    else:
-        torch.mm(a, b, out=out)
+def _slim(x: Tensor, y: Tensor) -> bool:
+    """True for a product of one input or one output on a processor, whose library takes several times as long for it as
+    for the multiplications that it consists of."""
+    return _device(x) == "cpu" and 1 in (x.shape[-1], y.shape[-1])
 
 
 def _rounding(x: Tensor, y: Tensor) -> bool:

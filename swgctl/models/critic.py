@@ -1,7 +1,6 @@
 """Twin Q and V, multi-layer perceptrons (SWG, appendix B.2)."""
 
 import itertools
-import math
 from typing import cast
 
 import torch
@@ -9,9 +8,6 @@ from torch import Tensor, nn
 
 from swgctl.models.layers import Linear, product
 from swgctl.models.perceptron import Perceptrons
-
-# Networks and rows from which a processor takes network by network; for fewer, calls cost more than batches do.
-APART = 3, 64
 
 
 class MLP(nn.Module):
@@ -35,8 +31,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(Linear(members, a, b, init) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        networks, rows = math.prod(x.shape[:-2]), x.shape[-2]
-        if x.is_cpu and networks >= APART[0] and rows >= APART[1] and not torch.compiler.is_compiling():
+        if x.is_cpu and not torch.compiler.is_compiling():
             x = Perceptrons.apply(x, *[p for layer in self.layers for p in (layer.weight, layer.bias)])
         else:
             *hidden, last = self.layers

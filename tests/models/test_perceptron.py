@@ -1,25 +1,14 @@
-"""Perceptrons network by network: autograd's values and gradients, on any number of threads."""
-
-import threading
+"""Perceptrons on a processor: autograd's values and gradients."""
 
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from swgctl.models import critic, reset
-from swgctl.models.cores import each
+from swgctl.models import batched, reset
 from swgctl.models.critic import MLP, Critic
 from swgctl.models.perceptron import Perceptrons
 
-ROWS = critic.APART[1]
-
-
-@pytest.fixture
-def threads():
-    """threads(n) gives n threads to an operation, until the test ends."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+ROWS = 64
 
 
 def net(members=(3, 2), outputs=None, hidden=(32, 16), seed=0) -> tuple[MLP, torch.Tensor]:
@@ -31,10 +20,13 @@ def net(members=(3, 2), outputs=None, hidden=(32, 16), seed=0) -> tuple[MLP, tor
     return mlp, torch.randn(*members, ROWS, 5, generator=source)
 
 
-def apart(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
-    """Network by network, however few they are."""
-    values = Perceptrons.apply(x, *[p for layer in mlp.layers for p in (layer.weight, layer.bias)])
-    return values.squeeze(-1) if mlp.scalar else values
+def plain(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
+    """Layer by layer, under autograd."""
+    *hidden, last = mlp.layers
+    for layer in hidden:
+        x = torch.relu(torch.matmul(x, layer.weight) + layer.bias)
+    x = torch.matmul(x, last.weight) + last.bias
+    return x.squeeze(-1) if mlp.scalar else x
 
 
 def learnt(forward, mlp: MLP, x: torch.Tensor) -> list[torch.Tensor]:
@@ -44,28 +36,23 @@ def learnt(forward, mlp: MLP, x: torch.Tensor) -> list[torch.Tensor]:
     return [values.detach(), *torch.autograd.grad(values.sin().sum(), [x, *mlp.parameters()])]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("outputs", [None, 4])
 @pytest.mark.parametrize("members", [(1,), (3,), (3, 2)])
-def test_it_computes_what_autograd_computes(members, outputs, count, threads, monkeypatch):
-    monkeypatch.setattr(critic, "APART", (100, 1))
-    threads(count)
+def test_it_computes_what_autograd_computes(members, outputs):
     mlp, x = net(members, outputs)
     mlp, x = mlp.double(), x.double()
-    for one, other in zip(learnt(apart, mlp, x), learnt(MLP.forward, mlp, x), strict=True):
+    for one, other in zip(learnt(MLP.forward, mlp, x), learnt(plain, mlp, x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    assert torch.get_num_threads() == count
 
 
-@pytest.mark.parametrize(
-    ("members", "rows", "way"), [((3,), ROWS, 1), ((2, 2), ROWS, 1), ((2,), ROWS, 0), ((3,), ROWS - 1, 0)]
-)
-def test_few_networks_and_few_rows_are_one_batch(members, rows, way, monkeypatch):
-    taken = []
-    monkeypatch.setattr("swgctl.models.perceptron.each", lambda task, count: taken.append(count))
-    mlp, x = net(members)
-    mlp(x[..., :rows, :])
-    assert len(taken) == way
+def test_rounded_factors_change_it_by_their_rounding():
+    mlp, x = net(hidden=(64, 64))
+    exact = learnt(plain, mlp, x)
+    with batched.rounded("cpu"):
+        rounded = learnt(MLP.forward, mlp, x)
+    for one, other in zip(rounded, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert 1e-6 < ((one - other).norm() / other.norm()).item() < 5e-2
 
 
 def test_its_gradients_are_the_differences_of_its_values():
@@ -74,22 +61,19 @@ def test_its_gradients_are_the_differences_of_its_values():
     assert gradcheck(Perceptrons.apply, (x[:, :6].double().requires_grad_(), *parameters))
 
 
-def test_a_network_is_the_same_to_the_bit_beside_others_and_alone(threads):
-    """On as many threads as there are networks, or on one."""
+def test_a_network_is_the_same_beside_others_and_alone():
     mlp, x = net((3,))
-    threads(3)
-    together = learnt(apart, mlp, x)
-    threads(1)
+    together = learnt(MLP.forward, mlp, x)
     for member in range(3):
         alone = MLP((1,), 5, [32, 16])
         for one, all_of_them in zip(alone.parameters(), mlp.parameters(), strict=True):
             one.data.copy_(all_of_them[member : member + 1])
-        for mine, ours in zip(learnt(apart, alone, x[member : member + 1]), together, strict=True):
-            assert torch.equal(mine, ours[member : member + 1])
+        for mine, ours in zip(learnt(MLP.forward, alone, x[member : member + 1]), together, strict=True):
+            torch.testing.assert_close(mine, ours[member : member + 1], rtol=1e-5, atol=1e-6)
 
 
 def test_twins_share_their_input():
-    """An expanded input is not copied, and its gradient is the twins' sum."""
+    """The gradient of an expanded input is the twins' sum."""
     both = Critic(2, 3, 2, [16])
     reset(both, [torch.Generator().manual_seed(s) for s in range(2)])
     observations, actions = torch.randn(2, ROWS, 3), torch.randn(2, ROWS, 2, requires_grad=True)
@@ -99,51 +83,10 @@ def test_twins_share_their_input():
     torch.testing.assert_close(together, first + second)
 
 
-def test_without_autograd_and_in_inference_mode(threads):
+def test_without_autograd_and_in_inference_mode():
     mlp, x = net()
     expected = mlp(x).detach()
-    threads(2)
     with torch.no_grad():
         assert torch.equal(mlp(x), expected)
     with torch.inference_mode():
         assert torch.equal(mlp(x), expected)
-
-
-# -- tasks on cores ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("count", "part"), [(1, 4), (2, 2), (3, 1), (9, 1)])
-def test_each_task_is_called_once_with_its_part_of_the_threads(count, part, threads):
-    threads(4)
-    called, seen = [], set()
-
-    def task(i):
-        called.append(i)
-        seen.add((torch.get_num_threads(), torch.is_grad_enabled()))
-
-    each(task, count)
-    assert sorted(called) == [*range(count)]
-    assert seen == {(part, False)}
-    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (4, True)
-
-
-def test_tasks_run_side_by_side(threads):
-    """Each waits for the other."""
-    threads(2)
-    barrier = threading.Barrier(2, timeout=60)
-    each(lambda _: barrier.wait(), 2)
-
-
-@pytest.mark.parametrize("broken", [0, 1])
-def test_a_tasks_error_is_the_callers(broken, threads):
-    threads(2)
-    barrier = threading.Barrier(2, timeout=60)
-
-    def task(i):
-        barrier.wait()
-        if i == broken:
-            raise ArithmeticError("no")
-
-    with pytest.raises(ArithmeticError, match="no"):
-        each(task, 2)
-    assert torch.get_num_threads() == 2
