@@ -1,0 +1,90 @@
+"""Measures of synthetic windows: likelihoods in closed form, errors of windows that the simulator itself has made."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from swgctl.evaluation.trajectories import errors, likelihood
+from swgctl.tasks.replay import VELOCITY, replayer
+
+WINDOWS, LENGTH = 4, 6
+SCALE = {"Pendulum-v1": np.array([0.7, 0.7, 3.0]), "Hopper-v4": np.linspace(0.5, 2, 11)}
+
+
+def agent(sd):
+    """A Gaussian around half of the first dimensions of an observation."""
+    return lambda observations: (observations[..., : len(sd)] / 2, sd)
+
+
+def test_the_likelihood_is_a_sum_over_dimensions_and_that_of_the_agents_own_actions_its_negative_entropy():
+    sd = torch.full((6,), 0.3)
+    observations = torch.randn(2, 2000, 5, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 2000, 5, 6, generator=torch.Generator().manual_seed(1))
+    drawn, line = likelihood(agent(sd), observations, observations[..., :6] / 2 + sd * noise)
+    torch.testing.assert_close(line, torch.full((2,), -1.28979), rtol=0, atol=1e-5)
+    torch.testing.assert_close(drawn, line, rtol=0, atol=0.09)  # five standard errors
+    at_mean, _ = likelihood(agent(sd), observations, observations[..., :6] / 2)
+    two_off, _ = likelihood(agent(sd), observations, observations[..., :6] / 2 + 2 * sd)
+    torch.testing.assert_close(at_mean - two_off, torch.full((2,), 6 * 2.0), rtol=1e-5, atol=0)
+    torch.testing.assert_close(at_mean, line + 3.0, rtol=0, atol=1e-5)  # half a nat a dimension
+
+
+def test_deviations_may_differ_by_dimension():
+    sd = torch.tensor([0.1, 2.0])
+    observations = torch.zeros(1, 3, 4, 2)
+    value, line = likelihood(agent(sd), observations, torch.ones(1, 3, 4, 2))
+    exact = [-0.5 / s**2 - math.log(s) - math.log(2 * math.pi) / 2 for s in (0.1, 2.0)]
+    torch.testing.assert_close(value.item(), sum(exact), rtol=1e-5, atol=0)
+    torch.testing.assert_close(line.item(), -math.log(0.2) - math.log(2 * math.pi * math.e), rtol=1e-5, atol=0)
+
+
+@pytest.fixture(params=sorted(SCALE))
+def simulated(request):
+    """A replay with windows that are its own: observations (W, L, O), actions and rewards; and a scale."""
+    with contextlib.closing(replayer(request.param)) as simulator:
+        source, scale = np.random.default_rng(0), SCALE[request.param]
+        first = source.uniform(-0.1, 0.1, (WINDOWS, len(scale)))
+        first[:, 0] += 1  # the pendulum's cosine, the hopper's height
+        if request.param == "Pendulum-v1":
+            first[:, :2] /= np.linalg.norm(first[:, :2], axis=1, keepdims=True)
+        actions = source.uniform(-0.1, 0.1, (WINDOWS, LENGTH, 1 if len(scale) == 3 else 3))
+        states, rewards = simulator.roll(first, actions[:, :-1])
+        observations = np.concatenate([first[:, None], states], 1)
+        yield simulator, observations, actions, np.pad(rewards, ((0, 0), (0, 1))), scale
+
+
+def test_the_simulators_windows_have_no_error(simulated):
+    measured = errors(*simulated)
+    assert measured["clipped"] == measured["clipped_windows"] == 0
+    for name in ("one_step", "one_step_raw", "reward", "horizon", "horizon_raw"):
+        np.testing.assert_allclose(measured[name], 0, atol=1e-12)
+    assert len(measured["horizon"]) == LENGTH - 1
+
+
+def test_an_error_is_squared_and_in_units_of_the_scale_or_raw(simulated):
+    """The last observation is two units off: in one of five steps, and after the last of them."""
+    simulator, observations, actions, rewards, scale = simulated
+    observations[:, -1] += 2 * scale
+    measured = errors(simulator, observations, actions, rewards + 0.5, scale)
+    raw = 4 * np.square(scale).mean()
+    assert measured["one_step"] == pytest.approx(4 / (LENGTH - 1))
+    assert measured["one_step_raw"] == pytest.approx(raw / (LENGTH - 1))
+    assert measured["reward"] == pytest.approx(0.25)
+    np.testing.assert_allclose(measured["horizon"], [0] * (LENGTH - 2) + [4], atol=1e-9)
+    np.testing.assert_allclose(measured["horizon_raw"], [0] * (LENGTH - 2) + [raw], atol=1e-9)
+
+
+@pytest.mark.parametrize("simulated", ["Hopper-v4"], indirect=True)
+def test_windows_at_the_clip_are_left_out_and_counted(simulated):
+    simulator, observations, actions, rewards, scale = simulated
+    observations[1, :, -1] = VELOCITY
+    measured = errors(simulator, observations, actions, rewards, scale)
+    assert measured["clipped"] == measured["clipped_windows"] == 0.25
+    assert measured["one_step"] == pytest.approx(0, abs=1e-12)
+    observations[..., -1] = -VELOCITY
+    nothing = errors(simulator, observations, actions, rewards, scale)
+    assert nothing.pop("clipped") == nothing.pop("clipped_windows") == 1
+    assert set(nothing.values()) == {None}
