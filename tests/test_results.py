@@ -114,6 +114,15 @@ TABLES = [
         ("temperature", "M", "channel", "rho = 0", "5", "10", "20"),
         lambda *reports: channels(*reports, shown=scored),
     ),
+    *(
+        Table(
+            f"local-{task}-guidances",
+            (f"local-{task}-guidances",),
+            ("temperature", "method", "M", "rho = 0", "5", "10", "20"),
+            lambda rows: temperatures(rows, rhos=(0, 5, 10, 20), shown=scored),
+        )
+        for task in ("halfcheetah", "hopper")
+    ),
     Table(
         "local-cube-guidances",
         ("local-cube-guidances",),

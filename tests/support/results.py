@@ -1,6 +1,7 @@
 """The tables of results in READMEs, built from the packed reports of `recipes/results`.
 
-A file is what `swgctl report --format json` printed, without paths and empty fields, or `swgctl compare --json`.
+A file is what `swgctl report --format json` printed, or `swgctl compare --json`, with the fields that its table shows and
+those that say where a row comes from.
 """
 
 import json
@@ -40,10 +41,13 @@ class Table:
 
 @cache
 def read(stem: str) -> tuple[dict, ...]:
-    """The rows of a packed report, or of a comparison."""
+    """The rows of a packed report, `differs` of a row's group in each, or of a comparison."""
     text = (RESULTS / f"{stem}.json").read_text()
     report = json.loads(text.splitlines()[0])
-    return tuple(report["rows"]) if "rows" in report else tuple(map(json.loads, text.splitlines()))
+    if "rows" not in report:
+        return tuple(map(json.loads, text.splitlines()))
+    differs = {group["group"]: group["differs"] for group in report["groups"]}
+    return tuple(row | {"differs": differs[row["group"]]} for row in report["rows"])
 
 
 def one(rows: tuple[dict, ...], **fields: object) -> dict | None:
