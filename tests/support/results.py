@@ -1,6 +1,6 @@
 """The tables of results in READMEs, built from the packed reports of `recipes/results`.
 
-A file is what `swgctl report --format json` printed, or `swgctl compare --json`, with the fields that its table shows and
+A file is what `swgctl report --format json` or `swgctl compare --json` printed: the fields that its table shows, and
 those that say where a row comes from.
 """
 
