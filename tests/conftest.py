@@ -17,7 +17,7 @@ diffuse: {steps: 40, width: 16, batch: 32, K: 3}
 behaviour: {steps: 40, width: 16, batch: 32, K: 3}
 candidates: {M: 4, rows: 50}
 guide: {steps: 40, batch: 32, states: 8, hidden: [16], moments: 256}
-trajectories: {length: 8, stride: 1, features: 16, blocks: 2, groups: 2, batch: 8, steps: 40}
+trajectories: {length: 8, stride: 1, features: 16, blocks: 2, groups: 2, batch: 8, steps: 40, precision: fp32}
 dynamics: {steps: 40, members: 3, elites: 2, hidden: [16], batch: 32}
 synth: {levels: 4, trajectories: 12, length: 8}
 agent: {steps: 40, epochs: 2, hidden: [16], batch: 32, levels: 4, trajectories: 12}

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from support.learners import CPU
 from swgctl.errors import Interrupted
+from swgctl.models import batched
 from swgctl.tasks.transitions import Transitions
 from swgctl.training import train
 
@@ -39,12 +40,10 @@ def check_members(make: Make, name: str, seeds: list[int], work: Path) -> None:
 
 
 def counted(work: Callable[[], object]) -> int:
-    """The floating-point operations of a call, as PyTorch's counter has them, which counts those of one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of a call's products, by PyTorch's counter, which knows those of the library alone."""
+    with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
+        patch.setattr(batched, "_slim", lambda x, y: False)
         work()
-    torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 
