@@ -1,7 +1,10 @@
 """READMEs' tables are those of the packed reports, and every table says what it is built from."""
 
+import itertools
+import json
 import os
 import re
+from statistics import mode
 
 import pytest
 
@@ -49,6 +52,21 @@ def scales(rows, *, axes, shown=returned):
     return lines
 
 
+def ablations(rows, *, temperatures, rhos):
+    """A line a group, in order of the settings in which it differs from most: these, then what the rows show at each
+    temperature and scale."""
+    groups = {row["group"]: row["differs"] for row in rows if row["row"] == "cell"}
+    usual = {name: mode(values[name] for values in groups.values()) for name in next(iter(groups.values()))}
+    lines = []
+    for group, values in groups.items():
+        other = sorted((name, value) for name, value in values.items() if value != usual[name])
+        label = ", ".join(f"`{name}={json.dumps(value).strip(chr(34))}`" for name, value in other)
+        places = itertools.product(temperatures, rhos)
+        cells = [one(rows, group=group, temperature=temperature, rho=rho) for temperature, rho in places]
+        lines.append(([name for name, _ in other], label, [label or "none of these", *map(returned, cells)]))
+    return [line for *_, line in sorted(lines)]
+
+
 def channels(raw, standard, *, shown=returned):
     """The lines of `scales` of both forms of the weight's channel, each form named, in turns."""
     lines = []
@@ -77,6 +95,12 @@ TABLES = [
         ("demo-guidances-exponential",),
         ("method", "rho = 0", "rho = 4"),
         lambda rows: guidances(rows, rhos=(0, 4)),
+    ),
+    Table(
+        "aepo-ablations",
+        ("aepo-ablations",),
+        ("differs in", "T = 0: rho = 1", "3", "5", "10", "T = 1: rho = 1", "3", "5", "10"),
+        lambda rows: ablations(rows, temperatures=(0, 1), rhos=(1, 3, 5, 10)),
     ),
     Table(
         "adroit-pen",
