@@ -59,8 +59,8 @@ def ablations(rows, *, temperatures, rhos):
     usual = {name: mode(values[name] for values in groups.values()) for name in next(iter(groups.values()))}
     lines = []
     for group, values in groups.items():
-        other = sorted((name, value) for name, value in values.items() if value != usual[name])
-        label = ", ".join(f"`{name}={json.dumps(value).strip(chr(34))}`" for name, value in other)
+        other = sorted((name, value) for name, value in values.items() if value != usual[name] and name != "guide.tau")
+        label = ", ".join(f"`{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in other)
         places = itertools.product(temperatures, rhos)
         cells = [one(rows, group=group, temperature=temperature, rho=rho) for temperature, rho in places]
         lines.append(([name for name, _ in other], label, [label or "none of these", *map(returned, cells)]))
