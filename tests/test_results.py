@@ -145,7 +145,7 @@ TABLES = [
             ("temperature", "method", "M", "rho = 0", "5", "10", "20"),
             lambda rows: temperatures(rows, rhos=(0, 5, 10, 20), shown=scored),
         )
-        for task in ("halfcheetah", "hopper")
+        for task in ("halfcheetah", "hopper", "walker2d")
     ),
     Table(
         "local-cube-guidances",
