@@ -130,7 +130,7 @@ def until(condition, process) -> None:
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.001)
 
 
 def kill(process) -> None:
@@ -141,7 +141,7 @@ def kill(process) -> None:
 
 @pytest.mark.training  # seconds
 def test_a_pull_that_was_killed_goes_on(url, ours, theirs):
-    critic = travel.many_files(ours)
+    critic = travel.many_files(ours, url)
     swgctl("push", critic.id, url)
     process = travel.process("pull", url, store=theirs)
     until(lambda: len(list(theirs.glob("work/*/file*"))) > 5, process)
@@ -157,7 +157,8 @@ def test_a_pull_that_was_killed_goes_on(url, ours, theirs):
 @pytest.mark.training
 @pytest.mark.parametrize("kind", ["folder", "s3", "sftp"])  # to a hub it is one commit
 def test_a_push_that_was_killed_goes_on(kind, make_url, ours, theirs):
-    url, critic = make_url(kind), travel.many_files(ours)
+    url = make_url(kind)
+    critic = travel.many_files(ours, url)
     process = travel.process("push", critic.id, url, store=ours)
     place = Remote(url)
 
