@@ -8,7 +8,8 @@ from statistics import mode
 
 import pytest
 
-from tests.support.results import PAGE, RESULTS, ROOT, Table, one, returned, scored, succeeded
+from tests.support import results
+from tests.support.results import PAGE, RESULTS, ROOT, Table, one, pack, read, returned, scored, succeeded
 
 UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
@@ -176,3 +177,30 @@ def test_every_packed_report_has_a_table_and_every_table_a_report():
 
 def test_packed_reports_are_small():
     assert sum(file.stat().st_size for file in RESULTS.glob("*.json")) < 200_000
+
+
+def test_a_packed_report_has_the_cells_of_its_groups_and_what_the_groups_differ_in(tmp_path, monkeypatch):
+    digest = "0123456789abcdef" * 4
+    groups = [
+        {"group": 1, "settings": {"eval.seed": 0, "agent.algo": "iql"}, "evaluations": [{"digest": digest}]},
+        {"group": 2, "settings": {"eval.seed": 0, "agent.algo": "td3bc", "agent.noise": 0.2}, "evaluations": []},
+    ]
+    cells = [
+        {"row": "cell", "task": "demo", "group": 1, "rho": None, "return_mean": 1234.56789, "paper_rho": False},
+        {"row": "missing", "task": "demo", "group": 1, "rho": 5, "return_mean": None},
+        {"row": "against data", "task": "demo", "group": 2, "p_value": 0.1},
+    ]
+    text = pack(json.dumps({"groups": groups, "rows": cells}))
+    (tmp_path / "small.json").write_text(text)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert json.loads(text)["settings"] == {"eval.seed": 0}
+    assert json.loads(text)["groups"]["1"]["evaluations"] == ["0123456789ab"]
+    nothing = dict.fromkeys(("row", "group", "return_mean", "p_value"))
+    assert read("small") == (
+        {"task": "demo"}
+        | nothing
+        | {"row": "cell", "group": 1, "return_mean": 1234.568, "differs": {"agent.algo": "iql"}},
+        {"task": "demo"}
+        | nothing
+        | {"row": "against data", "group": 2, "p_value": 0.1, "differs": {"agent.algo": "td3bc", "agent.noise": 0.2}},
+    )

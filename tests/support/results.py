@@ -1,10 +1,12 @@
 """The tables of results in READMEs, built from the packed reports of `recipes/results`.
 
-A file is what `swgctl report --format json` or `swgctl compare --json` printed: the fields that its table shows, and
-those that say where a row comes from.
+`python -m tests.support.results < PRINTED > recipes/results/NAME.json` packs what `swgctl report --format json` or
+`swgctl compare --json` printed: of each row what tables show and where it comes from, each column's name once, and what
+all rows have in common once.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -39,15 +41,61 @@ class Table:
         return "\n".join(" ".join(text.split()) for text in texts)
 
 
+FIELDS = (
+    *("row", "task", "group", "method", "policy", "guidance", "candidates", "temperature", "rho"),
+    *("score_mean", "score_ci95", "return_mean", "return_ci95", "difference", "p_value", "seeds", "episodes"),
+    *("exact", "asks", "parameters", "training_s", "action_ratio"),
+    *("critic", "data", "denoiser", "evaluation"),
+)
+ROWS = ("cell", "against data")  # of a report; a comparison has cells alone
+
+
+def pack(printed: str) -> str:
+    """A printed report or comparison, packed.
+
+    columns, rows   FIELDS of ROWS, a row a line, floats with seven digits and digests with twelve
+    same            fields that are equal in all rows
+    groups          of a report, by number: digests of its evaluations, and its settings that differ from others'
+    settings        of a report: those that are equal in all groups
+    """
+    lines = [json.loads(line) for line in printed.splitlines()]
+    report = lines[0] if "rows" in lines[0] else {"rows": lines, "groups": []}
+    cells = [row for row in report["rows"] if row.get("row", "cell") in ROWS]
+    table = [{name: _short(row[name]) for name in FIELDS if row.get(name) is not None} for row in cells]
+    same, columns = _shared(table, FIELDS)
+    groups = {}
+    settings, several = _shared([group["settings"] for group in report["groups"]])
+    for group in report["groups"]:
+        differs = {name: group["settings"][name] for name in several if name in group["settings"]}
+        evaluations = [_short(one["digest"]) for one in group["evaluations"]]
+        groups[group["group"]] = {"evaluations": evaluations, "differs": differs}
+    head = json.dumps(({"settings": settings, "groups": groups} if groups else {}) | {"same": same, "columns": columns})
+    body = ",\n".join(json.dumps([row.get(name) for name in columns]) for row in table)
+    return f'{head[:-1]}, "rows": [\n{body}\n]}}\n'
+
+
+def _shared(rows: list[dict], names: tuple[str, ...] = ()) -> tuple[dict, list[str]]:
+    """The fields that are equal in all rows, and the names of those that are not, in the order of `names`."""
+    names = names or tuple(dict.fromkeys(name for row in rows for name in row))
+    same = {name: rows[0][name] for name in names if all(name in row and row[name] == rows[0][name] for row in rows)}
+    return same, [name for name in names if name not in same and any(name in row for row in rows)]
+
+
+def _short(value: object) -> object:
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    return value[:12] if isinstance(value, str) and len(value) >= 64 else value
+
+
 @cache
 def read(stem: str) -> tuple[dict, ...]:
-    """The rows of a packed report, `differs` of a row's group in each, or of a comparison."""
-    text = (RESULTS / f"{stem}.json").read_text()
-    report = json.loads(text.splitlines()[0])
-    if "rows" not in report:
-        return tuple(map(json.loads, text.splitlines()))
-    differs = {group["group"]: group["differs"] for group in report["groups"]}
-    return tuple(row | {"differs": differs[row["group"]]} for row in report["rows"])
+    """The rows of a packed file, in each as `differs` the settings in which its group differs from others."""
+    packed = json.loads((RESULTS / f"{stem}.json").read_text())
+    rows = [packed["same"] | dict(zip(packed["columns"], row, strict=True)) for row in packed["rows"]]
+    groups = {int(number): group["differs"] for number, group in packed.get("groups", {}).items()}
+    return tuple(row | {"differs": groups[row["group"]]} if groups else row for row in rows)
 
 
 def one(rows: tuple[dict, ...], **fields: object) -> dict | None:
@@ -73,3 +121,7 @@ def scored(row: dict | None) -> str:
 def succeeded(row: dict | None) -> str:
     """A success rate in per cent with its interval: 80 [75, 85]."""
     return f"{row['score_mean']:.0f} [{', '.join(f'{end:.0f}' for end in row['score_ci95'])}]" if row else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(pack(sys.stdin.read()))
