@@ -39,6 +39,14 @@ def bmm(x: Tensor, y: Tensor) -> Tensor:
     return torch.bmm(x, y)
 
 
+def factor(x: Tensor, y: Tensor) -> Tensor:
+    """x, rounded already where a product with y would round it, so that copies of it to multiply are half as large.
+
+    Not where gradients are wanted: those of the copies would be rounded before they are added.
+    """
+    return x.bfloat16() if _rounding(x, y) and not torch.is_grad_enabled() else x
+
+
 def affine(bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """bias + x @ y, for a bias that broadcasts to the product.
 
@@ -56,8 +64,10 @@ def _slim(x: Tensor, y: Tensor) -> bool:
 
 
 def _rounding(x: Tensor, y: Tensor) -> bool:
-    """True if `rounded` asks for it."""
+    """True if `rounded` asks for it, and if x is a `factor` that is rounded already."""
     device = _device(x)
+    if x.dtype == torch.bfloat16:
+        return True
     if device not in _rounds or x.dtype != torch.float32:
         return False
     return device == "cuda" or min(*x.shape[-2:], y.shape[-1]) >= WIDE

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swgctl.models.batched import affine
+from swgctl.models.batched import affine, factor
 
 LAYER_NORM_EPS = 1e-6  # Flax's, which the official code runs with; PyTorch's is 1e-5
 
@@ -76,10 +76,11 @@ class Conv(Linear):
         self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
-        length, before = x.shape[2], (self.width - 1) // 2
+        steps, before = x.shape[1:3], (self.width - 1) // 2
+        x = factor(x.flatten(1, 2), self.weight).unflatten(1, steps)
         padded = F.pad(x, (0, 0, before, self.width - 1 - before))
-        taps = [padded.narrow(2, i, length) for i in range(self.width)]
-        return super().forward(torch.cat(taps, -1).flatten(1, 2)).unflatten(1, x.shape[1:3])
+        taps = [padded.narrow(2, i, steps[1]) for i in range(self.width)]
+        return super().forward(torch.cat(taps, -1).flatten(1, 2)).unflatten(1, steps)
 
 
 class GroupNorm(LayerNorm):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swgctl.models import reset
+from swgctl.models import batched, reset
 from swgctl.models.layers import Conv, GroupNorm
 from swgctl.models.unet import UNet, pool, upsample
 from swgctl.randomness import generator
@@ -198,6 +198,16 @@ def test_no_gradient_passes_between_members():
     for name, p in net.named_parameters():
         assert p.grad[1].abs().max() > 0, name
         assert (p.grad[[0, 2]] == 0).all(), name
+
+
+def test_without_gradients_factors_are_rounded_before_they_are_copied_with_the_same_result():
+    wide, g = filled(UNet(S, 32, 32, 2, 1)), generator(0, "batch", 0)
+    x, c_noise = torch.randn(S, 4, 16, 32, generator=g), torch.randn(S, 4, generator=g)
+    with batched.rounded("cpu"):
+        answer = wide(x, c_noise)
+        with torch.no_grad():
+            assert torch.equal(wide(x, c_noise), answer)
+    assert 0 < (answer - wide(x, c_noise)).abs().max() < 0.1
 
 
 def test_two_noise_levels_are_two_functions(net):
