@@ -188,7 +188,8 @@ def plot_rho(
 def plot_weights(ref: OptionalRef = None, out: Out = None, store: StoreOption = None) -> None:
     """Plot the histogram of an augmented data set's weights.
 
-    REF is an augmented data set, or an artifact made from one.
+    REF is an augmented data set, or an artifact made from one. Of a calibrated
+    guide it also shows how much the policy knows of its weight, by step.
     """
     _plot("weights", ref, out, store)
 

@@ -26,7 +26,7 @@ MOST_COLUMNS = 100  # of numbers a seed in metrics.jsonl: each is a panel
 TRAINED = ["diffuse", "behaviour", "guide", "critic", "toy", "trajectories", "dynamics", "agent"]
 KINDS: dict[str, list[str]] = {
     "rho": ["eval"],
-    "weights": ["augment"],
+    "weights": ["augment", "guide"],
     "training": TRAINED,
     "posterior": ["guide"],
 }  # stages that have it
@@ -120,10 +120,18 @@ def _draw_rho(axes: "Axes", evaluation: Artifact, looks: dict[tuple[float, int],
         axes.secondary_yaxis("right", functions=to_score).set_ylabel(axis("score", task))
 
 
-def draw_weights(augmented: Artifact) -> Picture:
-    """Histogram of the weights, a line for each seed; of the candidates' beside them, dashed, where there are any."""
+def draw_weights(artifact: Artifact) -> Picture:
+    """Histogram of the weights, a line for each seed; of the candidates' beside them, dashed, where there are any.  A
+    calibration (a guide) also has r_k, by step: how much the policy knows of its weight.
+
+    Raises InputError for a guide that descends from no augmented data set.
+    """
     import h5py
 
+    augmented = artifact if artifact.stage == "augment" else ancestor(artifact, "augment")
+    if augmented is None:
+        raise InputError(f"{artifact.id} is {a('guide')}, made from no augment", "swgctl ls --stage augment")
+    calibrated = "calibration" in artifact.meta["metrics"]
     with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
         weights = file["weights"][()]
         several = {"data": weights}
@@ -131,7 +139,8 @@ def draw_weights(augmented: Artifact) -> Picture:
             several["candidates"] = file["candidates/weights"][()].reshape(len(weights), -1)
         if weights.ndim != 2 or len(weights) != len(augmented.seeds) or not np.isfinite(weights).all():
             raise ValueError("its weights are not a finite row for each seed")
-    figure, (axes,) = panels(1, 1, 6, 4)
+    figure, grid = panels(1 + calibrated, 2, 6, 4)
+    axes = grid[0]
     low, high = (bound(list(map(bound, several.values()))) for bound in (np.min, np.max))
     edges = np.linspace(low, high if high > low else low + 1, 61)
     numbers = []
@@ -149,7 +158,28 @@ def draw_weights(augmented: Artifact) -> Picture:
     subtitle = f"{augmented.params['weight']} weights, effective sample size {metrics['ess']:.1%}"
     axes.set_title(f"{augmented.task}\n{subtitle}")
     axes.legend(ncols=1 + len(weights) // 8)
+    if calibrated:
+        numbers = [row | {"k": None, "slope": None} for row in numbers] + _draw_calibration(grid[1], artifact)
     return figure, numbers
+
+
+def _draw_calibration(axes: "Axes", guide: Artifact) -> list[dict]:
+    """The slopes r_k of a calibration by step, a line for each seed; returns their numbers."""
+    from swgctl.policies.loading import load_calibration
+
+    slopes = load_calibration(guide)[1].tolist()
+    for i, (seed, slope) in enumerate(zip(guide.seeds, slopes, strict=True)):
+        axes.plot(slope, **style(i), label=f"seed {seed}")
+    axes.axhline(1, color=GREY, linewidth=1.2, linestyle=":", label="exact")
+    axes.set(xlabel="diffusion step k", ylabel=r"slope $r_k$ of $w$ on $\hat w(z_k)$")
+    axes.set_title("what the policy knows of its weight")
+    axes.legend()
+    bar = dict.fromkeys(("from", "to", "share"))
+    return [
+        {"seed": seed} | bar | {"of": "calibration", "k": k, "slope": value}
+        for seed, slope in zip(guide.seeds, slopes, strict=True)
+        for k, value in enumerate(slope)
+    ]
 
 
 def draw_training(artifact: Artifact) -> Picture:

@@ -64,14 +64,21 @@ def weight_lines(sampler: Sampler, guide: Artifact | None) -> tuple[Tensor, Tens
     shape = (*sampler.denoiser.members, len(sampler.schedule))
     intercept, slope = torch.zeros(shape), torch.ones(shape)
     if guide:
-        with guide.reading("calibration.safetensors") as path:
-            tensors = load_tensors(path)
-            intercept, slope = tensors["intercept"], tensors["slope"]
-            if not intercept.shape == slope.shape == shape:
-                raise ValueError("its lines are not those of its seeds")
+        intercept, slope = load_calibration(guide)
     if sampler.channel is not None:
         offset, factor = sampler.channel.split(1, 1)
         intercept, slope = offset + factor * intercept, factor * slope
+    return intercept, slope
+
+
+def load_calibration(guide: Artifact) -> tuple[Tensor, Tensor]:
+    """Intercept and slope r_k (S, K) of a calibration, in units of the denoiser's channel.  Raises CorruptError."""
+    with guide.reading("calibration.safetensors") as path:
+        tensors = load_tensors(path)
+        intercept, slope = tensors["intercept"], tensors["slope"]
+        steps = len(guide.meta["metrics"]["calibration"]["slope"])
+        if not intercept.shape == slope.shape == (len(guide.seeds), steps):
+            raise ValueError("its lines are not those of its seeds and steps")
     return intercept, slope
 
 

@@ -141,6 +141,16 @@ def _calibrate(job: Job[GuideSettings], denoiser: Artifact, directory: Path) -> 
     return {"calibration": {"slope": raw.mean(0).tolist(), "correlation": correlation.mean(0).tolist()}}
 
 
+def show(artifact: Artifact) -> bool:
+    """Print the table of a calibration; returns False for another guide."""
+    from swgctl.reports.calibration import print_calibration
+
+    calibrated = "calibration" in artifact.meta["metrics"]
+    if calibrated:
+        print_calibration(artifact)
+    return calibrated
+
+
 def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Path, work: Path) -> dict:
     """Train the energy, write it, and return the artifact's metrics."""
     import h5py

@@ -249,12 +249,10 @@ def prepare_node(node: Node, built: Mapping[str, Artifact]) -> Job:
 
 
 def show(artifact: Artifact) -> bool:
-    """Print the table with which an artifact's stage ends; returns False where the stage has none."""
+    """Print the table with which an artifact's stage ends; returns False where there is none."""
     row = stages().get(artifact.stage)
     table = row and getattr(module_of(row), "show", None)
-    if table:
-        table(artifact)
-    return bool(table)
+    return table(artifact) is not False if table else False
 
 
 # -- chains ------------------------------------------------------------------------------------------------------------

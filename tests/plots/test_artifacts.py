@@ -6,6 +6,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from support.fake_evaluations import evaluation, normal
 from support.harness import flip, swgctl
 from support.records import rewrite
@@ -58,6 +59,18 @@ def test_weights_are_shares_of_all_rows(chain):
     assert sum(float(row["share"]) for row in found) == pytest.approx(1)
     middle = np.mean([float(row["share"]) * (float(row["from"]) + float(row["to"])) / 2 for row in found]) * len(found)
     assert middle == pytest.approx(weights.mean(), abs=float(found[0]["to"]) - float(found[0]["from"]))
+
+
+def test_the_weights_of_a_calibration_stand_beside_what_the_policy_knows_of_them(chain):
+    words = ("--from", chain.made("diffuse"), "--recipe", chain.recipe)
+    guide = swgctl("guide", "calibrated", *words).path
+    found = numbers(swgctl("plot", "weights", guide))
+    slopes = load_file(guide / "calibration.safetensors")["slope"].flatten().tolist()
+    assert [float(row["slope"]) for row in found if row["of"] == "calibration"] == pytest.approx(slopes)
+    assert sum(float(row["share"]) for row in found if row["of"] == "data") == pytest.approx(1)
+    plain = swgctl("behaviour", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe).path
+    words = ("--from", plain, "--critic", chain.made("critic"), "--recipe", chain.recipe)
+    swgctl("plot", "weights", swgctl("guide", "dps", *words).path).refused(3, "is a guide, made from no augment")
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,9 @@ def test_a_calibration_has_a_line_for_each_step_and_guides_by_it(chain):
     assert saved["slope"].min() >= 0
     calibration = answer["metrics"]["calibration"]
     assert {name: len(values) for name, values in calibration.items()} == {"slope": 3, "correlation": 3}
+    shown = swgctl("show", answer["path"]).err
+    for k, (slope, correlation) in enumerate(zip(saved["slope"][0].tolist(), calibration["correlation"], strict=True)):
+        assert re.search(rf"\b{k} +│ +{slope:.3f} │ +{correlation:.3f}", shown)
     cells = {}
     for name, source in (("calibrated", answer["path"]), ("swg", chain.made("diffuse"))):
         made = ask(chain, "eval", "--from", source, "--rho", "5", "--resample", "1", "--json").json
