@@ -7,8 +7,8 @@ import typer
 
 from swgctl.cli.app import app, command
 from swgctl.cli.layout import METHODS
-from swgctl.cli.options import METHODS as NAMES
 from swgctl.cli.options import (
+    GUIDES,
     Assignments,
     Device,
     Env,
@@ -43,7 +43,7 @@ def compare(
         typer.Option(
             "--methods",
             metavar="METHOD[,METHOD...]",
-            help=f"Guidances: {', '.join(NAMES)}. [default: all]",
+            help=f"Guidances: swg, {', '.join(GUIDES)}. [default: all]",
             autocompletion=complete_methods,
         ),
     ] = None,

@@ -11,6 +11,7 @@ from swgctl.config.recipes import (
     task_sections,
 )
 from swgctl.config.settings import (
+    EQUAL_CANDIDATES,
     LOSS,
     PLAIN_WEIGHT,
     AugmentSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "CRITIC",
     "DIFFUSE",
     "DYNAMICS",
+    "EQUAL_CANDIDATES",
     "EVAL",
     "GUIDE",
     "LOSS",

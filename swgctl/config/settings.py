@@ -10,6 +10,7 @@ from swgctl.errors import nearest
 
 # Upper limits, beyond what any machine holds: a slip of the keyboard is said before anything is built.
 MOST = 1_000_000  # of guidance scales and of candidates
+EQUAL_CANDIDATES = "0 makes all candidates equal: --resample 1, or another temperature beside it"
 MOST_VALUES = 1_000  # of a list
 MOST_ROWS = 2**24  # of a batch
 MOST_STEPS = 10**12
@@ -332,7 +333,7 @@ class EvalSettings(Settings):
     @classmethod
     def _temperature(cls, value: list[float], info: ValidationInfo) -> list[float]:
         if max(value) == 0 and min(info.data.get("resample", [1])) > 1:
-            raise ValueError("0 makes all candidates equal: --resample 1, or another temperature beside it")
+            raise ValueError(EQUAL_CANDIDATES)
         return value
 
 

@@ -85,7 +85,8 @@ def expand(
     """All runs: every task, every --seeds, every point of the grid; one run for each artifact at the end.
 
     methods  values of eval.method as in `grid`, "swg,dps"
-    Raises UsageError for a malformed grid, one that varies a setting twice, or more than 10,000 runs.
+    Points with temperature 0 and several candidates alone are left out, with a word.  Raises UsageError where nothing
+    else is left, for a malformed grid, one that varies a setting twice, or more than 10,000 runs.
     """
     if recipe and recipe not in config.recipe_names():
         recipe = str(Path(recipe).absolute())
@@ -110,10 +111,20 @@ def expand(
         )
     points = itertools.product(*([f"{name}={value}" for value in values] for name, values in axes.items()))
     distinct: dict[str, Run] = {}
+    refused: list[UsageError] = []
     seed_axis: Sequence[str | None] = seed_lists or [None]
     for task, seeds, point in itertools.product(names, seed_axis, points):
         candidate = Run(_absolute(task, environment), seeds, (*assignments, *point), recipe, environment, root, until)
-        distinct.setdefault(candidate.node.identity, candidate)
+        try:
+            distinct.setdefault(candidate.node.identity, candidate)
+        except UsageError as error:
+            if config.EQUAL_CANDIDATES not in str(error):
+                raise
+            refused.append(error)
+    if refused and not distinct:
+        raise refused[0]
+    if refused:
+        say(f"{len(refused)} run(s) left out: at temperature 0 all candidates are equal")
     return list(distinct.values())
 
 

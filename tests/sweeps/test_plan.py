@@ -211,6 +211,15 @@ def test_a_grid_over_lists(chain):
     assert [line.rpartition(" ")[2] for line in lines] == ["'critic.hidden=[8]'", "'critic.hidden=[8,8]'"]
 
 
+def test_points_of_equal_candidates_are_left_out_of_a_grid(chain):
+    grid = ["--grid", "eval.temperature=0,0.5", "--grid", "eval.resample=1,8"]
+    answer = plan(chain, *grid, "--format", "commands")
+    points = [line.split("eval.temperature=")[1] for line in answer.lines]
+    assert points == ["0 --set eval.resample=1", "0.5 --set eval.resample=1", "0.5 --set eval.resample=8"]
+    assert "1 run(s) left out: at temperature 0 all candidates are equal" in answer.err
+    plan(chain, "--grid", "eval.temperature=0", "--grid", "eval.resample=4,8").refused(2, "--resample 1")
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
