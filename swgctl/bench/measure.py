@@ -144,7 +144,7 @@ def limit(device: torch.device, precision: str) -> float:
     n, best = 8192 if device.type == "cuda" else 2048, float("inf")
     # Noise: a processor that runs into its limit of power multiplies ones faster.
     x = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device)
-    if precision == "bf16" and device.type == "cuda":
+    if precision == "bf16" and (device.type == "cuda" or effective(precision, str(device)) == "bf16"):
         x = x.bfloat16()
     with products(precision):
         for _ in range(8):

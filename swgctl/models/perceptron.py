@@ -34,7 +34,11 @@ class Perceptrons(torch.autograd.Function):
         inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         gradients: list[Tensor | None] = []
         for i in reversed(range(layers)):
-            gradients[:0] = bmm(inputs[i].mT, d), d.sum(1, keepdim=True)
+            of_weight, of_bias = ctx.needs_input_grad[1 + 2 * i : 3 + 2 * i]
+            gradients[:0] = (
+                bmm(inputs[i].mT, d) if of_weight else None,
+                d.sum(1, keepdim=True) if of_bias else None,
+            )
             if i or ctx.needs_input_grad[0]:
                 d = bmm(d, weights[i].mT)
             if i:

@@ -105,10 +105,17 @@ class LogWeight:
     weigh: Weigh
 
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """(S, B) for observations (S, B, O) and actions (S, B, A)."""
+        """(S, B) for observations (S, B, O) and actions (S, B, A).  It can be differentiated once."""
+        differentiated = torch.is_grad_enabled() and actions.requires_grad
+        a = actions.detach().requires_grad_(differentiated)
         with products("fp32"):  # an advantage is a small difference of large numbers
-            q, v = self.critic.value(observations, actions)
-        return self.weigh(q - v).log()
+            q, v = self.critic.value(observations, a)
+            log_w = self.weigh(q - v).log()
+            if not differentiated:
+                return log_w
+            (gradient,) = torch.autograd.grad(log_w.sum(), a)
+        # Its gradient is taken here, since a caller's would be one of the caller's precision.
+        return log_w.detach() + ((actions - a.detach()) * gradient).sum(-1)
 
     def of_z(self, observations: Tensor, z: Tensor) -> Tensor:
         """The same for z = [action, ...] (S, B, channels)."""

@@ -24,7 +24,7 @@ from swgctl.stages.job import Job
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
-BLOCK = 65_536  # rows at once; no result depends on it
+BLOCK = 16_384  # rows at once; no result depends on it
 
 # a block of rows -> observations (n, O), and actions (n, A) or (S, n, A)
 Given = Callable[[slice], tuple[np.ndarray, np.ndarray]]

@@ -20,7 +20,7 @@ from swgctl.console import progress, quoted, say, shown
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
 from swgctl.files import canonical, read_tensors, write_atomically, write_tensors, write_text
 from swgctl.randomness import generator
-from swgctl.training.execution import card, products, runner
+from swgctl.training.execution import card, effective, products, runner
 
 CHECKPOINT_EVERY, DAY = 30.0, 86_400.0  # seconds; not in any key
 
@@ -75,13 +75,14 @@ def train(
     mode, precision   see `execution.runner` and `execution.products`
     checkpoint_every  seconds; None: $SWGCTL_CHECKPOINT_EVERY, from 0 to a day, else 30
     Raises Interrupted after a checkpoint when a signal has come, SwgError when a loss is not finite, CorruptError when
-    the checkpoint cannot be read, InputError when it was begun on another kind of device, another GPU, or in another
-    mode.
+    the checkpoint cannot be read, InputError when it was begun on another kind of device, another GPU, with products of
+    another precision, or in another mode.
     """
     runtime.prepare()
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     gpu = card(device)
-    how = {"device": device.type, "mode": mode} | ({"card": gpu} if gpu else {})
+    rounded = effective(precision, str(device), mode)
+    how = {"device": device.type, "mode": mode, "products": rounded} | ({"card": gpu} if gpu else {})
     checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
     done = _restore(learner, checkpoint, meter, how, steps) if checkpoint.exists() else 0
     if done:
@@ -241,13 +242,18 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int)
         ) from None
     again = f"rm -r {quoted(path.parent)}"
     for what, now in how.items():
-        then = meta.get(what, "eager" if what == "mode" else "unknown")  # old checkpoints do not record their mode
+        older = {"mode": "eager", "products": now}  # what checkpoints did not record from the first
+        then = meta.get(what, older.get(what, "unknown"))
         if then == now:
             continue
         # Other draws or other rounding: the halves would belong to two different runs.
         begun = f"the unfinished {meter.name} in {path.parent} was begun"
         if what == "card":
             raise InputError(f"{begun} on another GPU ({shown(then)}) than {now}", f"{again}   # to start over here")
+        if what == "products":
+            raise InputError(
+                f"{begun} where products are {shown(then)}, and here they are {now}", f"{again}   # to start over here"
+            )
         raise InputError(
             f"{begun} with --{what} {shown(then)}, not {now}", f"--{what} {quoted(then)}   # or, to start over: {again}"
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from swgctl.models import batched, reset
+from swgctl.models import batched, perceptron, reset
 from swgctl.models.critic import MLP, Critic
 from swgctl.models.perceptron import Perceptrons
 
@@ -43,6 +43,17 @@ def test_it_computes_what_autograd_computes(members, outputs):
     mlp, x = mlp.double(), x.double()
     for one, other in zip(learnt(MLP.forward, mlp, x), learnt(plain, mlp, x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_frozen_parameters_cost_no_product(monkeypatch):
+    mlp, x = net()
+    x.requires_grad_()
+    (wanted,) = torch.autograd.grad(mlp(x).sum(), x)
+    products = []
+    monkeypatch.setattr(perceptron, "bmm", lambda a, b: products.append(b.shape) or batched.bmm(a, b))
+    (gradient,) = torch.autograd.grad(mlp.requires_grad_(False)(x).sum(), x)
+    assert torch.equal(gradient, wanted)
+    assert len(products) == len(mlp.layers)
 
 
 def test_rounded_factors_change_it_by_their_rounding():

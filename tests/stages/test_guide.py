@@ -12,10 +12,13 @@ from support.harness import swgctl
 
 from swgctl.config import GUIDE, GuideSettings, methods
 from swgctl.evaluation.groups import gather
+from swgctl.models import Critic, reset
 from swgctl.policies.loading import LogWeight, load_critic, weigher
 from swgctl.stages.guide import prepare
 from swgctl.store import Artifact
 from swgctl.tasks import Task
+from swgctl.training import execution
+from swgctl.training.execution import products
 
 LEARNT = [name for name, row in methods().items() if row.takes == "energy"]
 GUIDES = [name for name, row in methods().items() if "guide" in row.stages]
@@ -125,6 +128,29 @@ def test_log_w_is_the_logarithm_of_the_weights_of_the_data(chain):
         )
     log_weight = LogWeight(load_critic(augmented.parent("critic"), "cpu"), weigher(augmented.params))
     torch.testing.assert_close(log_weight(observations[None], actions[None]).exp(), weights, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_log_w_is_that_of_exact_products_whatever_the_caller_rounds(monkeypatch):
+    critic, source = Critic(1, 3, 2, [64, 64]), torch.Generator().manual_seed(0)
+    reset(critic, [source])
+    log_weight = LogWeight(critic.requires_grad_(False), torch.sigmoid)
+    observations, actions = (torch.randn(1, 64, n, generator=source) for n in (3, 2))
+
+    def both():
+        a = actions.clone().requires_grad_()
+        log_w = log_weight(observations, a)
+        return log_w.detach(), *torch.autograd.grad(log_w.square().sum(), a)
+
+    exact = both()
+    monkeypatch.setattr(execution, "_has_bf16_factors", lambda: True)
+    with products("bf16"):
+        for rounded, wanted in zip(both(), exact, strict=True):
+            assert torch.equal(rounded, wanted)
+    a = actions.clone().requires_grad_()
+    q, v = critic.value(observations, a)
+    log_w = torch.sigmoid(q - v).log()
+    torch.testing.assert_close(exact[0], log_w)
+    torch.testing.assert_close(exact[1], *torch.autograd.grad(log_w.square().sum(), a))
 
 
 # -- calibration -------------------------------------------------------------------------------------------------------
