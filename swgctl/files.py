@@ -196,6 +196,28 @@ def read_tensors(path: Path) -> tuple[dict, dict]:
     return tensors, meta
 
 
+def write_signed(path: Path, tensors: dict, meta: dict) -> None:
+    """Write tensors and metadata with their checksum, atomically; `read_signed` reads them."""
+    signed = {**meta, "sha256": _checksum(tensors, meta)}
+    write_atomically(path, lambda to: write_tensors(to, tensors, signed), links=False)
+
+
+def read_signed(path: Path) -> tuple[dict, dict]:
+    """What `write_signed` has written.  Raises OSError, SafetensorError, ValueError."""
+    tensors, meta = read_tensors(path)
+    if meta.pop("sha256", None) != _checksum(tensors, meta):
+        raise ValueError("its contents do not match their checksum")
+    return tensors, meta
+
+
+def _checksum(tensors: dict, meta: dict) -> str:
+    total = hashlib.sha256(canonical(meta).encode())
+    for key in sorted(tensors):
+        total.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
+        total.update(tensors[key].numpy().tobytes())
+    return total.hexdigest()
+
+
 @contextlib.contextmanager
 def new_hdf5(path: Path) -> Iterator:
     """A new h5py.File to write.  Raises OSError where the path exists and, on closing, where a write failed."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from swgctl.evaluation.groups import Group
 from swgctl.evaluation.permutation import p_value
-from swgctl.evaluation.protocols import ALGORITHMS, DATA, GUIDED, UNGUIDED, learnt_from
+from swgctl.evaluation.protocols import ALGORITHMS, CONTINUOUS, DATA, GUIDED, UNGUIDED, learnt_from
 
-KINDS = (DATA, UNGUIDED, GUIDED)
+KINDS = (DATA, UNGUIDED, GUIDED, CONTINUOUS)
 
 
 @dataclass(frozen=True)

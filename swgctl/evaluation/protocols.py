@@ -12,6 +12,7 @@ from swgctl.store import Artifact
 CELLS = ("eval.rho", "eval.resample", "eval.temperature")
 ALGORITHMS = {"td3bc": "TD3+BC", "iql": "IQL"}  # of agents, by `agent.algo`
 DATA, UNGUIDED, GUIDED, DYNAMICS = "data", "unguided", "guided", "dynamics model"  # from which an agent learns
+CONTINUOUS = "guided, continuous"  # the last sets of many, `agent.keep` > 1
 
 
 def protocol(evaluation: Artifact) -> dict:
@@ -164,30 +165,40 @@ def policy_label(settings: Mapping, cell: Mapping) -> str:
 
 
 def agent_label(settings: Mapping) -> str | None:
-    """Name of an agent in reports: its algorithm, and what it learnt from other than the task's data.
+    """Name of an agent in reports: its algorithm, and what it learnt from if not from the task's data alone.
 
     None where the settings are of another policy.
     """
     if "agent.algo" not in settings:
         return None
-    return ", ".join([ALGORITHMS[settings["agent.algo"]], *(kind for kind in learnt_from(settings) if kind != DATA)])
+    kinds = learnt_from(settings)
+    return ", ".join([ALGORITHMS[settings["agent.algo"]], *(kinds if kinds != [DATA] else [])])
 
 
 def learnt_from(settings: Mapping) -> list[str]:
-    """What an agent learnt from: DATA, or those of UNGUIDED, GUIDED and DYNAMICS of which its synthetic data is.
+    """What an agent learnt from: those of UNGUIDED, GUIDED, CONTINUOUS and DYNAMICS of which its synthetic data is, and
+    DATA, the task's, where that makes up a batch or a part of it.
 
     Synthetic data of a trajectory model is guided if any of its sets is.
     """
+    real = settings.get("agent.real", 0)
+    if 0 < real == settings.get("agent.batch"):
+        return [DATA]
+    mixed = [DATA] if real else []
     prefixes = sorted({match[1] for name in settings if (match := re.match(r"(synth(?:\.\d+)?)(?:\.|$)", name))})
     if not prefixes:
         learns = any(name.partition(".")[0] == "trajectories" for name in settings)
-        return [GUIDED if settings["agent.scale"] > 0 else UNGUIDED] if learns else [DATA]
+        if not learns:
+            return [DATA]
+        guided = settings["agent.scale"] > 0 and settings.get("agent.epochs", 2) > 1  # the first sets are unguided
+        kind = CONTINUOUS if settings.get("agent.keep", 1) > 1 else GUIDED
+        return [kind if guided else UNGUIDED, *mixed]
     scales: dict[str, list[float]] = {}
     for prefix in prefixes:
         scale = settings.get(f"{prefix}.scale", settings.get("synth.scale", 0.0))
         scales.setdefault(_model(settings, prefix), []).append(scale)
     kinds = [GUIDED if max(scales["trajectories"]) > 0 else UNGUIDED] if "trajectories" in scales else []
-    return kinds + [DYNAMICS] * ("dynamics" in scales) + ["of data that is gone"] * ("" in scales)
+    return kinds + [DYNAMICS] * ("dynamics" in scales) + ["of data that is gone"] * ("" in scales) + mixed
 
 
 def _model(settings: Mapping, prefix: str) -> str:

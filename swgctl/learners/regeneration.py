@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from swgctl import signals
 from swgctl.config import AgentSettings
 from swgctl.console import progress, quoted, say
 from swgctl.errors import CorruptError
-from swgctl.files import load_tensors, write_atomically
+from swgctl.files import read_signed, write_signed
 from swgctl.learners.agent import AgentLearner
 from swgctl.policies.trajectories import TrajectorySampler, check_finite
 from swgctl.randomness import generator
@@ -48,7 +48,7 @@ class Regenerating:
     def refresh(self, step: int, work: Path) -> None:
         """See `training.loop.Refreshed`.  A set is work/set-PERIOD-SLOT.safetensors, removed when it is replaced.
 
-        Raises CorruptError where a set is gone, since the agent that guided it is gone as well.
+        Raises CorruptError where a set is gone or damaged, since the agent that guided it is gone as well.
         """
         number, inside = divmod(step, self.period)
         for slot in range(self.settings.keep):
@@ -60,12 +60,21 @@ class Regenerating:
                     if period and (inside or period < number):
                         raise CorruptError(f"{path} is gone", f"rm -r {quoted(work)}   # then start again")
                     rows = self._generate(period, slot).cpu()
-                    write_atomically(path, lambda to, rows=rows: save_file({"rows": rows}, to), links=False)  # type: ignore[misc]
-                self.learner.fill(load_tensors(path)["rows"].to(self.device), slot)
+                    write_signed(path, {"rows": rows}, {"period": period, "slot": slot})
+                self._fill(path, slot, f"rm -r {quoted(work)}   # then start again")
                 self.loaded[slot] = period
             # a later one is of another process, which without locks may be ahead
             for earlier in range(period):
                 _path(work, earlier, slot).unlink(missing_ok=True)
+
+    def _fill(self, path: Path, slot: int, help: str) -> None:
+        """Put the set of a file into a slot.  Raises CorruptError for a damaged file."""
+        try:
+            self.learner.fill(read_signed(path)[0]["rows"].to(self.device), slot)
+        except FileNotFoundError:  # on a file system without locks, another process has just replaced it
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise CorruptError(f"{path} is damaged: {error}", help) from None
 
     def _generate(self, period: int, slot: int) -> Tensor:
         """The rows (S, n, 2 O + A + 2) of a new set, guided by the agent unless it is of the beginning.

@@ -10,11 +10,10 @@ from typing import Any
 
 from swgctl.errors import InputError
 from swgctl.evaluation.groups import Group, gather, select
-from swgctl.evaluation.protocols import ALGORITHMS, DATA, GUIDED, UNGUIDED, learnt_from
+from swgctl.evaluation.protocols import ALGORITHMS, CONTINUOUS, DATA, GUIDED, UNGUIDED, learnt_from
 from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, tag
 from swgctl.store import Store
 
-CONTINUOUS = "guided, continuous"  # the last sets of many, `agent.keep` > 1
 BARS = {DATA: "", UNGUIDED: "//", GUIDED: "..", CONTINUOUS: "xx"}  # and their hatches
 WIDTH = 0.2  # of a bar; a place is 1 wide
 
@@ -47,8 +46,6 @@ def by_kind(groups: Iterable[Group]) -> Cells:
         if not group.agent or group.measure != "score":
             continue
         kinds = learnt_from(group.settings)
-        if kinds == [GUIDED] and group.settings.get("agent.keep", 1) > 1:
-            kinds = [CONTINUOUS]
         if len(kinds) == 1 and kinds[0] in BARS:
             place = cells.setdefault((group.task.name, ALGORITHMS[group.settings["agent.algo"]]), {})
             place[kinds[0]] = max(place.get(kinds[0], group), group, key=lambda one: len(one.seeds))

@@ -15,6 +15,7 @@ from swgctl.config.synthetic import Generation
 from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.seeds import ranges
+from swgctl.stages.inputs import locate_data
 from swgctl.stages.job import Job, facts_of, locate_source, read_source, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
@@ -62,7 +63,8 @@ def prepare(
                 f"swgctl agent --from {next(iter(inputs.values())).id}",
             )
     own = not inputs or settings.real > 0
-    path, digest = locate_source(task) if own else (None, None)
+    model = next(iter(inputs.values()), None)
+    path, digest = (locate_data(model) if model else locate_source(task)) if own else (None, None)
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
     params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs)}
     if not own:

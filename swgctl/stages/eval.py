@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from swgctl.config import EVAL, EvalSettings, methods
+from swgctl.config import EVAL, EvalSettings, a, methods
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError
 from swgctl.evaluation import scores
@@ -53,7 +53,18 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
         "horizon": task.horizon,
         "references": task.references and list(task.references),
     } | ({"score": task.score} if task.score != "return" else {})
+    acts, default = "agent" in methods()[settings.method].stages, EvalSettings.model_fields["method"].default
+    if acts and role != "agent":
+        raise UsageError(
+            f"--method {settings.method} evaluates an agent, and {source.id} is {a(source.stage)}",
+            f"swgctl eval --from {source.id}",
+        )
     if role == "agent":
+        if not acts and settings.method != default:
+            raise UsageError(
+                f"--method {settings.method}: {source.id} is an agent, which nothing guides",
+                f"swgctl eval --from {source.id}",
+            )
         check_horizon(task)
         if others := [name for name in inputs if name != role]:
             raise UsageError(
@@ -62,7 +73,7 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
         params = settings.model_dump(include={"episodes", "seed"}) | of_task
         return Job(EVAL, task, settings, params, seeds, inputs)
     if role == "guide":
-        if settings.method not in (source.params["method"], EvalSettings.model_fields["method"].default):
+        if settings.method not in (source.params["method"], default):
             raise UsageError(
                 f"--method {settings.method}: {source.id} guides by {source.params['method']}",
                 f"swgctl guide {settings.method}   # on the same denoiser and critic",

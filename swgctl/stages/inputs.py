@@ -1,6 +1,6 @@
 """The artifacts that a stage starts from: named by --from, else found by lineage, shell or uniqueness."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from swgctl.config import Settings, Stage, a, stages
@@ -13,7 +13,7 @@ from swgctl.tasks import Task, argument
 
 
 def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
-    """The REFs of each role, from texts ROLE=REF; a REF alone is for a primary role, and stands under the first.
+    """The REFs of each role, from texts ROLE=REF; all of primary roles stand under the first, as they were written.
 
     Raises UsageError for an unknown role, and for two REFs of a role that takes one.
     """
@@ -28,7 +28,7 @@ def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
                 f"swgctl {row.name} --from {row.primary}=REF" if row.primary else f"swgctl {row.name} TASK",
             )
         if role in row.primaries and row.primary:
-            role = row.primary
+            role, ref = row.primary, text
         refs.setdefault(role, []).append(ref)
         many = any(row.inputs[one].many for one in row.primaries) if role in row.primaries else row.inputs[role].many
         if len(refs[role]) > 1 and not many:
@@ -49,7 +49,7 @@ def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple
     fit = tuple(stage for stages in row.primaries.values() for stage in stages)
     if not refs:
         return _fitting(store, row, "", fit, task)
-    named = [_named(store, row, "", fit, ref, task) for ref in refs]
+    named = [_named(store, row, *_primary(row, text, fit), task) for text in refs]
     many = {stage for input in row.inputs.values() if input.many for stage in input.stages}
     if len(named) > 1 and not {one.stage for one in named} <= many:
         single = next(one for one in named if one.stage not in many)
@@ -57,7 +57,13 @@ def choose(store: Store, row: Stage, refs: list[str], task: str | None) -> tuple
             f"{row.name} takes several of {', '.join(map(a, many))}, and {a(single.stage)} by itself",
             f"swgctl {row.name} --from {single.id}",
         )
-    return named, "named by --from"
+    return list({one.key: one for one in named}.values()), "named by --from"
+
+
+def _primary(row: Stage, text: str, fit: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+    """The role that a text of `by_role` names, "" for none, the stages that fit it, and its REF."""
+    role, equals, ref = text.partition("=")
+    return (role, row.primaries[role], ref) if equals and role in row.primaries else ("", fit, text)
 
 
 def complete(
@@ -82,7 +88,7 @@ def complete(
         elif ancestor := next((lineage[stage] for stage in input.stages if stage in lineage), None):
             artifacts = [ancestor]
         else:
-            artifacts, why = _fitting(store, row, role, input.stages, primary[0].task if primary else None)
+            artifacts, why = _fitting(store, row, role, input.stages, primary[0].task if primary else None, primary)
             say(f"{row.name}: {role} {artifacts[0].id} ({artifacts[0].task}), {why}")
         inputs |= {role if i == 1 else f"{role}.{i}": artifact for i, artifact in enumerate(artifacts, 1)}
     return inputs
@@ -108,19 +114,26 @@ def _starts(stage: str) -> tuple[str, ...]:
     return tuple(one for fit in stages()[stage].primaries.values() for one in fit)
 
 
-def _fitting(store: Store, row: Stage, role: str, fit: tuple[str, ...], task: str | None) -> tuple[list[Artifact], str]:
-    """The artifact that this shell made last, else the only one that fits; and which of the two it is."""
+def _fitting(
+    store: Store, row: Stage, role: str, fit: tuple[str, ...], task: str | None, primary: Sequence[Artifact] = ()
+) -> tuple[list[Artifact], str]:
+    """The artifact that this shell made last, else the only one that fits; and which of the two it is.
+
+    primary  the stage's primary inputs, where it is another role that is to be filled
+    """
     last = store.current(*fit)
     if last and (task is None or last.task == task):
         return [last], "which this shell made last"
     fitting = [artifact for stage in fit for artifact in store.artifacts(stage, task)]
     if len(fitting) == 1:
         return fitting, "the only one that fits"
-    of_task, option = f" of {task}" if task else "", f"--from {role}=" if role else "--from "
+    of_task = f" of {task}" if task else ""
+    option = "".join(f"--from {one.id} " for one in primary) + (f"--from {role}=" if role else "--from ")
     if not fitting:
         starts = row.optional and not role  # from a task, which is not named
         stage = row if starts else stages()[fit[0]]
-        first = f"{stage.name} {task or 'TASK'}" if stage.starts else stage.name
+        words = argument(Task.from_json(primary[0].meta["task"])) if primary else task or "TASK"
+        first = f"{stage.name} {words}" if stage.starts else stage.name
         needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}{of_task}"
         failure = UsageError if starts else InputError
         raise failure(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
@@ -147,7 +160,7 @@ def locate_data(artifact: Artifact) -> tuple[Path, str]:
     digest = reader.meta["source"]["sha256"]
     if "synth" in reader.meta["inputs"]:
         return reader.parent("synth").file("data.hdf5"), digest
-    return locate_source(Task.from_json(reader.meta["task"]), digest)
+    return locate_source(Task.from_json(reader.meta["task"]), reader)
 
 
 def check_measured(artifact: Artifact, stage: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swgctl import console, tasks
-from swgctl.config import Settings, Stage
+from swgctl.config import Settings, Stage, a
 from swgctl.console import say
 from swgctl.errors import InputError
 from swgctl.files import SCHEMA
@@ -147,14 +147,14 @@ def train(job: Job[Any], learner: "Learner", directory: Path, work: Path) -> dic
     return training.summary(rows)
 
 
-def locate_source(task: Task, expected: str | None = None) -> tuple[Path, str]:
-    """The task's data file and its sha256.  Raises InputError where that is not the `expected` one."""
+def locate_source(task: Task, reader: Artifact | None = None) -> tuple[Path, str]:
+    """The task's data file and its sha256.  Raises InputError where that is not the one that `reader` has read."""
     with console.downloads(f"fetching {task.name}") as update:
         path, digest = tasks.locate(task, say, update)
-    if expected and digest != expected:
+    if reader and digest != (before := reader.meta["source"]["sha256"]):
         raise InputError(
-            f"{path} has changed since the critic was fitted: sha256 {digest[:12]}, then {expected[:12]}",
-            f"swgctl critic {tasks.argument(task)}",
+            f"{path} has changed since {a(reader.stage)} learnt from it: sha256 {digest[:12]}, then {before[:12]}",
+            f"swgctl {reader.stage} {tasks.argument(task)}",
         )
     return path, digest
 

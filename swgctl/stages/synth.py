@@ -23,7 +23,7 @@ from swgctl.seeds import ranges
 from swgctl.stages.inputs import locate_data
 from swgctl.stages.job import Job
 from swgctl.store import Artifact
-from swgctl.tasks import Task
+from swgctl.tasks import Task, argument
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,8 @@ def check_agent(agent: Artifact, model: Artifact) -> None:
 
     An agent of one seed guides all members.
     """
-    help = f"swgctl agent --from {model.id}" if model.stage == "trajectories" else f"swgctl agent {model.task}"
+    task = argument(Task.from_json(model.meta["task"]))
+    help = f"swgctl agent --from {model.id}" if model.stage == "trajectories" else f"swgctl agent {task}"
     widths = ("observation_dim", "action_dim")
     for what, theirs, ours in (
         ("acts in", agent.meta["task"]["environment"], model.meta["task"]["environment"]),

@@ -1,7 +1,6 @@
 """The one training loop: chunks, counter-based randomness, checkpoints, signals, metrics."""
 
 import functools
-import hashlib
 import itertools
 import json
 import math
@@ -18,7 +17,7 @@ from torch import Tensor
 from swgctl import runtime, signals
 from swgctl.console import progress, quoted, say, shown
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
-from swgctl.files import canonical, read_tensors, write_atomically, write_tensors, write_text
+from swgctl.files import read_signed, write_signed, write_text
 from swgctl.randomness import generator
 from swgctl.training.execution import card, effective, products, runner
 
@@ -210,8 +209,7 @@ def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> 
     sums = {key: total.tolist() for key, total in meter.sums.items()} if meter.counted else {}
     meta = {"stage": meter.name, **how, "step": step, "rows": meter.rows}
     meta |= {"sums": sums, "counted": meter.counted}
-    signed = {**meta, "sha256": _checksum(state, meta)}
-    write_atomically(path, lambda to: write_tensors(to, state, signed), links=False)
+    write_signed(path, state, meta)
 
 
 def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int) -> int:
@@ -221,10 +219,8 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int)
         return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
     try:
-        saved, meta = read_tensors(path)
+        saved, meta = read_signed(path)
         live = learner.state()
-        if meta.pop("sha256") != _checksum(saved, meta):
-            raise ValueError("its contents do not match their checksum")
         if layout(saved) != layout(live):
             raise ValueError("it holds other tensors than this version trains")
         sums = _checked(meta, len(meter.seeds), steps)
@@ -282,11 +278,3 @@ def _checked(meta: dict, seeds: int, steps: int) -> dict[str, Tensor]:
     if any(total.shape != (seeds,) for total in sums.values()) or bool(sums) != bool(meta["counted"]):
         raise ValueError("its sums are not of this training")
     return sums
-
-
-def _checksum(state: dict[str, Tensor], meta: dict) -> str:
-    total = hashlib.sha256(canonical(meta).encode())
-    for key in sorted(state):
-        total.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}".encode())
-        total.update(state[key].numpy().tobytes())
-    return total.hexdigest()

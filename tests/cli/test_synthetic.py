@@ -1,7 +1,9 @@
 """The commands of synthetic data: whole chains, and bad input with one line that says what and one that helps."""
 
+import shutil
+
 import pytest
-from support.harness import published
+from support.harness import published, write_pendulum
 
 from swgctl.config import methods
 from swgctl.store import Artifact
@@ -12,11 +14,14 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def refusal(made, tmp_path):
-    """refusal(*words) -> the answer to a command that is refused before anything is built; "@name": an artifact."""
+    """refusal(*words) -> the answer to a command that is refused before anything is built.
+
+    "@name", also after ROLE=, is an artifact.
+    """
 
     def ask(*words):
-        paths = [made(word[1:]).path if str(word).startswith("@") else word for word in words]
-        answer = made.ask(*paths)
+        parts = [str(word).rpartition("@") for word in words]
+        answer = made.ask(*(f"{before}{made(name).path}" if at else name for before, at, name in parts))
         assert answer.code in (2, 3), answer.err
         assert answer.error
         assert len(answer.helps) == 1, answer.err
@@ -63,11 +68,44 @@ def test_each_stage_takes_what_this_shell_made_last(made):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
-def test_guidance_without_an_agent_is_refused(refusal):
+def test_guidance_without_an_agent_is_refused(refusal, made):
     answer = refusal("synth", "--from", "@trajectories", "--lambda", 1)
     answer.refused(3, "synth needs an agent of pendulum")
-    assert answer.helps[0].startswith("swgctl agent pendulum")
+    assert answer.helps[0].startswith(f"swgctl agent {made.data} --env Pendulum-v1")
     refusal("synth", "--from", "@dynamics").refused(3, "synth needs an agent of pendulum")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("eval", "--from", "@diffuse", "--method", "pgd"), (2, "--method pgd evaluates an agent")),
+        (("eval", "--from", "@td3bc", "--method", "cep"), (2, "an agent, which nothing guides")),
+        (("eval", "--from", "agent=@diffuse"), (3, "takes an agent for its role agent")),
+        (("eval", "--from", "behaviour=@td3bc"), (3, "takes a behaviour model for its role behaviour")),
+        (("agent", "--from", "synth=@trajectories"), (3, "for its role synth")),
+        (("agent", "--from", "trajectories=@unguided"), (3, "for its role trajectories")),
+        (("synth", "--from", "dynamics=@trajectories", "--lambda", 0), (3, "for its role dynamics")),
+    ],
+)
+def test_a_model_in_anothers_place_is_refused(words, said, refusal):
+    refusal(*words).refused(*said)
+
+
+def test_real_rows_are_of_the_data_that_the_model_imitates(made, tmp_path):
+    data = tmp_path / "rows.hdf5"
+    shutil.copy(made.data, data)
+    model = made.ask("trajectories", data, "--env", "Pendulum-v1").path
+    synthetic = made.ask("synth", "--from", model, "--lambda", 0).path
+    write_pendulum(data, seed=1)
+    for source in (model, synthetic):
+        answer = made.ask("agent", "--from", source, "--real", 8)
+        answer.refused(3, f"{data} has changed since a trajectory model learnt from it")
+        assert answer.helps == [f"swgctl trajectories {data} --env Pendulum-v1"]
+
+
+def test_a_set_named_twice_is_one(made):
+    one = ("--from", made("unguided").path)
+    assert made.ask("agent", *one, *one, "--json").json["key"] == made.ask("agent", *one, "--json").json["key"]
 
 
 def test_an_agent_of_other_seeds_is_refused(refusal, made):

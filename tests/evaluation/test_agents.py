@@ -41,6 +41,14 @@ def test_two_kinds_of_one_algorithm_make_a_comparison(made, tmp_path):
     assert agents.against_data("guided") is None
 
 
+def test_continuous_and_mixed_data_are_not_the_guided_kind(made):
+    continuous = made([9.0, 9.0], of="regenerated", agent_keep=2)
+    mixed = made([8.0, 8.0], of="regenerated", agent_real=16)
+    (agents,) = by_data(gather([made([1.0, 2.0]), continuous, mixed, made([3.0, 4.0], of="regenerated")]))
+    assert list(agents.groups) == ["data", "guided", "guided, continuous"]
+    assert agents.groups["guided"].cells[0]["return_mean"] == 3.5
+
+
 def test_the_group_of_most_seeds_stands_for_its_kind(made):
     pilot, whole = made([50.0], of="1", agent_steps=4), made([1.0, 2.0], of="1")
     (agents,) = by_data(gather([made([1.0, 2.0]), pilot, whole]))

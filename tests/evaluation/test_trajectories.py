@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from swgctl.evaluation.trajectories import errors, likelihood
+from swgctl.diffusion import Channels
+from swgctl.evaluation.trajectories import errors, likelihood, measure
 from swgctl.tasks.replay import VELOCITY, replayer
 
 WINDOWS, LENGTH = 4, 6
@@ -39,6 +40,15 @@ def test_deviations_may_differ_by_dimension():
     exact = [-0.5 / s**2 - math.log(s) - math.log(2 * math.pi) / 2 for s in (0.1, 2.0)]
     torch.testing.assert_close(value.item(), sum(exact), rtol=1e-5, atol=0)
     torch.testing.assert_close(line.item(), -math.log(0.2) - math.log(2 * math.pi * math.e), rtol=1e-5, atol=0)
+
+
+def test_coverage_is_each_channels_deviation_over_the_datas_and_each_members():
+    """Of 2 members, 4,000 windows of 5 rows with 3 + 1 + 2 channels, the terminal flag left out."""
+    channels = Channels(3, 1, torch.arange(6.0), torch.tensor([2.0, 3, 4, 5, 6, 7]))
+    deviations = torch.tensor([[0.5, 1.0, 1.5, 0.2, 0.9, 9.0], [1.0, 0.3, 0.7, 1.1, 2.0, 9.0]])
+    x = torch.randn(2, 4000, 5, 6, generator=torch.Generator().manual_seed(0)) * deviations[:, None, None]
+    coverage = torch.tensor(measure(x, channels, None, "CartPole-v1")["coverage"])
+    torch.testing.assert_close(coverage, deviations[:, :5], rtol=0.03, atol=0)  # six standard errors
 
 
 @pytest.fixture(params=sorted(SCALE))

@@ -267,11 +267,25 @@ def test_only_the_sets_in_use_are_kept_beside_a_checkpoint(command, start, tmp_p
     assert sorted(path.name for path in work.glob("set-*")) == ["set-2-0.safetensors", "set-3-1.safetensors"]
 
 
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-100] + bytes(100), lambda raw: raw[:-100]])
+def test_a_damaged_set_is_refused_and_not_learnt_from(damage, command, start, tmp_path):
+    assert start(*command, setup=Signalled(STEP, 14, signal.SIGTERM)).answer().code == 75
+    (work,) = (tmp_path / "store" / "work").glob("*")
+    path = work / "set-3-1.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    answer = start(*command).answer()
+    answer.refused(4, f"{path} is damaged")
+    assert answer.helps == [f"rm -r {work}   # then start again"]
+    assert published(tmp_path / "store") == []
+
+
 @pytest.mark.slow
-def test_eight_runs_side_by_side_end_in_one_artifact(made, start, tmp_path):
-    """The whole chain of PGD by each, in one store."""
+def test_eight_runs_side_by_side_end_in_the_same_bytes(made, start, tmp_path):
+    """The whole chain of PGD by each: four in one store, and four that build everything themselves."""
     words = (*made.task, "--method", "pgd", "--set", "trajectories.steps=10", "--set", "agent.steps=10")
-    answers = [p.answer() for p in [start("run", *words, "--recipe", made.recipe, "--json") for _ in range(8)]]
+    stores = [*["store"] * 4, *(f"store-{i}" for i in range(4))]
+    words = ("run", *words, "--recipe", made.recipe, "--json", "--store")
+    answers = [one.answer() for one in [start(*words, tmp_path / store) for store in stores]]
     assert len({answer.json["digest"] for answer in answers}) == 1
     assert sorted(path.parts[-3] for path in published(tmp_path / "store")) == ["agent", "eval", "trajectories"]
     assert len(swgctl("verify").lines) == 3

@@ -1,8 +1,8 @@
 """The tables of results in READMEs, built from the packed reports of `recipes/results`.
 
-`python -m tests.support.results < PRINTED > recipes/results/NAME.json` packs what `swgctl report --format json` or
-`swgctl compare --json` printed: of each row what tables show and where it comes from, each column's name once, and what
-all rows have in common once.
+`python -m tests.support.results < PRINTED > recipes/results/NAME.json` packs what `swgctl report --format json`,
+`swgctl compare --json` or, for synthetic sets, `swgctl ls --json` printed: of each row what tables show and where it
+comes from, each column's name once, and what all rows have in common once.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "recipes/results"
@@ -45,21 +46,24 @@ FIELDS = (
     *("row", "task", "group", "method", "policy", "guidance", "candidates", "temperature", "rho"),
     *("score_mean", "score_ci95", "return_mean", "return_ci95", "difference", "p_value", "seeds", "episodes"),
     *("exact", "asks", "parameters", "training_s", "action_ratio"),
+    *("model", "agent", "likelihood", "on_policy", "one_step", "after", "after_raw"),
     *("critic", "data", "denoiser", "evaluation"),
 )
-ROWS = ("cell", "against data")  # of a report; a comparison has cells alone
+ROWS = ("cell", "against data", "set")  # of a report; a comparison has cells alone
 
 
 def pack(printed: str) -> str:
-    """A printed report or comparison, packed.
+    """A printed report, comparison or list of artifacts, packed.
 
     columns, rows   FIELDS of ROWS, a row a line, floats with seven digits and digests with twelve
     same            fields that are equal in all rows
-    groups          of a report, by number: digests of its evaluations, and its settings that differ from others'
+    groups          of a report or list, by number: digests of its evaluations, or of the set, and its settings that
+                    differ from others'
     settings        of a report: those that are equal in all groups
     """
     lines = [json.loads(line) for line in printed.splitlines()]
     report = lines[0] if "rows" in lines[0] else {"rows": lines, "groups": []}
+    report = _of_sets(lines) if "stage" in lines[0] else report
     cells = [row for row in report["rows"] if row.get("row", "cell") in ROWS]
     table = [{name: _short(row[name]) for name in FIELDS if row.get(name) is not None} for row in cells]
     same, columns = _shared(table, FIELDS)
@@ -72,6 +76,28 @@ def pack(printed: str) -> str:
     head = json.dumps(({"settings": settings, "groups": groups} if groups else {}) | {"same": same, "columns": columns})
     body = ",\n".join(json.dumps([row.get(name) for name in columns]) for row in table)
     return f'{head[:-1]}, "rows": [\n{body}\n]}}\n'
+
+
+def _of_sets(records: list[dict]) -> dict:
+    """A report of the synthetic sets among artifacts: means over the seeds, errors in units of the data's deviation.
+
+    agent             the algorithm of the agent that guided or acted, and its task
+    one_step          squared error after one step from every state of a window
+    after, after_raw  the same after the last step from its first state, and in the observation's units
+    """
+    algorithms = {one["key"]: one["params"]["algo"] for one in records if one["stage"] == "agent"}
+    rows, groups = [], []
+    for number, one in enumerate((one for one in records if one["stage"] == "synth"), 1):
+        agent, errors = one["inputs"].get("agent"), one["metrics"]["dynamics"]
+        measured = {name: one["metrics"].get(name) for name in ("likelihood", "on_policy")}
+        measured |= {"one_step": errors["one_step"], "after": [row[-1] for row in errors["horizon"]]}
+        measured["after_raw"] = [row[-1] for row in errors["horizon_raw"]]
+        row = {"row": "set", "task": one["task"], "group": number, "seeds": len(one["seeds"])}
+        row |= {"model": next(role for role in one["inputs"] if role != "agent")}
+        row |= {"agent": agent and f"{algorithms[agent['key']]} of {agent['task']}"}
+        rows.append(row | {name: values and fmean(values) for name, values in measured.items()})
+        groups.append({"group": number, "settings": one["params"], "evaluations": [{"digest": one["digest"]}]})
+    return {"rows": rows, "groups": groups}
 
 
 def _shared(rows: list[dict], names: tuple[str, ...] = ()) -> tuple[dict, list[str]]:

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from swgctl import files
 from swgctl.errors import CorruptError, InputError, Interrupted, UsageError
 from swgctl.files import canonical, read_tensors, write_tensors
 from swgctl.training import loop, train
@@ -75,7 +76,7 @@ def sign(path, meta) -> None:
     """Write the checkpoint's tensors with other metadata, and their checksum where they can have one."""
     tensors, _ = read_tensors(path)
     if isinstance(meta, dict):
-        meta = meta | {"sha256": loop._checksum(tensors, meta)}
+        meta = meta | {"sha256": files._checksum(tensors, meta)}
     write_tensors(path, tensors, meta)
 
 
@@ -143,7 +144,7 @@ def test_a_checkpoint_that_may_not_be_read_is_another_users(checkpoint, tmp_path
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(loop, "read_tensors", refused)
+    monkeypatch.setattr(loop, "read_signed", refused)
     with pytest.raises(InputError, match="Permission denied") as caught:
         run(Sum(), tmp_path)
     assert caught.value.help.startswith(f"chmod a+r {checkpoint}")
