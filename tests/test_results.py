@@ -78,6 +78,63 @@ def channels(raw, standard, *, shown=returned):
     return lines
 
 
+def synthetic(rows, *, agents):
+    """A line a guidance and scale, then the ensemble: of each agent the likelihood, and the errors after one step and
+    after the last, of sets that differ in nothing else."""
+    usual = _usual(rows)
+    lines = {}
+    for row in rows:
+        if all(row["differs"].get(name, value) == value for name, value in usual.items()):
+            lines.setdefault(_guidance(row), {})[row["agent"]] = row
+    order = ["unguided", "shift", "posterior", "ensemble"]
+    labels = sorted(lines, key=lambda label: (order.index(label[0]), float(label[1] or 0)))
+    return [[*label, *(text for agent in agents for text in _measured(lines[label].get(agent)))] for label in labels]
+
+
+def synthetic_ablations(rows, *, agent, scale):
+    """A line for each setting of the walk that differs from most, then the other guidance, at one scale."""
+    usual, lines = _usual(rows), []
+    for row in rows:
+        if row["agent"] == agent and row["differs"].get("scale") == scale:
+            other = {
+                name: row["differs"][name] for name in usual if row["differs"].get(name, usual[name]) != usual[name]
+            }
+            other |= {"guidance": "posterior"} if row["differs"]["guidance"] == "posterior" else {}
+            label = ", ".join(
+                f"`synth.{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in other.items()
+            )
+            lines.append([label or "none of these", *_measured(row)])
+    return sorted(lines, key=lambda line: (line[0].startswith("`"), line[0]))
+
+
+def _usual(rows):
+    """The settings of most guided sets in which sets differ, but for guidance and scale."""
+    guided = [row["differs"] for row in rows if row["model"] == "trajectories" and row["differs"]["scale"] > 0]
+    names = dict.fromkeys(name for differs in guided for name in differs if name not in ("guidance", "scale"))
+    return {name: mode(differs[name] for differs in guided if name in differs) for name in names}
+
+
+def _guidance(row):
+    scale = row["differs"].get("scale")
+    if scale is None:
+        return "ensemble", ""
+    return (row["differs"]["guidance"], f"{scale:g}") if scale else ("unguided", "")
+
+
+def _measured(row):
+    if row is None:
+        return "", "", ""
+    return f"{row['likelihood']:.1f}", *(
+        f"{row[name]:.3f}"[1:] if row[name] < 1 else f"{row[name]:.3f}" for name in ERRORS
+    )
+
+
+ERRORS = ("one_step", "after")
+TARGETS = {
+    "random": "iql of local-halfcheetah-random",
+    "demo": "iql of demo",
+    "expert": "iql of local-halfcheetah-expert",
+}
 TABLES = [
     Table(
         "guidances",
@@ -102,6 +159,18 @@ TABLES = [
         ("aepo-ablations",),
         ("differs in", "T = 0: rho = 1", "3", "5", "10", "T = 1: rho = 1", "3", "5", "10"),
         lambda rows: ablations(rows, temperatures=(0, 1), rhos=(1, 3, 5, 10)),
+    ),
+    Table(
+        "synthetic",
+        ("demo-synthetic",),
+        ("guidance", "lambda", *(f"{who}: {what}" for who in TARGETS for what in ("likelihood", "one step", "15"))),
+        lambda rows: synthetic(rows, agents=TARGETS.values()),
+    ),
+    Table(
+        "synthetic-ablations",
+        ("demo-synthetic",),
+        ("differs in", "likelihood", "one step", "15 steps"),
+        lambda rows: synthetic_ablations(rows, agent=TARGETS["random"], scale=1),
     ),
     Table(
         "adroit-pen",
