@@ -3,9 +3,21 @@
 import numpy as np
 import torch
 
-from swgctl.config import BehaviourSettings, CriticSettings, DiffuseSettings, GuideSettings
+from swgctl.config import (
+    AgentSettings,
+    BehaviourSettings,
+    CriticSettings,
+    DiffuseSettings,
+    DynamicsSettings,
+    GuideSettings,
+    TrajectoriesSettings,
+)
 from swgctl.diffusion import Schedule
 from swgctl.learners import CriticLearner, DiffuseLearner, GuideLearner
+from swgctl.learners.agent import LEARNERS, Experience
+from swgctl.learners.dynamics import DynamicsLearner
+from swgctl.learners.rows import Rows
+from swgctl.learners.trajectories import TrajectoryLearner
 from swgctl.models import Denoiser, reset
 from swgctl.randomness import generator
 from swgctl.tasks.transitions import Transitions
@@ -79,3 +91,22 @@ def guide_learner(seeds, device=CPU, settings=GUIDE):
         candidates=(torch.arange(0, 200, 4), groups) if settings.method == "cep" else None,
         denoiser=denoiser if settings.method == "aepo" else None,
     )
+
+
+TRAJECTORIES = TrajectoriesSettings(length=8, features=8, groups=2, batch=16, steps=40, ema=0.2, ema_every=2)
+DYNAMICS = DynamicsSettings(members=3, elites=2, hidden=[16, 16], batch=32)
+AGENT = AgentSettings(hidden=[16, 16], batch=32)
+
+
+def trajectory_learner(seeds, device=CPU, settings=TRAJECTORIES):
+    rows = torch.randn(400, 5, generator=generator(0, "rows", 0))
+    return TrajectoryLearner(rows, torch.arange(0, 390, 3), settings, seeds, device)
+
+
+def dynamics_learner(seeds, device=CPU, settings=DYNAMICS):
+    return DynamicsLearner(transitions(), settings, seeds, device)
+
+
+def agent_learner(seeds, device=CPU, settings=AGENT):
+    data = Experience(torch.from_numpy(transitions().packed("none")).unsqueeze(0), Rows(torch.arange(200)))
+    return LEARNERS[settings.algo](data, (torch.zeros(3), torch.ones(3)), settings, seeds, device)

@@ -6,7 +6,18 @@ from itertools import islice
 import pytest
 import torch
 from support.harness import swgctl
-from support.learners import CPU, GUIDE, behaviour_learner, critic_learner, diffuse_learner, guide_learner
+from support.learners import (
+    AGENT,
+    CPU,
+    GUIDE,
+    agent_learner,
+    behaviour_learner,
+    critic_learner,
+    diffuse_learner,
+    dynamics_learner,
+    guide_learner,
+    trajectory_learner,
+)
 
 from swgctl.config import ToySettings
 from swgctl.errors import InputError, Interrupted, UsageError
@@ -31,7 +42,13 @@ GUIDES = {
         "aepo, secant": {"method": "aepo", "curvature": "secant"},
     }.items()
 }
-RECORDED = MAKE | {"behaviour": behaviour_learner} | GUIDES
+PGD = {
+    "trajectories": trajectory_learner,
+    "dynamics": dynamics_learner,
+    "td3bc": agent_learner,
+    "iql": partial(agent_learner, settings=AGENT.model_copy(update={"algo": "iql"})),
+}
+RECORDED = MAKE | {"behaviour": behaviour_learner} | GUIDES | PGD
 SEEDS = [0, 3]
 
 
@@ -97,8 +114,22 @@ def test_nothing_that_changes_from_step_to_step_is_hidden_from_a_recording():
 # -- compiled steps ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_a_gpu_runs_by_default_is_the_step_within_rounding(name):
+    """Compiled and captured, eight steps; on a CPU the compiled ones are another test's."""
+    plain, fast = RECORDED[name](SEEDS, CUDA), RECORDED[name](SEEDS, CUDA)
+    step = runner(fast.step, fast.state, "compiled", CUDA)
+    for drawn in islice(draws(plain, name, SEEDS, CUDA), 8):
+        plain.step(drawn)
+        step(drawn)
+    state = fast.state()
+    for key, value in plain.state().items():
+        torch.testing.assert_close(state[key], value, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.slow  # compiling takes a while
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", MAKE | PGD)
 def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
     def fit(learner, work, mode="compiled"):
         learner.chunk = 10
@@ -106,11 +137,11 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
         train(learner, name=name, seeds=SEEDS, steps=20, **how)
         return learner
 
-    whole, eager = fit(MAKE[name](SEEDS), "whole"), fit(MAKE[name](SEEDS), "eager", "eager")
+    whole, eager = fit(RECORDED[name](SEEDS), "whole"), fit(RECORDED[name](SEEDS), "eager", "eager")
     for key, value in eager.state().items():
         torch.testing.assert_close(whole.state()[key], value, rtol=1e-3, atol=1e-4)
 
-    cut = MAKE[name](SEEDS)
+    cut = RECORDED[name](SEEDS)
     draw, chunks = cut.draw, iter(range(2))
 
     def once(streams):
@@ -122,8 +153,8 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
     with pytest.raises(Interrupted):
         fit(cut, "cut")
     with pytest.raises(InputError, match="begun with --mode compiled, not eager"):
-        fit(MAKE[name](SEEDS), "cut", "eager")
-    assert equal(whole, fit(MAKE[name](SEEDS), "cut"))
+        fit(RECORDED[name](SEEDS), "cut", "eager")
+    assert equal(whole, fit(RECORDED[name](SEEDS), "cut"))
 
 
 @pytest.mark.slow  # compiling takes a while
