@@ -68,9 +68,14 @@ def kind_of(synth: Artifact) -> str:
 def title_of(synth: Artifact, names: dict[str, str]) -> list[str]:
     """What a picture calls a set: its kind with lambda, and the name of the agent that it follows; `names` are those of
     the agents."""
+    agent = names.get(agent_of(synth)) if kind_of(synth) != UNGUIDED else None
+    return [scaled(synth), *([agent] if agent else [])]
+
+
+def scaled(synth: Artifact) -> str:
+    """A set's kind, with lambda where it is guided."""
     kind, scale = kind_of(synth), scale_of(synth)
-    agent = names.get(agent_of(synth)) if kind != UNGUIDED else None
-    return [rf"{kind}, $\lambda$ = {scale:g}" if scale > 0 else kind, *([agent] if agent else [])]
+    return rf"{kind}, $\lambda$ = {scale:g}" if scale > 0 else kind
 
 
 def settings_of(synth: Artifact) -> dict:
@@ -89,13 +94,20 @@ def about_set(synth: Artifact, names: dict[str, str]) -> dict:
 
 
 def differences(kinds: list[tuple[str, dict]]) -> list[str]:
-    """For each (kind, settings), those settings that are not the same in all of its kind, as text; "" where all are."""
+    """For each (kind, settings), those settings that are not those of most of its kind, as text; "" where all are."""
     texts = []
     for kind, settings in kinds:
         alike = [others for other, others in kinds if other == kind]
-        varied = [name for name in settings if len({canonical(others.get(name)) for others in alike}) > 1]
-        texts.append(described({name: settings[name] for name in varied if name != "guidance"}))
+        other = {name: settings[name] for name in settings if name != "guidance" and not _usual(name, settings, alike)}
+        texts.append(described(other))
     return texts
+
+
+def _usual(name: str, settings: dict, alike: list[dict]) -> bool:
+    """True if more of the settings have this value than any other."""
+    counts = Counter(canonical(others.get(name)) for others in alike)
+    ours = counts.pop(canonical(settings[name]))
+    return ours > max(counts.values(), default=0)
 
 
 def distinct(sets: list[Artifact]) -> list[Artifact]:

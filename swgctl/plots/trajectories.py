@@ -1,7 +1,8 @@
 """Synthetic data sets side by side: likelihood under their agents, errors against the simulator (PGD, arXiv 2404.06356,
 Figures 5 and 6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,15 @@ from swgctl.plots.sets import (
     distinct,
     kind_of,
     scale_of,
+    scaled,
     select,
     settings_of,
-    title_of,
 )
 from swgctl.store import Artifact, Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DASHES: dict[str, dict] = {"posterior": {"linestyle": ":", "markerfacecolor": "white"}, DYNAMICS: {"linestyle": "--"}}
 WIDTH, HEIGHT, LEGEND_LINE = 7.0, 4.2, 0.19  # inches, of a panel without its legend, and of a line of that
@@ -44,18 +46,22 @@ def _publish(
     return publish(store, f"{kind}-{where}-{tag(*(one.key for one in sets))}", out, lambda: draw(sets))
 
 
-def _panels(sets: list[Artifact], draw: Callable[["Axes", list[Artifact]], list[dict]]) -> Picture:
-    """A panel for each task, with a legend below it; `draw` fills one and returns the numbers that it shows."""
+def _panels(groups: Collection[list[Artifact]], draw: Callable[["Axes", list[Artifact]], object]) -> "Figure":
+    """A panel for each group of sets, with a legend below it; `draw` fills one."""
+    figure, axes = panels(len(groups), 2, WIDTH, HEIGHT)
+    deepest = 0
+    for panel, group in zip(axes, groups, strict=False):
+        draw(panel, group)
+        deepest = max(deepest, _legend(panel))
+    figure.set_figheight(-(-len(groups) // 2) * (HEIGHT + LEGEND_LINE * deepest))
+    return figure
+
+
+def _by_task(sets: list[Artifact]) -> list[list[Artifact]]:
     tasks: dict[str, list[Artifact]] = {}
     for one in sets:
         tasks.setdefault(one.task, []).append(one)
-    figure, axes = panels(len(tasks), 2, WIDTH, HEIGHT)
-    numbers, deepest = [], 0
-    for panel, of_task in zip(axes, tasks.values(), strict=True):
-        numbers += draw(panel, of_task)
-        deepest = max(deepest, _legend(panel))
-    figure.set_figheight(-(-len(tasks) // 2) * (HEIGHT + LEGEND_LINE * deepest))
-    return figure, numbers
+    return list(tasks.values())
 
 
 def _legend(panel: "Axes") -> int:
@@ -94,10 +100,19 @@ def draw_likelihood(sets: list[Artifact]) -> Picture:
     Each has the mean over its members, and the range that they span.  Dashed: actions of the agent itself, the negative
     entropy; dash-dotted: roll-outs of a dynamics model.
     """
-    return _panels(sets, _draw_likelihood)
+    names = agent_names(sets)
+    numbers = [
+        about_set(one, names) | {"seed": seed, "likelihood": value, "on_policy": entropy}
+        for of_task in _by_task(sets)
+        for one in of_task
+        for seed, value, entropy in zip(
+            one.seeds, one.meta["metrics"]["likelihood"], one.meta["metrics"]["on_policy"], strict=True
+        )
+    ]
+    return _panels(_by_task(sets), _draw_likelihood), numbers
 
 
-def _draw_likelihood(panel: "Axes", sets: list[Artifact]) -> list[dict]:
+def _draw_likelihood(panel: "Axes", sets: list[Artifact]) -> None:
     names = agent_names(sets)
     agents = list(names)
     lines = _lines(sets)
@@ -125,13 +140,6 @@ def _draw_likelihood(panel: "Axes", sets: list[Artifact]) -> list[dict]:
         panel.set_yscale("symlog", linthresh=10)
     panel.set(xlabel=r"$\lambda$", ylabel="mean log-likelihood of an action")
     panel.set_title(f"{sets[0].task}\nactions of synthetic data under the agent, mean and range of the members")
-    return [
-        about_set(one, names) | {"seed": seed, "likelihood": value, "on_policy": entropy}
-        for one in sets
-        for seed, value, entropy in zip(
-            one.seeds, one.meta["metrics"]["likelihood"], one.meta["metrics"]["on_policy"], strict=True
-        )
-    ]
 
 
 def _lines(sets: list[Artifact]) -> list[list[Artifact]]:
@@ -207,36 +215,41 @@ def error(store: Store, refs: list[str], task: str | None, out: str | None) -> P
 
 def draw_error(sets: list[Artifact]) -> Picture:
     """Squared error of the observation after h = 1 .. L - 1 steps from a window's first state, in units of the data's
-    deviation (PGD, Figure 6), a line for each set: mean over its members, and the range that they span."""
-    return _panels(sets, _draw_error)
-
-
-def _draw_error(panel: "Axes", sets: list[Artifact]) -> list[dict]:
-    names = agent_names(sets)
-    order = [UNGUIDED, "shift", "posterior", DYNAMICS]
+    deviation (PGD, Figure 6): a panel for each task and agent, with a line for each set, the mean over its members, and
+    the range that they span.  Unguided sets, which no agent changes, stand in all panels of their task."""
+    names, order = agent_names(sets), [UNGUIDED, "shift", "posterior", DYNAMICS]
     sets = sorted(sets, key=lambda one: (order.index(kind_of(one)), [*names, ""].index(agent_of(one)), scale_of(one)))
-    kinds = [(kind_of(one), settings_of(one)) for one in sets]
-    numbers = []
-    for i, (one, text) in enumerate(zip(sets, differences(kinds), strict=True)):
-        label = "; ".join(filter(None, (", ".join(title_of(one, names)), text)))
+    groups = []
+    for of_task in _by_task(sets):
+        agents = dict.fromkeys(agent_of(one) for one in of_task if kind_of(one) != UNGUIDED) or {"": None}
+        groups += [[one for one in of_task if kind_of(one) == UNGUIDED or agent_of(one) == agent] for agent in agents]
+    numbers = [
+        about_set(one, names) | {"seed": seed, "step": h, "error": error, "error_raw": raw}
+        for one in sets
+        for seed, ours, theirs in zip(
+            one.seeds, _horizons(one), one.meta["metrics"]["dynamics"]["horizon_raw"], strict=True
+        )
+        for h, (error, raw) in enumerate(zip(ours or [], theirs or [], strict=True), 1)
+    ]
+    return _panels(groups, partial(_draw_error, names=names)), numbers
+
+
+def _draw_error(panel: "Axes", sets: list[Artifact], names: dict[str, str]) -> None:
+    for i, (one, text) in enumerate(
+        zip(sets, differences([(kind_of(one), settings_of(one)) for one in sets]), strict=True)
+    ):
         values = np.array([row for row in _horizons(one) if row])
         steps = np.arange(1, values.shape[1] + 1)
         look = style(i) | DASHES.get(kind_of(one), {})
-        panel.plot(steps, values.mean(0), label=label, **look)
+        panel.plot(steps, values.mean(0), label="; ".join(filter(None, (scaled(one), text))), **look)
         panel.fill_between(steps, values.min(0), values.max(0), color=look["color"], alpha=0.12, linewidth=0)
-        raw = one.meta["metrics"]["dynamics"]["horizon_raw"]
-        numbers += [
-            about_set(one, names) | {"seed": seed, "step": h, "error": ours[h - 1], "error_raw": theirs[h - 1]}
-            for seed, ours, theirs in zip(one.seeds, _horizons(one), raw, strict=True)
-            if ours
-            for h in steps.tolist()
-        ]
     panel.set_yscale("log")
-    longest = max(row["step"] for row in numbers)
+    longest = max(len(row) for one in sets for row in _horizons(one) if row)
     panel.set_xticks(range(1, longest + 1, -(-longest // 16)))
     panel.set(xlabel="steps from the first state", ylabel="squared error (variance of the data = 1)")
-    panel.set_title(f"{sets[0].task}\nobservations against the simulator's, mean and range of the members")
-    return numbers
+    agent = next((names[agent_of(one)] for one in sets if kind_of(one) != UNGUIDED), None)
+    title = ", ".join(filter(None, (sets[0].task, agent)))
+    panel.set_title(f"{title}\nobservations against the simulator's, mean and range of the members")
 
 
 def _horizons(synth: Artifact) -> list[list[float] | None]:

@@ -130,6 +130,7 @@ def test_an_agent_that_is_gone_has_the_name_of_its_task(sets, monkeypatch):
 def test_differences_are_of_one_kind():
     kinds = [("a", {"levels": 4, "churn": 0.0}), ("a", {"levels": 8, "churn": 0.0}), ("b", {"levels": 2})]
     assert differences(kinds) == ["levels = 4", "levels = 8", ""]
+    assert differences([kinds[0], *kinds]) == ["", "", "levels = 8", ""]  # but for what most have
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -148,13 +149,20 @@ def test_errors_are_those_of_every_set_by_step(sets, store):
 
 
 def test_a_line_of_errors_is_the_mean_over_the_members(sets):
-    figure, _ = draw_error([sets["rolled"], sets["posterior"], sets["strong"], sets["bare"]])
-    (panel,) = figure.axes
-    assert panel.get_yscale() == "log"
-    labels = ["unguided", r"shift, $\lambda$ = 2, TD3+BC of umaze", r"posterior, $\lambda$ = 1, TD3+BC of umaze"]
-    assert [line.get_label() for line in panel.lines] == [*labels, "dynamics model, IQL of umaze"]
-    for line, name in zip(panel.lines, ("bare", "strong", "posterior", "rolled"), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), np.mean(metric(sets[name], "dynamics")["horizon"], 0))
+    """A panel for each agent, the unguided set in both."""
+    figure, rows = draw_error([sets["rolled"], sets["posterior"], sets["strong"], sets["bare"]])
+    td3bc, iql = figure.axes
+    assert (td3bc.get_yscale(), iql.get_yscale()) == ("log", "log")
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == [
+        f"{sets['bare'].task}, {agent} of umaze" for agent in ("TD3+BC", "IQL")
+    ]
+    shown = {td3bc: ("bare", "strong", "posterior"), iql: ("bare", "rolled")}
+    labels = [["unguided", r"shift, $\lambda$ = 2", r"posterior, $\lambda$ = 1"], ["unguided", "dynamics model"]]
+    assert [[line.get_label() for line in axes.lines] for axes in shown] == labels
+    for axes, names in shown.items():
+        for line, name in zip(axes.lines, names, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), np.mean(metric(sets[name], "dynamics")["horizon"], 0))
+    assert len({(row["set"], row["seed"], row["step"]) for row in rows}) == len(rows)
 
 
 # -- mazes -------------------------------------------------------------------------------------------------------------
