@@ -9,7 +9,7 @@ from statistics import mode
 import pytest
 
 from tests.support import results
-from tests.support.results import PAGE, RESULTS, ROOT, Table, one, pack, read, returned, scored, succeeded
+from tests.support.results import PAGE, RESULTS, ROOT, Table, one, pack, read, returned, scored, succeeded, within
 
 UPDATE = os.environ.get("SWGCTL_UPDATE_RESULTS") == "1"
 
@@ -105,6 +105,19 @@ def synthetic_ablations(rows, *, agent, scale):
             )
             lines.append([label or "none of these", *_measured(row)])
     return sorted(lines, key=lambda line: (line[0].startswith("`"), line[0]))
+
+
+def agents(rows):
+    """A line a task and algorithm: the score by what the agent learnt from, and p against the task's data."""
+    against = {(row["task"], row["policy"]): row["p_value"] for row in rows if row["row"] == "against data"}
+    lines = []
+    for task, algorithm in dict.fromkeys((row["task"], row["policy"].partition(",")[0]) for row in rows):
+        line = [task.removeprefix("local-"), algorithm]
+        for policy in (algorithm, f"{algorithm}, unguided", f"{algorithm}, guided"):
+            p = against.get((task, policy))
+            line.append(within(one(rows, task=task, policy=policy)) + (f", p = {p:.1f}" if p is not None else ""))
+        lines.append(line)
+    return lines
 
 
 def _usual(rows):

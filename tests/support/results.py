@@ -144,6 +144,11 @@ def scored(row: dict | None) -> str:
     return f"{row['score_mean']:.1f} ± {(high - low) / 2:.1f}"
 
 
+def within(row: dict | None) -> str:
+    """A score with its interval: 23.9 [22.1, 24.9]."""
+    return f"{row['score_mean']:.1f} [{', '.join(f'{end:.1f}' for end in row['score_ci95'])}]" if row else ""
+
+
 def succeeded(row: dict | None) -> str:
     """A success rate in per cent with its interval: 80 [75, 85]."""
     return f"{row['score_mean']:.0f} [{', '.join(f'{end:.0f}' for end in row['score_ci95'])}]" if row else ""
