@@ -85,14 +85,14 @@ def check(env: gymnasium.Env, transitions: Transitions) -> None:
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise InputError(
                 f"{name}: {space} is not a space of vectors",
-                "swgctl critic FILE --env ENV_ID   # an environment of vectors",
+                "--env ENV_ID   # an environment of vectors",
             )
     observations, actions = box(env.observation_space), box(env.action_space)
     check_dimensions(transitions, (observations.shape[0], actions.shape[0]), name)
     if not (actions.is_bounded() and np.issubdtype(actions.dtype, np.floating)):
         raise InputError(
             f"{name}: its actions, {actions}, have no bounds to which [-1, 1] could be rescaled",
-            "swgctl critic FILE --env ENV_ID   # an environment with bounds",
+            "--env ENV_ID   # an environment with bounds",
         )
 
 
@@ -100,7 +100,7 @@ def check_dimensions(
     transitions: Transitions,
     dimensions: tuple[int, int],
     whose: str,
-    help: str = "swgctl critic FILE --env ENV_ID   # the environment that the data is from",
+    help: str = "--env ENV_ID   # the environment that the data is from",
 ) -> None:
     """Check that observations and actions have the `dimensions` (O, A) of `whose`.  Raises InputError."""
     arrays = {"observations": transitions.observations, "actions": transitions.actions}

@@ -23,7 +23,7 @@ def starts(data: Transitions, length: int, stride: int) -> np.ndarray:
         raise InputError(
             f"{data.source}: no window of {length} rows fits; the longest episode, "
             f"without a last row that is a timeout, has {longest}",
-            f"swgctl trajectories TASK --set trajectories.length={longest}"
+            f"--set trajectories.length={longest}"
             if longest > 1
             else "a data set of episodes, not of single rows",
         )

@@ -106,7 +106,7 @@ def test_windows_longer_than_every_episode_are_refused_with_the_longest_that_fit
     """Of 100 rows, of which the last ends by the clock."""
     answer = made.ask("trajectories", *made.task, "--set", "trajectories.length=101")
     answer.refused(3, "no window of 101 rows fits", "has 100")
-    assert answer.helps == ["swgctl trajectories TASK --set trajectories.length=100"]
+    assert answer.helps == ["--set trajectories.length=100"]
     assert published(tmp_path / "store") == []
 
 

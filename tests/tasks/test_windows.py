@@ -76,7 +76,7 @@ def test_windows_longer_than_every_episode_are_refused(by_hand):
     assert starts(by_hand, 6, 1).tolist() == [0, 6]
     with pytest.raises(InputError, match=r"no window of 7 rows fits.* has 6$") as caught:
         starts(by_hand, 7, 1)
-    assert caught.value.help == "swgctl trajectories TASK --set trajectories.length=6"
+    assert caught.value.help == "--set trajectories.length=6"
     with pytest.raises(InputError) as caught:
         starts(data_of(3, [], [0, 1, 2]), 2, 1)
     assert "--set" not in caught.value.help
