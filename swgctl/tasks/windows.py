@@ -23,9 +23,7 @@ def starts(data: Transitions, length: int, stride: int) -> np.ndarray:
         raise InputError(
             f"{data.source}: no window of {length} rows fits; the longest episode, "
             f"without a last row that is a timeout, has {longest}",
-            f"--set trajectories.length={longest}"
-            if longest > 1
-            else "a data set of episodes, not of single rows",
+            f"--set trajectories.length={longest}" if longest > 1 else "a data set of episodes, not of single rows",
         )
     ends = np.flatnonzero(data.terminals | data.timeouts)
     first = np.arange(len(data) - length + 1)
