@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from swgctl.errors import CorruptError, Interrupted, SwgError
-from swgctl.files import read_tensors, write_atomically
+from swgctl.files import read_signed, read_tensors, write_atomically
 from swgctl.randomness import generator
 from swgctl.training import loop, summary, to_lines, train
 from swgctl.training.optimisers import Adam
@@ -216,9 +216,9 @@ def test_a_checkpoint_that_another_process_removes_meanwhile_is_not_called_damag
 
     def late(path):
         path.unlink()
-        return read_tensors(path)
+        return read_signed(path)
 
-    monkeypatch.setattr(loop, "read_tensors", late)
+    monkeypatch.setattr(loop, "read_signed", late)
     with pytest.raises(FileNotFoundError):
         run(Walk(2), tmp_path)
 
