@@ -64,18 +64,22 @@ class EarlyHead(Plain):
         h = F.silu(first(x))
         return self.head(h), h, rest
 
-    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """See `self_weighted`."""
-        eps_w, h, layers = self.split(self.enter(z, k))
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            eps_w, h, layers = self.split(self.enter(z, k))
+            (gradient,) = torch.autograd.grad(eps_w.sum(), z)
 
         @torch.no_grad()
         def finish() -> Tensor:
             return torch.cat([chain(layers, h.detach()), eps_w.detach()], -1)
 
-        return eps_w.squeeze(-1), finish
+        return eps_w.detach().squeeze(-1), gradient, finish
 
     def forward(self, z: Tensor, k: int) -> Tensor:
-        return self.weight_first(z, k)[1]()
+        eps_w, h, layers = self.split(self.enter(z, k))
+        return torch.cat([chain(layers, h), eps_w], -1)
 
 
 class OwnModule(EarlyHead):

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 Denoise = Callable[[Tensor, int], Tensor]
 Energy = Callable[[Tensor, int], Tensor]
 Guidance = Callable[[Denoise, Tensor, int, float, float], Tensor]
-WeightFirst = Callable[[Tensor, int], tuple[Tensor, Callable[[], Tensor]]]
+WeightFirst = Callable[[Tensor, int], tuple[Tensor, Tensor, Callable[[], Tensor]]]
 Line = Callable[[int], tuple[Tensor | float, Tensor | float]]  # step k -> intercept and slope
 
 W_MIN = 1e-4
@@ -69,8 +69,8 @@ class self_weighted(_Scaled):
 
     `clamped` counts, for each row, the calls with w_hat < w_min; `calls` counts all.
 
-    A denoiser that can compute eps_w before the rest has a method `weight_first(z, k) -> (eps_w (...), finish)` with
-    `finish() -> eps`; then only the path to eps_w is differentiated.
+    A denoiser that can compute eps_w before the rest has a method `weight_first(z, k) -> (eps_w (...), its gradient in
+    z (..., D), finish)` with `finish() -> eps`; others are differentiated as a whole.
     """
 
     def __init__(self, rho: float | Tensor, w_min: float = W_MIN, line: Line | None = None):
@@ -81,17 +81,16 @@ class self_weighted(_Scaled):
         self.clamped: int | Tensor = 0
 
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            eps_w, finish = getattr(denoise, "weight_first", _whole(denoise))(z, k)
-            w_hat = (z[..., -1] - sigma * eps_w) / alpha
-            if self.line:
-                intercept, slope = self.line(k)
-                w_hat = intercept + slope * w_hat
-            log_w = w_hat.clamp(min=self.w_min).log()
-            (gradient,) = torch.autograd.grad(log_w.sum(), z)
-        self.clamped, self.calls = self.clamped + (w_hat.detach() < self.w_min), self.calls + 1
-        return finish().detach() - self.rho * sigma * gradient
+        eps_w, of_eps_w, finish = getattr(denoise, "weight_first", whole(denoise))(z, k)
+        intercept, slope = self.line(k) if self.line else (0.0, 1.0)
+        w_hat = intercept + slope / alpha * (z[..., -1] - sigma * eps_w)
+        clamped = w_hat < self.w_min
+        # grad log w_hat = slope / (alpha w_hat) (e_w - sigma grad eps_w), with e_w the unit vector of the weight
+        scale = torch.where(clamped, 0.0, slope / (alpha * w_hat.clamp(min=self.w_min))).unsqueeze(-1)
+        gradient = -sigma * scale * of_eps_w
+        gradient[..., -1:] += scale
+        self.clamped, self.calls = self.clamped + clamped, self.calls + 1
+        return finish() - self.rho * sigma * gradient
 
 
 class energy_guided(_Scaled):
@@ -201,22 +200,26 @@ class _Recorded:
         self.eps = eps.detach()
         return eps
 
-    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
-        eps_w, finish = getattr(self.denoise, "weight_first", _whole(self.denoise))(z, k)
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        eps_w, of_eps_w, finish = getattr(self.denoise, "weight_first", whole(self.denoise))(z, k)
 
         def kept() -> Tensor:
-            eps: Tensor = finish()
-            self.eps = eps.detach()
-            return eps
+            self.eps = finish()
+            return self.eps
 
-        return eps_w, kept
+        return eps_w, of_eps_w, kept
 
 
-def _whole(denoise: Denoise) -> WeightFirst:
+def whole(denoise: Denoise) -> WeightFirst:
     """`weight_first` for a denoiser that has none: everything is computed, and differentiated, at once."""
 
-    def weight_first(z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
-        eps = denoise(z, k)
-        return eps[..., -1], lambda: eps
+    def weight_first(z: Tensor, k: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            eps = denoise(z, k)
+            varies = eps.requires_grad  # False for a constant
+            of_eps_w = torch.autograd.grad(eps[..., -1].sum(), z)[0] if varies else torch.zeros_like(z)
+        eps = eps.detach()
+        return eps[..., -1], of_eps_w, lambda: eps
 
     return weight_first

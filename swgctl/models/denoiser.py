@@ -1,14 +1,19 @@
 """Noise predictor eps(z_k, k, s): IDQL's LN-ResNet, with a weight head where z = [action, weight] (SWG, B.2)."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swgctl.diffusion.guidance import whole
 from swgctl.diffusion.schedule import Schedule
+from swgctl.models.batched import bmm
 from swgctl.models.conditioned import Conditioned
-from swgctl.models.layers import LayerNorm, Linear
+from swgctl.models.layers import LAYER_NORM_EPS, LayerNorm, Linear
+
+silu_gradient, norm_gradient = torch.ops.aten.silu_backward, torch.ops.aten.native_layer_norm_backward
 
 
 class Block(nn.Module):
@@ -23,6 +28,19 @@ class Block(nn.Module):
     def forward(self, h: Tensor, keep: Tensor | None = None) -> Tensor:
         x = h if keep is None else h * keep
         return h + self.down(F.silu(self.up(self.norm(x))))
+
+    def kept(self, h: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output at h (S, B, width), and what `pulled` needs of the way to it."""
+        normal, mean, rstd = torch.native_layer_norm(h, h.shape[-1:], None, None, LAYER_NORM_EPS)
+        inside = self.up(torch.addcmul(self.norm.bias, normal, self.norm.weight))
+        return h + self.down(F.silu(inside)), (h, mean, rstd, inside)
+
+    def pulled(self, d: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """A gradient d (S, B, width) at the output, pulled back to the input."""
+        h, mean, rstd, inside = kept
+        back = silu_gradient(bmm(d, self.down.weight.mT), inside)
+        back = bmm(back, self.up.weight.mT) * self.norm.weight
+        return d + norm_gradient(back, h, h.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
 
 
 class Denoiser(Conditioned):
@@ -87,10 +105,15 @@ class Denoiser(Conditioned):
 
         `keep` (S, blocks, B, width) is dropout's mask in training; kept activations are scaled up here.
         """
-        h, scale = self.enter(self.entry, z, k, observations), 1 / (1 - self.dropout)
-        eps_w = self.weight_of(self.enter(self.weight_entry, z, k, observations), z, k) if self.apart else None
+        h = self.enter(self.entry, z, k, observations)
+        own = self.enter(self.weight_entry, z, k, observations) if self.apart else None
+        return self.through(h, own, z, k, None if keep is None else keep * (1 / (1 - self.dropout)))
+
+    def through(self, h: Tensor, own: Tensor | None, z: Tensor, k: Tensor | int, keep: Tensor | None = None) -> Tensor:
+        """eps from the outputs of the entry layers, that of the weight's sub-network where there is one."""
+        eps_w = None if own is None else self.weight_of(own, z, k)
         for i, block in enumerate(self.blocks, 1):
-            h = block(h, None if keep is None else keep[:, i - 1] * scale)
+            h = block(h, None if keep is None else keep[:, i - 1])
             if i == self.weight_block and not self.apart:
                 eps_w = self.weight_of(h, z, k)
         return self.join(h, eps_w)
@@ -105,6 +128,29 @@ class Denoiser(Conditioned):
             return out
         alpha, sigma = self.alpha[k].unsqueeze(-1), self.sigma[k].unsqueeze(-1)
         return (z[..., -1:] - alpha * out) / sigma
+
+    def weight_gradient(self, h: Tensor, z: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(eps_w (S, B, 1), its gradient in z (S, B, C), the features that the head reads) from the output of the entry
+        layer that leads to the weight.  By hand, since autograd would take as long for its records as for its products.
+        """
+        entry, blocks = (self.weight_entry, self.weight_blocks) if self.apart else (self.entry, self.blocks)
+        way = []
+        for block in cast("list[Block]", list(blocks)[: self.weight_block]):
+            h, kept = block.kept(h)
+            way.append((block, kept))
+        inside = self.weight_in(h)
+        out = self.weight_out(F.silu(inside))
+        d = silu_gradient(self.weight_out.weight.mT.expand_as(inside), inside)
+        d = bmm(d, self.weight_in.weight.mT)
+        for block, kept in reversed(way):
+            d = block.pulled(d, kept)
+        gradient = bmm(d, entry.weight[:, : self.channels].mT)
+        if not self.clean:
+            return out, gradient, h
+        alpha, sigma = self.alpha[k], self.sigma[k]
+        gradient = -alpha / sigma * gradient
+        gradient[..., -1] += 1 / sigma
+        return (z[..., -1:] - alpha * out) / sigma, gradient, h
 
     def join(self, h: Tensor, eps_w: Tensor | None) -> Tensor:
         """eps (S, B, C) from the last block's output and the noise of a separately predicted weight."""
@@ -135,30 +181,23 @@ class Bound:
         )
 
     def __call__(self, z: Tensor, k: int) -> Tensor:
-        _, rest = self._in_two(z, k)
-        return rest()
+        own = self.weight_trunk(z, k) if self.weight_trunk else None
+        return self.denoiser.through(self.trunk(z, k), own, z, k)
 
-    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
-        """(eps_w (S, B), finish): `finish()` computes the rest without autograd and returns eps (S, B, C)."""
-        eps_w, rest = self._in_two(z, k)
-        return eps_w, torch.no_grad()(rest)
-
-    def _in_two(self, z: Tensor, k: int) -> tuple[Tensor, Callable[[], Tensor]]:
-        """(the last channel of eps, (S, B); the function that computes what is missing and returns eps)."""
+    def weight_first(self, z: Tensor, k: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        """(eps_w (S, B), its gradient in z (S, B, C), finish): `finish()` computes the rest and returns eps (S, B, C).
+        Nothing of it can be differentiated."""
         net = self.denoiser
-        h = self.weight_trunk(z, k) if self.weight_trunk else self.trunk(z, k)
-        done = 0 if self.weight_trunk else net.weight_block or len(net.blocks)
-        for block in net.blocks[:done]:
-            h = block(h)
         if not net.weight_block:
-            eps = net.join(h, None)
-            return eps[..., -1], lambda: eps
-        eps_w = net.weight_of(h, z, k)
+            return whole(self)(z, k)
+        with torch.no_grad():
+            eps_w, gradient, h = net.weight_gradient((self.weight_trunk or self.trunk)(z, k), z, k)
 
-        def rest() -> Tensor:
-            x = self.trunk(z, k) if self.weight_trunk else h
-            for block in net.blocks[done:]:
+        @torch.no_grad()
+        def finish() -> Tensor:
+            x = self.trunk(z, k) if net.apart else h
+            for block in net.blocks[0 if net.apart else net.weight_block :]:
                 x = block(x)
             return net.join(x, eps_w)
 
-        return eps_w.squeeze(-1), rest
+        return eps_w.squeeze(-1), gradient, finish
