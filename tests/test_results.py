@@ -174,6 +174,12 @@ TABLES = [
         lambda rows: ablations(rows, temperatures=(0, 1), rhos=(1, 3, 5, 10)),
     ),
     Table(
+        "local-agents",
+        ("local-agents",),
+        ("task", "algorithm", "data", "unguided", "guided"),
+        agents,
+    ),
+    Table(
         "synthetic",
         ("demo-synthetic",),
         ("guidance", "lambda", *(f"{who}: {what}" for who in TARGETS for what in ("likelihood", "one step", "15"))),

@@ -31,7 +31,7 @@ def sample_flop(s: DiffuseSettings, states: int, rows: int, guided: bool) -> int
     """
     entry = s.channels(CHEETAH_A) * s.width
     forward = entry + _blocks(s, s.blocks, CHEETAH_A)
-    backward = entry + _blocks(s, s.weight_block, 0)
+    backward = entry + _blocks(s, s.weight_block, 0) - s.width  # the head's one output has its weights as gradient
     once = states * CHEETAH_O * s.width
     return 2 * (s.K * rows * (forward + guided * backward) + once)
 
