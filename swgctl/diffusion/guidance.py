@@ -81,6 +81,7 @@ class self_weighted(_Scaled):
         self.clamped: int | Tensor = 0
 
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
+        z = z.detach()
         eps_w, of_eps_w, finish = getattr(denoise, "weight_first", whole(denoise))(z, k)
         intercept, slope = self.line(k) if self.line else (0.0, 1.0)
         w_hat = intercept + slope / alpha * (z[..., -1] - sigma * eps_w)
