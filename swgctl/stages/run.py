@@ -284,9 +284,14 @@ def check_flags(resolved: Resolved, method: str) -> None:
 def check_nodes(last: Node) -> Node:
     """Call the `check` of every stage of a graph; returns its last node."""
     for node in last.walk():
-        if check_stage := getattr(module_of(node.stage), "check", None):
-            check_stage(node.task, node.settings)
+        check_stage(node.stage, node.task, node.settings)
     return last
+
+
+def check_stage(stage: Stage, task: Task, settings: Settings) -> None:
+    """Call the `check` of a stage, if it has one."""
+    if check_settings := getattr(module_of(stage), "check", None):
+        check_settings(task, settings)
 
 
 def stages_of(method: str, until: str | None = None) -> tuple[str, ...]:

@@ -77,11 +77,14 @@ def validate(files: list[str], every: bool) -> list[Path]:
 
 
 def _problems(task: str | None, family: str, path: Path) -> list[str]:
-    """The reasons why `swgctl run` would refuse a recipe on top of a family's own."""
+    """The reasons why `swgctl run`, by whatever method, would refuse a recipe on top of a family's own."""
     resolved, problems = config.merge(task, family, str(path))
     try:
         if resolved:
             run.check(resolved)
+            problem = tasks.get("demo" if task is None or task in toy.NAMES else task)
+            for stage in run.of_runs():
+                run.check_stage(config.stages()[stage], problem, resolved[stage])
     except UsageError as error:
         problems.append(str(error))
     return problems

@@ -242,10 +242,20 @@ def test_a_killed_agent_ends_in_the_same_bytes(moment, command, start, undisturb
     assert list((tmp_path / "store" / "work").glob("*")) == []
 
 
-@pytest.mark.slow
-def test_an_agent_that_is_killed_again_and_again_ends_in_the_same_bytes(command, start, undisturbed, tmp_path):
+OTHER = ("--algo", "iql", "--set", "agent.guidance=posterior", "--real", 8)
+
+
+@pytest.mark.parametrize(
+    ("more", "kills"),
+    [
+        pytest.param((), ((FILL, 1), (STEP, 6), (SAMPLER, 1), (STEP, 2), (SAVE, 1)), marks=pytest.mark.slow),
+        (OTHER, ((SAMPLER, 2 * LEVELS + 2), ("swgctl.learners.agent:IQLLearner.step", 3))),
+    ],
+)
+def test_an_agent_that_is_killed_again_and_again_ends_in_the_same_bytes(more, kills, command, start, undisturbed):
     """The counts start anew with each process."""
-    for function, call in ((FILL, 1), (STEP, 6), (SAMPLER, 1), (STEP, 2), (SAVE, 1)):
+    command = (*command, *more)
+    for function, call in kills:
         answer = start(*command, env=OFTEN, setup=Signalled(function, call)).answer()
         assert answer.code == -signal.SIGKILL, (function, call, answer.err)
     assert start(*command, env=OFTEN).answer().json["digest"] == undisturbed(*command)

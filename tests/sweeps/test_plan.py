@@ -271,6 +271,7 @@ def validate(tmp_path):
         ("augment: {weight: linex}", "needs V trained with the linex loss", "demo"),
         ("tasks: {hopper-medium-v2: {eval: {temperature: 0, resample: 8}}}", "eval.temperature = ", "hopper-medium-v2"),
         ("tasks: {demo: {seeds: 1}, pen-cloned-v0: {diffuse: {blocks: 1}}}", "weight_block = 2", "pen-cloned-v0"),
+        ("agent: {steps: 10, epochs: 4}", "agent.epochs = 4 does not divide agent.steps = 10", "demo"),
         ("toy: {beta_max: 5}", "toy.beta = [0", "8gaussians"),
     ],
 )
