@@ -38,10 +38,13 @@ def products(precision: str, mode: str = "eager") -> Iterator[None]:
             "this program has set torch.backends' fp32_precision, which PyTorch does not mix with the precision here",
             'torch.set_float32_matmul_precision("high")   # instead',
         ) from None
-    bf16 = precision == "bf16"
+    bf16, name = precision == "bf16", PRECISIONS[precision]
     cuda, cpu = bf16 and mode == "compiled" and _has_bf16(), bf16 and _has_bf16_factors()
-    # "medium" would change nothing on such a processor, but make products with a vector four times as slow
-    torch.set_float32_matmul_precision("high" if cpu else PRECISIONS[precision])
+    if cpu:  # "medium" would only make products with a vector four times as slow
+        name = "high"
+    elif precision == "fp32" and _has_fast_fp32():
+        name = "medium"
+    torch.set_float32_matmul_precision(name)
     try:
         with batched.rounded(*["cuda"] * cuda, *["cpu"] * cpu):
             yield
@@ -68,21 +71,34 @@ def _has_bf16_factors() -> bool:
 
 
 @cache
+def _has_fast_fp32() -> bool:
+    """True if "medium" rounds nothing here: then it has oneDNN multiply in place of MKL, which is slower on AMD's
+    processors, 1.35 times for factors of 1,024 columns.  A GPU would round, and the switch is one for both."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with batched.rounded():  # by nothing else, whatever block this is asked in
+            return not torch.cuda.is_available() and _survives(20, "cpu")
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@cache
 def effective(precision: str, device: str, mode: str = "eager") -> str:
     """The precision to which factors are really rounded, fp32, tf32 or bf16, measured with a matrix product.
 
-    A processor's flags do not settle it, since oneDNN and the environment have a say.  A product with the identity
-    returns each factor as it was rounded.  1 + 2^-20 is exact in fp32 alone, which has 23 fraction bits; 1 + 2^-9 also
-    in tf32, which has 10, and rounds to 1 in bf16, which has 7.
+    A processor's flags do not settle it, since oneDNN and the environment have a say.  1 + 2^-20 is exact in fp32
+    alone, which has 23 fraction bits; 1 + 2^-9 also in tf32, which has 10, and rounds to 1 in bf16, which has 7.
     """
+    with products(precision, mode):
+        return "fp32" if _survives(20, device) else "tf32" if _survives(9, device) else "bf16"
+
+
+def _survives(bits: int, device: str) -> bool:
+    """True if products leave 1 + 2^-bits as it is: one with the identity returns each factor as it was rounded."""
     identity = torch.eye(512, device=device)
-
-    def survives(bits: int) -> bool:
-        factors = torch.full_like(identity, 1 + 2**-bits)
-        with products(precision, mode):
-            return torch.equal(batched.bmm(factors[None], identity[None])[0], factors)
-
-    return "fp32" if survives(20) else "tf32" if survives(9) else "bf16"
+    factors = torch.full_like(identity, 1 + 2**-bits)
+    return torch.equal(batched.bmm(factors[None], identity[None])[0], factors)
 
 
 def runner(step: Step, state: Callable[[], dict[str, Tensor]], mode: str, device: torch.device) -> Step:

@@ -213,7 +213,7 @@ def test_nothing_is_timed_by_the_compiler_on_cuda_and_a_cpu_is_as_it_was():
 
 def test_products_are_rounded_inside_and_exact_again_after():
     assert torch.get_float32_matmul_precision() == "highest"
-    for name, kinds in (("bf16", ("medium", "high")), ("tf32", ("high",)), ("fp32", ("highest",))):
+    for name, kinds in (("bf16", ("medium", "high")), ("tf32", ("high",)), ("fp32", ("highest", "medium"))):
         with products(name):
             assert torch.get_float32_matmul_precision() in kinds
     with pytest.raises(ZeroDivisionError), products("bf16"):
@@ -235,8 +235,10 @@ def test_a_program_with_pytorchs_other_switch_is_told_so():
 
 @pytest.mark.parametrize("card", [True, False])
 @pytest.mark.parametrize("processor", [True, False])
-def test_bf16_rounds_further_than_pytorch_where_the_hardware_has_such_products(card, processor, monkeypatch):
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_rounds_further_than_pytorch_where_the_hardware_has_such_products(card, processor, fast, monkeypatch):
     """On CUDA in what is compiled alone; on a processor in every mode, where PyTorch's switch then has no use."""
+    monkeypatch.setattr(execution, "_has_fast_fp32", lambda: fast)
     monkeypatch.setattr(execution, "_has_bf16", lambda: card)
     monkeypatch.setattr(execution, "_has_bf16_factors", lambda: processor)
     for name in PRECISIONS:
@@ -245,7 +247,8 @@ def test_bf16_rounds_further_than_pytorch_where_the_hardware_has_such_products(c
             with products(name, mode):
                 assert ("cuda" in batched._rounds) == (bf16 and card and mode == "compiled")
                 assert ("cpu" in batched._rounds) == (bf16 and processor)
-                assert (torch.get_float32_matmul_precision() == "medium") == (bf16 and not processor)
+                coarse = (bf16 and not processor) or (name == "fp32" and fast)
+                assert (torch.get_float32_matmul_precision() == "medium") == coarse
     with products("bf16", "compiled"), products("fp32"):
         assert not batched._rounds
 
@@ -268,6 +271,22 @@ def test_factors_are_rounded_here_only_where_pytorch_does_not(has, level, limit,
     if limit:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert execution._has_bf16_factors.__wrapped__() is answer
+
+
+@pytest.mark.parametrize("card", [True, False])
+@pytest.mark.parametrize("exact", [True, False])
+def test_pytorchs_switch_chooses_a_faster_product_only_where_it_rounds_nothing(card, exact, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    monkeypatch.setattr(execution, "_survives", lambda bits, device: exact)
+    before = torch.get_float32_matmul_precision()
+    assert execution._has_fast_fp32.__wrapped__() == (exact and not card)
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_choice_of_a_product_does_not_depend_on_the_block_that_asks_first():
+    with batched.rounded("cpu"):
+        inside = execution._has_fast_fp32.__wrapped__()
+    assert inside == execution._has_fast_fp32.__wrapped__()
 
 
 def test_bf16_rounds_factors_to_eight_bits_and_sums_in_fp32():
