@@ -58,7 +58,7 @@ def _task(task: str, groups: list[Group], paper: str | None) -> Sheet:
             seeds = f"{plural(len(group.seeds), 'seed')} ({ranges(group.seeds)})"
             evaluations = ", ".join(f"eval {evaluation.id}" for evaluation in group.evaluations)
             sheet.notes.append(f"{group.agent}: {seeds}, from {evaluations}")
-    if home := quoted.home(task, paper):
+    if home := quoted.home(task, paper, agent=True):
         add_quoted(sheet, task, home[0])
     return sheet
 

@@ -49,7 +49,7 @@ def rows(groups: list[Group], families: list[Family], paper: str | None = None) 
         for cell in group.cells:
             table.append({"row": "cell" if cell["seeds"] else "missing"} | ours | _part(cell))
         table += [{"row": "selected online"} | ours | _part(cell) for cell in group.choices()]
-        if home := quoted.home(group.task.name, paper or ("pgd" if group.agent else None)):  # its Table 2 is of agents
+        if home := quoted.home(group.task.name, paper, agent=bool(group.agent)):
             for method, (score, spread) in quoted.scores(group.task.name, home[0]).items():
                 table.append({"row": "quoted"} | head | _quoted(home[0], method, score, spread))
     for family in families:

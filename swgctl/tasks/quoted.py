@@ -22,9 +22,12 @@ def papers() -> list[str]:
     return list(ORDER)
 
 
-def home(task: str, name: str | None = None) -> tuple[str, str] | None:
-    """The first paper that has the task, or the paper `name` if it does, and the task's family there; else None."""
-    for paper_name in [name] if name else papers():
+def home(task: str, name: str | None = None, agent: bool = False) -> tuple[str, str] | None:
+    """The first paper that has the task, or the paper `name` if it does, and the task's family there; else None.
+
+    agent  beside an agent PGD's comes first, whose Table 2 is of agents
+    """
+    for paper_name in [name] if name else ["pgd", *papers()] if agent else papers():
         for family, section in paper(paper_name)["scores"].items():
             if task in section["tasks"]:
                 return paper_name, family

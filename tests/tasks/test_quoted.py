@@ -13,6 +13,9 @@ def test_a_task_is_at_home_in_swg_before_the_others():
     assert quoted.home("maze2d-large-v1", "pgd") == ("pgd", "maze2d")
     assert quoted.home("hopper-random-v2") == ("pgd", "locomotion")
     assert quoted.home("demo") is None
+    assert quoted.home("hopper-medium-v2", agent=True) == ("pgd", "locomotion")
+    assert quoted.home("hopper-medium-v2", "aepo", agent=True) == ("aepo", "locomotion")
+    assert quoted.home("kitchen-mixed-v0", agent=True) == ("swg", "kitchen")
 
 
 def test_a_later_paper_moves_no_tasks_home():
