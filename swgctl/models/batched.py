@@ -33,7 +33,7 @@ def rounded(*devices: str) -> Iterator[None]:
 def bmm(x: Tensor, y: Tensor) -> Tensor:
     """x @ y (S, B, outputs) for x (S, B, inputs) and y (S, inputs, outputs)."""
     if _rounding(x, y):
-        return _Rounded.apply(x, y)
+        return _Rounded.apply(x, y) if torch.is_grad_enabled() else _product(x, y)[0]
     if _slim(x, y):
         return x * y if x.shape[-1] == 1 else (x * y.mT).sum(-1, keepdim=True)
     return torch.bmm(x, y)
@@ -86,9 +86,9 @@ class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         ctx.inputs, ctx.outputs = y.shape[-2:]
-        x, y = _aligned(x.bfloat16(), (-1,)), _aligned(y.bfloat16(), (-2, -1))
-        ctx.save_for_backward(x, y)
-        return _summed(x, y)[..., : ctx.outputs]
+        product, *factors = _product(x, y)
+        ctx.save_for_backward(*factors)
+        return product
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -99,6 +99,13 @@ class _Rounded(torch.autograd.Function):
             _summed(gradient, y.mT)[..., : ctx.inputs] if of_x else None,
             _summed(x.mT, gradient)[:, : ctx.inputs, : ctx.outputs] if of_y else None,
         )
+
+
+def _product(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x @ y in fp32, and the factors in bf16 that it is of."""
+    outputs = y.shape[-1]
+    x, y = _aligned(x.bfloat16(), (-1,)), _aligned(y.bfloat16(), (-2, -1))
+    return _summed(x, y)[..., :outputs], x, y
 
 
 def _aligned(x: Tensor, dims: tuple[int, ...]) -> Tensor:
