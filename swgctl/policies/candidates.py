@@ -29,6 +29,13 @@ class Layout:
         self.counts, self.first, self.row, self.slot = (x.to(device) for x in (counted, first, row, slot))
         self.most = int(counted.max())
 
+    def of(self, chosen: Sequence[bool]) -> tuple[Tensor | slice, Tensor]:
+        """Places (b,) among all candidates of those of the chosen rows, and the row (b,) of each; a slice of all."""
+        if all(chosen):
+            return slice(None), self.row
+        places = torch.tensor(chosen).repeat_interleave(self.counts.cpu()).nonzero().squeeze(-1).to(self.row.device)
+        return places, self.row[places]
+
     def spread(self, values: Sequence[float]) -> Tensor:
         """A row's number to each of its candidates, (B, 1) in fp32."""
         return torch.tensor(values, dtype=torch.float32, device=self.row.device)[self.row].unsqueeze(-1)

@@ -21,7 +21,7 @@ from swgctl.policies.candidates import Layout, Ranking
 from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, load_line, weigher
 from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
 from swgctl.policies.policy import Cell, Noise, Propose
-from swgctl.policies.proposals import Captured, Proposals
+from swgctl.policies.proposals import Captured, Proposals, Walk
 from swgctl.policies.sampler import Sampler
 from swgctl.store import Artifact, Store, remote
 from swgctl.training.execution import Capture, recorder
@@ -115,23 +115,31 @@ class DiffusionPolicy:
     @torch.no_grad()
     def prepare(self, cells: Sequence[Cell]) -> Propose:
         """See `Policy.prepare`.  Raises ValueError for an invalid rho."""
-        scales = [float(cell["rho"]) for cell in cells]
-        temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
-        check_scale(scales)
+        check_scale([float(cell["rho"]) for cell in cells])
         layout = Layout([int(cell["candidates"]) for cell in cells], self.device)
-        rho, alike = layout.spread(scales), len(set(temperatures)) == 1
+        guided = [self.guide is not None and cell["rho"] > 0 for cell in cells]
         proposals = Proposals(
             sampler=self.sampler,
             ranking=self.ranking,
             action_dim=self.action_dim,
             layout=layout,
-            rho=rho,
-            temperature=temperatures[0] if alike else layout.spread(temperatures),
-            guidance=self.guide(rho, layout.row) if self.guide and any(scales) else None,
+            walks=[self._walk(cells, layout, guided, which) for which in sorted(set(guided))],
             tables=self.sampler.denoiser.tables(),
             statistics=self.statistics,
         )
         return Captured(proposals, self.record) if self.record else proposals
+
+    def _walk(self, cells: Sequence[Cell], layout: Layout, guided: list[bool], which: bool) -> Walk:
+        """The walk of the candidates of all guided rows, or of the others."""
+        of, row = layout.of([one == which for one in guided])
+        scales, temperatures = ([float(cell.get(name, 1.0)) for cell in cells] for name in ("rho", "temperature"))
+        distinct = {t for t, one in zip(temperatures, guided, strict=True) if one == which}
+        return Walk(
+            of=of,
+            row=row,
+            temperature=distinct.pop() if len(distinct) == 1 else layout.spread(temperatures)[of],
+            guidance=self.guide(layout.spread(scales)[of], row) if self.guide and which else None,
+        )
 
 
 def fresh(device: torch.device) -> torch.Generator:

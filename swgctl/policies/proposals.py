@@ -1,5 +1,6 @@
 """Proposals of a guided denoiser for rows of fixed cells: what no observation changes is computed once."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,25 +16,37 @@ from swgctl.training.execution import Capture, Replay
 
 
 @dataclass
+class Walk:
+    """Candidates that walk side by side: all of them guided, or none.
+
+    of           their places among all B, (b,), or the slice of all
+    row          the row of each
+    temperature  one number for all, or one each, (b, 1)
+    guidance     that at observations (S, E, O); None: nothing guides
+    """
+
+    of: Tensor | slice
+    row: Tensor
+    temperature: float | Tensor
+    guidance: Callable[[Tensor], Guidance] | None
+
+
+@dataclass
 class Proposals:
     """Actions of S members for E rows: a `policy.Propose`.
 
     All of it is on the device, and a call never waits for it.
 
-    rho          scale of each candidate, (B, 1)
-    temperature  one number for all candidates, or one each, (B, 1)
-    guidance     that at observations (S, E, O); None: nothing guides
-    tables       see `Denoiser.tables`
-    statistics   names of the guidance's counters, see `DiffusionPolicy`
+    walks       of all B candidates, each in one of them
+    tables      see `Denoiser.tables`
+    statistics  names of the guidance's counters, see `DiffusionPolicy`
     """
 
     sampler: Sampler
     ranking: Ranking
     action_dim: int
     layout: Layout
-    rho: Tensor
-    temperature: float | Tensor
-    guidance: Callable[[Tensor], Guidance] | None
+    walks: list[Walk]
     tables: list[Tensor]
     statistics: tuple[str, ...]
 
@@ -43,25 +56,53 @@ class Proposals:
         """See `policy.Propose`."""
         observations = observations.clone() if observations.is_inference() else observations
         draw = on_device(noise, observations.device) if isinstance(noise, torch.Generator) else noise
-        layout, guidance = self.layout, self.guidance(observations) if self.guidance else None
-        z = self.sampler.draw(observations, layout.row, guidance, self.temperature, draw, self.tables)
+        layout, members = self.layout, len(observations)
+        shape = (members, len(layout.row), self.sampler.denoiser.channels)
+        shared, z = Shared(draw, shape), observations.new_empty(shape)
+        shares = {name: observations.new_zeros(members, len(layout.counts)) for name in self.statistics}
+        for walk in self.walks:
+            guidance = walk.guidance(observations) if walk.guidance else None
+            of_walk = shared.of(walk.of)
+            z[:, walk.of] = self.sampler.draw(observations, walk.row, guidance, walk.temperature, of_walk, self.tables)
+            for name, share in shares.items() if guidance else ():
+                share += self._share(name, guidance, walk.row, members)
         actions, weights = z[..., : self.action_dim].clamp(-1, 1), z[..., -1]
-        shares = {name: self._share(name, guidance, len(z)) for name in self.statistics}
         if layout.most == 1:
             return actions, shares
-        chance = draw(z.shape)[..., 0] if self.ranking.draw else None
+        chance = draw(shape)[..., 0] if self.ranking.draw else None
         best = self.ranking.best(observations[:, layout.row], actions, weights, layout, chance)
         return actions.gather(1, best.unsqueeze(-1).expand(-1, -1, self.action_dim)), shares
 
-    def _share(self, name: str, guidance: Any, members: int) -> Tensor:
-        """Share (S, E) of a row's guidance steps that the guidance counted under a name."""
+    def _share(self, name: str, guidance: Any, row: Tensor, members: int) -> Tensor:
+        """Share (S, E) of a row's guidance steps that the guidance of candidates at these rows counted under a name."""
         counts = self.layout.counts
         total = torch.zeros(members, len(counts), dtype=torch.int64, device=counts.device)
-        if guidance is None:
-            return total
-        # Integers, so that the order of the sum is irrelevant; rows of rho = 0 are not guided.
-        total.index_add_(1, self.layout.row, getattr(guidance, name) * (self.rho.squeeze(-1) > 0))
+        total.index_add_(1, row, getattr(guidance, name).long())  # integers: the order of the sum is irrelevant
         return total / (guidance.calls * counts)
+
+
+class Shared:
+    """Noise of which each walk has its candidates' part, so that a candidate's does not depend on how they are divided.
+
+    draw   function from a shape to the next draw
+    shape  of all candidates' draws, (S, B, channels)
+    """
+
+    def __init__(self, draw: Noise, shape: tuple[int, ...]):
+        self.draw, self.shape = draw, shape
+        self.drawn: list[Tensor] = []
+
+    def of(self, places: Tensor | slice) -> Noise:
+        """The draws of the candidates at these places."""
+        numbers = itertools.count()
+
+        def noise(shape: tuple[int, ...]) -> Tensor:
+            i = next(numbers)
+            if i == len(self.drawn):
+                self.drawn.append(self.draw(self.shape))
+            return self.drawn[i][:, places]
+
+        return noise
 
 
 class Captured:

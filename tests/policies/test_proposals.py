@@ -170,9 +170,34 @@ def test_a_prepared_walk_waits_for_nothing_on_its_device(name, sampler, monkeypa
     monkeypatch.setattr("swgctl.diffusion.guidance.check_scale", lambda rho: None)  # reads what is on a CPU alone
     one = POLICIES[name]()
     walk = replace(one, sampler=replace(one.sampler, name=sampler)).prepare(CELLS)
-    walk.temperature = 0.7  # a tensor of them is read on a CPU alone, too
+    for part in walk.walks:
+        part.temperature = 0.7  # a tensor of them is read on a CPU alone, too
     with NoWaiting():
         walk(observations(0), generator(0, "noise", 0))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_rows_that_nothing_guides_walk_apart_with_the_noise_that_is_theirs(name):
+    """As each row's walk alone does, given its part of the same noise."""
+    one, x = POLICIES[name](), observations(0)
+    walk = one.prepare(CELLS)
+    assert [(part.guidance is None, part.row.tolist()) for part in walk.walks] == [
+        (True, [0]),
+        (False, [1, 1, 1, 2, 2]),
+    ]
+    drawn = torch.randn(K + 1, len(SEEDS), 6, A + 1, generator=generator(0, "noise", 0))
+    source = iter(drawn)
+    actions, shares = walk(x, lambda shape: next(source))
+    assert shares.keys() == set(one.statistics)
+    assert all(not share[:, 0].any() for share in shares.values())
+    for row, places in enumerate(([0], [1, 2, 3], [4, 5])):
+        source = iter(drawn[:, :, places])
+        alone, shared = one.prepare(CELLS[row : row + 1])(
+            x[:, row : row + 1], lambda shape, source=source: next(source)
+        )
+        torch.testing.assert_close(actions[:, row : row + 1], alone, rtol=1e-4, atol=1e-5)
+        for key, share in shared.items():
+            torch.testing.assert_close(shares[key][:, row : row + 1], share)
 
 
 # -- act ---------------------------------------------------------------------------------------------------------------
