@@ -96,7 +96,7 @@ Mode = Annotated[
     str,
     typer.Option(
         metavar=choices(MODES),
-        help="How training steps run; graph is for CUDA, where auto takes compiled, or graph if nothing compiles.",
+        help="How training steps run; auto compiles long training, and graph is for CUDA where nothing compiles.",
         autocompletion=completing(MODES),
     ),
 ]

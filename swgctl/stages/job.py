@@ -49,9 +49,9 @@ class Job(Generic[S]):
         return make_key(self.stage.name, self.stage.revision, self.params, self.seeds, digests, self.source_sha256)
 
     @property
-    def trains(self) -> bool:
-        """True if the stage takes training steps."""
-        return "steps" in type(self.settings).model_fields
+    def steps(self) -> int:
+        """Number of training steps; 0 for a stage that takes none."""
+        return getattr(self.settings, "steps", 0)
 
     @property
     def data(self) -> Path:
@@ -98,7 +98,7 @@ class Job(Generic[S]):
             "device": self.device,
             **({"card": name} if name else {}),
             "mode": self.mode,
-            "precision": effective(precision, self.device, self.mode if self.trains else "eager"),
+            "precision": effective(precision, self.device, self.mode if self.steps else "eager"),
             "versions": _versions(),
         }
 

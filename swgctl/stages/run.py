@@ -188,12 +188,12 @@ def _build(
         from swgctl.training.execution import pick_device, pick_mode
 
         chosen = pick_device(device)
-        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, planned.trains))
+        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, planned.steps))
         with console.logged_to(directory / "log.txt"), trackers.announced(record, work):
             trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
-            where = job.device if chosen == "cpu" else f"{chosen}, {job.mode}"
+            where = job.device if job.mode == "eager" else f"{chosen}, {job.mode}"
             say(f"{stage}: building {job.key[:16]} for {job.task.name}, seeds {ranges(job.seeds)}, on {where}")
             return {"metrics": module_of(job.stage).build(job, directory, work), "made": job.made()}
 

@@ -301,8 +301,14 @@ def test_the_critic_learns_what_jax_learns():
         assert (torch.tensor(steps) == 20).all()
 
 
+@pytest.fixture
+def eager(monkeypatch):
+    """Peers without compiled rows, which would take their time."""
+    monkeypatch.setattr("swgctl.bench.peers.uncompilable", lambda device: "no compiler")
+
+
 @pytest.mark.parametrize("what", ["critic", "diffuse"])
-def test_peers_in_turns(what):
+def test_peers_in_turns(what, eager):
     """A row of each side; a side is once as fast as itself."""
     small = {"critic": CriticSettings(hidden=[8], batch=4), "diffuse": DiffuseSettings(width=8, batch=4)}[what]
     rows = compare(what, sides(what, small, 2, with_jax=False, rows=50), 3, seconds=1e-3)
@@ -316,14 +322,14 @@ def test_peers_in_turns(what):
         assert "times_jax" not in row
 
 
-def test_jax_among_the_peers():
+def test_jax_among_the_peers(eager):
     pytest.importorskip("jax")
     rows = compare("critic", sides("critic", CriticSettings(hidden=[8], batch=4), 2, True, rows=50), 2, seconds=1e-3)
     assert [(row["who"], row["seeds"]) for row in rows[1:3]] == [("JAX, lax.scan", 1), ("JAX, lax.scan", 2)]
     assert [1, 1, 1] in [row["times_jax"] for row in rows[1:3]]
 
 
-def test_the_command_without_jax(monkeypatch):
+def test_the_command_without_jax(monkeypatch, eager):
     """One line says so; the rest is measured."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     small = {"critic": partial(CriticSettings, hidden=[8], batch=4)}

@@ -24,7 +24,7 @@ from swgctl.errors import InputError, Interrupted, UsageError
 from swgctl.learners import ToyLearner
 from swgctl.models import batched
 from swgctl.training import draws, execution, train
-from swgctl.training.execution import PRECISIONS, Replay, capture, effective, pick_mode, products, runner
+from swgctl.training.execution import PAYS, PRECISIONS, Replay, capture, effective, pick_mode, products, runner
 
 TOY = ToySettings(width=16, layers=2, K=8, batch=16, steps=30, decay="cosine", ema=0.01, octaves=2, draws="focused")
 
@@ -54,6 +54,15 @@ SEEDS = [0, 3]
 
 def equal(a, b) -> bool:
     return all(torch.equal(value, b.state()[name]) for name, value in a.state().items())
+
+
+def apart(a, b) -> float:
+    """Greatest distance of two learners' parameters, averages and moments, |x - y| over |y| of each tensor.
+
+    Element by element rounding decides the sign of a gradient near 0, and so where Adam moves that element.
+    """
+    pairs = [(a.state()[name], value) for name, value in b.state().items()]
+    return max(((x - y).norm() / y.norm().clamp(min=1e-9)).item() for x, y in pairs)
 
 
 def recorder(function):
@@ -128,8 +137,12 @@ def test_what_a_gpu_runs_by_default_is_the_step_within_rounding(name):
         torch.testing.assert_close(state[key], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow  # compiling takes a while
-@pytest.mark.parametrize("name", MAKE | PGD)
+def slowly(names):
+    """All but the critic among the slow tests: compiling takes a while."""
+    return [name if name == "critic" else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", slowly(RECORDED))
 def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
     def fit(learner, work, mode="compiled"):
         learner.chunk = 10
@@ -137,10 +150,15 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
         train(learner, name=name, seeds=SEEDS, steps=20, **how)
         return learner
 
-    whole, eager = fit(RECORDED[name](SEEDS), "whole"), fit(RECORDED[name](SEEDS), "eager", "eager")
-    for key, value in eager.state().items():
-        torch.testing.assert_close(whole.state()[key], value, rtol=1e-3, atol=1e-4)
+    eager, compiled = RECORDED[name](SEEDS), RECORDED[name](SEEDS)
+    step = runner(compiled.step, compiled.state, "compiled", CPU)
+    for drawn in islice(draws(eager, name, SEEDS, CPU), 2):
+        with products("fp32", "compiled"):
+            eager.step(drawn)
+            step(drawn)
+    assert apart(compiled, eager) < 1e-3
 
+    whole = fit(RECORDED[name](SEEDS), "whole")
     cut = RECORDED[name](SEEDS)
     draw, chunks = cut.draw, iter(range(2))
 
@@ -180,8 +198,7 @@ def test_a_compiled_step_with_rounded_factors_is_recorded_without_compiling_anew
         for drawn in islice(draws(plain, name, SEEDS, CPU), 4):
             plain.step(drawn)
             step(drawn)
-    for key, value in plain.state().items():
-        torch.testing.assert_close(replayed.state()[key], value, rtol=1e-2, atol=2e-3)
+    assert apart(replayed, plain) < 0.05
 
 
 @pytest.mark.slow  # compiling takes a while
@@ -333,16 +350,19 @@ def test_what_runs_is_what_the_processor_has(device):
 
 
 def test_the_mode_is_the_devices(monkeypatch, capsys):
-    """On CUDA what trains is compiled, unless a trial on the very device shows that it cannot be."""
+    """What trains is compiled, on a CPU if it trains for long, unless a trial on the very device shows that it cannot
+    be."""
     tried = []
     monkeypatch.setattr(execution, "uncompilable", lambda device: tried.append(device))
-    assert [pick_mode("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["eager", "compiled", "compiled"]
-    assert pick_mode("auto", "cuda", trains=False) == "graph"
+    assert [pick_mode("auto", device, 1) for device in ("cpu", "cuda", "cuda:1")] == ["eager", "compiled", "compiled"]
+    assert [pick_mode("auto", device) for device in ("cpu", "cuda")] == ["eager", "graph"]
     assert tried == ["cuda", "cuda:1"]
+    assert [pick_mode("auto", "cpu", steps) for steps in (PAYS - 1, PAYS)] == ["eager", "compiled"]
     assert not capsys.readouterr().err
-    monkeypatch.setattr(execution, "uncompilable", lambda device: "no Triton")
-    assert pick_mode("auto", "cuda") == "graph"
-    assert "--mode graph, since torch.compile does not work on cuda: no Triton" in capsys.readouterr().err
+    for device, other, why in (("cuda", "graph", "no Triton"), ("cpu", "eager", "no compiler")):
+        monkeypatch.setattr(execution, "uncompilable", lambda device, why=why: why)
+        assert pick_mode("auto", device, PAYS) == other
+        assert f"--mode {other}, since torch.compile does not work on {device}: {why}" in capsys.readouterr().err
     assert pick_mode("compiled", "cpu") == "compiled"
     for name, message in (("graph", "needs CUDA"), ("compile", "did you mean 'compiled'")):
         with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""Adam's rate and its epsilon."""
+"""Adam's rate and epsilon, and its steps beside PyTorch's."""
 
 import math
 
@@ -47,3 +47,35 @@ def test_the_first_step_is_the_rate_times_g_over_g_plus_epsilon():
         Adam([x], lr=0.5, **options).descend(1e-5 * x.sum())
         moved.append(-x.item())
     assert moved == pytest.approx([0.25, 0.5 / 1.001], rel=1e-4)
+
+
+def gradients(x: torch.Tensor) -> list[torch.Tensor]:
+    """Losses of x (3, 4) whose gradients lie in memory as x does, transposed, as a part of something larger, and as one
+    number."""
+    wide = torch.cat([x, x.new_zeros(3, 4)], 1)
+    scale = torch.arange(1.0, 13.0)
+    return [
+        (x.square() * scale.view(3, 4)).sum(),
+        (x.mT.square() * scale.view(4, 3)).sum(),
+        (wide.square() * torch.arange(1.0, 25.0).view(3, 8)).sum(),
+        x.sum(),
+    ]
+
+
+@pytest.mark.parametrize("of", range(4))
+def test_a_step_is_pytorchs_however_the_gradient_lies_in_memory(of, monkeypatch):
+    """Also as operations one by one, which compiled steps take."""
+    start = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    plain, fused, single = (start.clone().requires_grad_() for _ in range(3))
+    theirs = torch.optim.Adam([plain], lr=1e-2)
+    ours, compiled = Adam([fused], lr=1e-2), Adam([single], lr=1e-2)
+    for _ in range(3):
+        theirs.zero_grad()
+        gradients(plain)[of].backward()
+        theirs.step()
+        ours.descend(gradients(fused)[of])
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.compiler, "is_compiling", lambda: True)
+            compiled.descend(gradients(single)[of])
+    torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(single, plain, rtol=1e-6, atol=1e-7)

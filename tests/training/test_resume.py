@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.harness import flip, published, shell, swgctl
+from support.interrupts import Signalled
+
+from swgctl.store import Artifact
 
 KILLS = 4
 OFTEN = {"SWGCTL_CHECKPOINT_EVERY": "0.1"}
@@ -74,6 +77,20 @@ def test_a_killed_stage_gives_the_same_bytes(stage, chain, start, undisturbed):
     assert len(swgctl("verify").lines) == 4
     swgctl("gc")
     assert list(chain.store.glob("tmp/*")) == []
+
+
+@pytest.mark.slow  # compiling takes a while
+def test_a_compiled_training_that_is_killed_ends_in_the_same_bytes(built, start, tmp_path):
+    """What long training runs by default, compiled in each process anew."""
+    command = (*arguments(built, "critic"), "--mode", "compiled")
+    whole = start(*command, "--store", tmp_path / "whole").answer().json
+    for call in (500, 300):
+        kill = Signalled("swgctl.training.loop:_Meter.add", call)
+        killed = start(*command, "--store", tmp_path / "killed", env=OFTEN, setup=kill).answer()
+        assert killed.code == -signal.SIGKILL, killed.err
+    again = start(*command, "--store", tmp_path / "killed").answer().json
+    assert (again["digest"], again["status"]) == (whole["digest"], "resumed")
+    assert Artifact(again["path"]).meta["made"]["mode"] == "compiled"
 
 
 @pytest.mark.parametrize(

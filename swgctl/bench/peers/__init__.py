@@ -23,7 +23,7 @@ from swgctl.console import say
 from swgctl.errors import UsageError
 from swgctl.learners import CriticLearner, DiffuseLearner
 from swgctl.models.critic import MLP
-from swgctl.training.execution import effective
+from swgctl.training.execution import effective, uncompilable
 
 CPU = torch.device("cpu")
 SCAN = 20  # steps of JAX that are one call
@@ -109,15 +109,17 @@ def jax_side(settings: CriticSettings, seeds: int, rows: int) -> Side:
 
 
 def sides(what: str, settings: CriticSettings | DiffuseSettings, seeds: int, with_jax: bool, rows: int) -> list[Side]:
-    """Plain PyTorch, JAX, and ours in fp32 and, where the processor has other products, in the settings' precision."""
+    """Plain PyTorch, JAX, and ours, eager and compiled, in fp32 and, where the processor has other products, in the
+    settings' precision."""
     counts = list(dict.fromkeys([1, seeds]))
     of_jax = with_jax and isinstance(settings, CriticSettings)
     compared = [plain_side(settings, rows)]
     if of_jax and isinstance(settings, CriticSettings):
         compared += [jax_side(settings, n, rows) for n in counts]
     kinds = ["fp32"] + [settings.precision] * (effective(settings.precision, "cpu") != "fp32")
-    for precision, n in itertools.product(kinds, counts):
-        compared.append(Side("swgctl", cases.training_case(what, settings, n, "eager", precision, CPU, rows), n))
+    names = {"eager": "swgctl", **({} if uncompilable("cpu") else {"compiled": "swgctl, compiled"})}
+    for precision, mode, n in itertools.product(kinds, names, counts):
+        compared.append(Side(names[mode], cases.training_case(what, settings, n, mode, precision, CPU, rows), n))
     return compared
 
 
