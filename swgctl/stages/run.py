@@ -185,10 +185,12 @@ def _build(
 
     def make(directory: Path, work: Path) -> dict:
         # imported here since a cached stage must not cost an import of torch
+        from swgctl.training import begun_in
         from swgctl.training.execution import pick_device, pick_mode
 
         chosen = pick_device(device)
-        job = replace(planned, device=chosen, mode=pick_mode(mode, chosen, planned.steps))
+        begun = begun_in(work, chosen) if mode == "auto" else None
+        job = replace(planned, device=chosen, mode=pick_mode(begun or mode, chosen, planned.steps))
         with console.logged_to(directory / "log.txt"), trackers.announced(record, work):
             trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swgctl import signals
 from swgctl.console import say
 from swgctl.errors import CompileError, UsageError, nearest
 from swgctl.models import batched
@@ -142,6 +143,7 @@ def _compiled(step: Step, device: torch.device) -> Step:
             with whole:
                 return fast(drawn)
         except torch._dynamo.exc.TorchDynamoException as error:
+            signals.check()  # of a terminal, which stops the compiler as well
             help = "--mode graph" if device.type == "cuda" else "--mode eager   # or install a C++ compiler"
             raise CompileError(f"torch.compile failed: {_reason(error)}", help) from error
 
@@ -260,7 +262,10 @@ def pick_mode(name: str, device: str, steps: int = 0) -> str:
         other = "graph" if cuda else "eager"
         if steps < (1 if cuda else PAYS):
             return other
-        if why := uncompilable(device):
+        with signals.deferred():  # PyTorch would take it for a failure
+            why = uncompilable(device)
+        signals.check()
+        if why:
             say(f"--mode {other}, since torch.compile does not work on {device}: {why}")
         return other if why else "compiled"
     if name not in MODES:

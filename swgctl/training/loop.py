@@ -22,6 +22,8 @@ from swgctl.randomness import generator
 from swgctl.training.execution import card, effective, products, runner
 
 CHECKPOINT_EVERY, DAY = 30.0, 86_400.0  # seconds; not in any key
+CHECKPOINT = "checkpoint.safetensors"
+UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 Streams = Callable[[str], list[torch.Generator]]
 
@@ -82,7 +84,7 @@ def train(
     gpu = card(device)
     rounded = effective(precision, str(device), mode)
     how = {"device": device.type, "mode": mode, "products": rounded} | ({"card": gpu} if gpu else {})
-    checkpoint, meter = work / "checkpoint.safetensors", _Meter(name, seeds)
+    checkpoint, meter = work / CHECKPOINT, _Meter(name, seeds)
     done = _restore(learner, checkpoint, meter, how, steps) if checkpoint.exists() else 0
     if done:
         say(f"{name}: going on from step {done:,} of {steps:,}")
@@ -212,6 +214,15 @@ def _save(learner: Learner, path: Path, meter: _Meter, step: int, how: dict) -> 
     write_signed(path, state, meta)
 
 
+def begun_in(work: Path, device: str) -> str | None:
+    """The mode in which the unfinished training in `work` was begun on such a device; None without one to be read."""
+    try:
+        _, meta = read_signed(work / CHECKPOINT)
+        return meta.get("mode", "eager") if meta["device"] == torch.device(device).type else None
+    except UNREADABLE:
+        return None
+
+
 def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int) -> int:
     """Copy a checkpoint into the learner and the meter; returns its step."""
 
@@ -231,7 +242,7 @@ def _restore(learner: Learner, path: Path, meter: _Meter, how: dict, steps: int)
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error.strerror}",
             f"chmod a+r {quoted(path)}   # by its owner",
         ) from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise CorruptError(
             f"the checkpoint {path} of an unfinished {meter.name} cannot be read: {error}",
             f"rm -r {quoted(path.parent)}   # then start again",

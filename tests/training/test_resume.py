@@ -14,6 +14,7 @@ from support.harness import flip, published, shell, swgctl
 from support.interrupts import Signalled
 
 from swgctl.store import Artifact
+from swgctl.training import begun_in, execution
 
 KILLS = 4
 OFTEN = {"SWGCTL_CHECKPOINT_EVERY": "0.1"}
@@ -77,6 +78,23 @@ def test_a_killed_stage_gives_the_same_bytes(stage, chain, start, undisturbed):
     assert len(swgctl("verify").lines) == 4
     swgctl("gc")
     assert list(chain.store.glob("tmp/*")) == []
+
+
+def test_a_run_goes_on_in_the_mode_in_which_it_was_begun(chain, start, undisturbed, monkeypatch):
+    """Even where another one would be taken today."""
+    expected = undisturbed("critic")
+    without(chain, "critic")
+    process = start(*arguments(chain, "critic"))
+    process.wait_for(lambda: list(chain.store.glob("work/*/metrics.jsonl")))
+    process.send(signal.SIGTERM)
+    process.answer().refused(75, "stopped by SIGTERM")
+    (work,) = chain.store.glob("work/*")
+    assert [begun_in(work, device) for device in ("cpu", "cuda")] == ["eager", None]
+    monkeypatch.setattr(execution, "PAYS", 1)
+    monkeypatch.setattr(execution, "uncompilable", lambda device: None)
+    answer = swgctl(*arguments(chain, "critic"))
+    assert (answer.json["status"], answer.json["digest"]) == ("resumed", expected)
+    assert begun_in(work, "cpu") is None
 
 
 @pytest.mark.slow  # compiling takes a while
