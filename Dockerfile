@@ -10,7 +10,7 @@ FROM python:3.11.14-slim-bookworm
 # Which build of PyTorch: cpu, or that of a CUDA version, such as cu130.
 ARG TORCH=cpu
 
-# A compiler, by which long training is 1.2 to 1.7 times as fast; EGL, by which MuJoCo draws videos without a display.
+# A compiler, with which long training is up to 1.7 times as fast; EGL, by which MuJoCo draws videos without a display.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ libegl1 libgl1 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*

@@ -22,6 +22,7 @@ from swgctl.errors import CorruptError, InputError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+CHECKPOINT = "checkpoint.safetensors"  # of an unfinished training, in its work folder
 SCHEMA = 1  # version of every record and tensor file; a reader refuses a greater one
 # errno where a folder cannot be
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)

@@ -30,7 +30,7 @@ from swgctl.bench.measure import Case, device_name, step_seconds, wait, warm_up
 from swgctl.bench.work import CHEETAH_A, CHEETAH_O
 from swgctl.console import say
 from swgctl.errors import CompileError, SwgError
-from swgctl.files import new_hdf5
+from swgctl.files import CHECKPOINT, new_hdf5
 from swgctl.tasks.layout import ROLLED_OUT, Writer
 from swgctl.training.execution import pick_device
 
@@ -210,7 +210,7 @@ def resume(sizes: Sizes, folder: Path, device: str, mode: str = "auto") -> dict:
     for _ in SETTINGS:
         process = begin(names[1])
         while process.poll() is None:
-            fresh = {path.parent.name for path in unfinished.glob("*/checkpoint.safetensors")} - seen
+            fresh = {path.parent.name for path in unfinished.glob(f"*/{CHECKPOINT}")} - seen
             if fresh:
                 process.kill()
                 process.wait()

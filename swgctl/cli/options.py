@@ -96,7 +96,7 @@ Mode = Annotated[
     str,
     typer.Option(
         metavar=choices(MODES),
-        help="How training steps run; auto compiles long training, and graph is for CUDA where nothing compiles.",
+        help="How steps run; auto compiles training where it pays and works, and graph is for CUDA alone.",
         autocompletion=completing(MODES),
     ),
 ]

@@ -22,18 +22,18 @@ class Layout:
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device):
-        counted = torch.tensor(counts)
+        counted = self.counted = torch.tensor(counts)  # on the host
         first = counted.cumsum(0) - counted
         row = torch.repeat_interleave(torch.arange(len(counted)), counted)
         slot = torch.arange(len(row)) - first[row]
         self.counts, self.first, self.row, self.slot = (x.to(device) for x in (counted, first, row, slot))
         self.most = int(counted.max())
 
-    def of(self, chosen: Sequence[bool]) -> tuple[Tensor | slice, Tensor]:
-        """Places (b,) among all candidates of those of the chosen rows, and the row (b,) of each; a slice of all."""
+    def places_of(self, chosen: Sequence[bool]) -> tuple[Tensor | slice, Tensor]:
+        """Places (b,) of the chosen rows' candidates among all, or the slice of all, and the row (b,) of each."""
         if all(chosen):
             return slice(None), self.row
-        places = torch.tensor(chosen).repeat_interleave(self.counts.cpu()).nonzero().squeeze(-1).to(self.row.device)
+        places = torch.tensor(chosen).repeat_interleave(self.counted).nonzero().squeeze(-1).to(self.row.device)
         return places, self.row[places]
 
     def spread(self, values: Sequence[float]) -> Tensor:

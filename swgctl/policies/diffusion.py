@@ -115,30 +115,36 @@ class DiffusionPolicy:
     @torch.no_grad()
     def prepare(self, cells: Sequence[Cell]) -> Propose:
         """See `Policy.prepare`.  Raises ValueError for an invalid rho."""
-        check_scale([float(cell["rho"]) for cell in cells])
+        scales = [float(cell["rho"]) for cell in cells]
+        temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
+        check_scale(scales)
         layout = Layout([int(cell["candidates"]) for cell in cells], self.device)
-        guided = [self.guide is not None and cell["rho"] > 0 for cell in cells]
+        guided = [self.guide is not None and scale > 0 for scale in scales]
         proposals = Proposals(
             sampler=self.sampler,
             ranking=self.ranking,
             action_dim=self.action_dim,
             layout=layout,
-            walks=[self._walk(cells, layout, guided, which) for which in sorted(set(guided))],
+            walks=[
+                self._walk(layout, scales, temperatures, [one == which for one in guided], which)
+                for which in sorted(set(guided))
+            ],
             tables=self.sampler.denoiser.tables(),
             statistics=self.statistics,
         )
         return Captured(proposals, self.record) if self.record else proposals
 
-    def _walk(self, cells: Sequence[Cell], layout: Layout, guided: list[bool], which: bool) -> Walk:
-        """The walk of the candidates of all guided rows, or of the others."""
-        of, row = layout.of([one == which for one in guided])
-        scales, temperatures = ([float(cell.get(name, 1.0)) for cell in cells] for name in ("rho", "temperature"))
-        distinct = {t for t, one in zip(temperatures, guided, strict=True) if one == which}
+    def _walk(
+        self, layout: Layout, scales: list[float], temperatures: list[float], chosen: list[bool], guided: bool
+    ) -> Walk:
+        """The walk of the candidates of the chosen rows, which all are guided, or all are not."""
+        places, row = layout.places_of(chosen)
+        distinct = {t for t, one in zip(temperatures, chosen, strict=True) if one}
         return Walk(
-            of=of,
+            places=places,
             row=row,
-            temperature=distinct.pop() if len(distinct) == 1 else layout.spread(temperatures)[of],
-            guidance=self.guide(layout.spread(scales)[of], row) if self.guide and which else None,
+            temperature=distinct.pop() if len(distinct) == 1 else layout.spread(temperatures)[places],
+            guidance=self.guide(layout.spread(scales)[places], row) if self.guide and guided else None,
         )
 
 

@@ -19,13 +19,13 @@ from swgctl.training.execution import Capture, Replay
 class Walk:
     """Candidates that walk side by side: all of them guided, or none.
 
-    of           their places among all B, (b,), or the slice of all
+    places       theirs among all B, (b,), or the slice of all
     row          the row of each
     temperature  one number for all, or one each, (b, 1)
     guidance     that at observations (S, E, O); None: nothing guides
     """
 
-    of: Tensor | slice
+    places: Tensor | slice
     row: Tensor
     temperature: float | Tensor
     guidance: Callable[[Tensor], Guidance] | None
@@ -58,12 +58,12 @@ class Proposals:
         draw = on_device(noise, observations.device) if isinstance(noise, torch.Generator) else noise
         layout, members = self.layout, len(observations)
         shape = (members, len(layout.row), self.sampler.denoiser.channels)
-        shared, z = Shared(draw, shape), observations.new_empty(shape)
+        shared, z = SharedNoise(draw, shape), observations.new_empty(shape)
         shares = {name: observations.new_zeros(members, len(layout.counts)) for name in self.statistics}
         for walk in self.walks:
             guidance = walk.guidance(observations) if walk.guidance else None
-            of_walk = shared.of(walk.of)
-            z[:, walk.of] = self.sampler.draw(observations, walk.row, guidance, walk.temperature, of_walk, self.tables)
+            part = shared.part(walk.places) if len(self.walks) > 1 else draw
+            z[:, walk.places] = self.sampler.draw(observations, walk.row, guidance, walk.temperature, part, self.tables)
             for name, share in shares.items() if guidance else ():
                 share += self._share(name, guidance, walk.row, members)
         actions, weights = z[..., : self.action_dim].clamp(-1, 1), z[..., -1]
@@ -77,12 +77,13 @@ class Proposals:
         """Share (S, E) of a row's guidance steps that the guidance of candidates at these rows counted under a name."""
         counts = self.layout.counts
         total = torch.zeros(members, len(counts), dtype=torch.int64, device=counts.device)
-        total.index_add_(1, row, getattr(guidance, name).long())  # integers: the order of the sum is irrelevant
-        return total / (guidance.calls * counts)
+        if guidance.calls:  # none where a walk of few steps visits none in which it guides
+            total.index_add_(1, row, getattr(guidance, name).long())  # integers: the order of the sum is irrelevant
+        return total / (max(guidance.calls, 1) * counts)
 
 
-class Shared:
-    """Noise of which each walk has its candidates' part, so that a candidate's does not depend on how they are divided.
+class SharedNoise:
+    """Noise of which each walk has its candidates' part: that of a candidate does not depend on how they are divided.
 
     draw   function from a shape to the next draw
     shape  of all candidates' draws, (S, B, channels)
@@ -92,7 +93,7 @@ class Shared:
         self.draw, self.shape = draw, shape
         self.drawn: list[Tensor] = []
 
-    def of(self, places: Tensor | slice) -> Noise:
+    def part(self, places: Tensor | slice) -> Noise:
         """The draws of the candidates at these places."""
         numbers = itertools.count()
 

@@ -50,8 +50,8 @@ class Job(Generic[S]):
 
     @property
     def steps(self) -> int:
-        """Number of training steps; 0 for a stage that takes none."""
-        return getattr(self.settings, "steps", 0)
+        """Number of training steps; 0 for what takes none, as the guides that nothing is learnt for."""
+        return self.params.get("steps", 0)
 
     @property
     def data(self) -> Path:

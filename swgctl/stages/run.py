@@ -195,7 +195,7 @@ def _build(
             trackers.start(store, job.key, log)
             text = yaml.safe_dump({stage: job.params, "seeds": job.seeds}, sort_keys=False)
             (directory / "config.yaml").write_text(text)
-            where = job.device if job.mode == "eager" else f"{chosen}, {job.mode}"
+            where = chosen if (chosen, job.mode) == ("cpu", "eager") else f"{chosen}, {job.mode}"
             say(f"{stage}: building {job.key[:16]} for {job.task.name}, seeds {ranges(job.seeds)}, on {where}")
             return {"metrics": module_of(job.stage).build(job, directory, work), "made": job.made()}
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
 from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, said_by
-from swgctl.files import SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
+from swgctl.files import CHECKPOINT, SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
 from swgctl.store import schema, shells
 from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, untouched
 from swgctl.store.locks import busy, lock
@@ -342,7 +342,7 @@ class Store:
             if not force and (artifact := self.find(stage, task, key)):
                 return artifact, "cached"
             work = self.work(key, force)
-            resumed = (work / "checkpoint.safetensors").exists()
+            resumed = (work / CHECKPOINT).exists()
             directory = self.root / "tmp" / f"{here()}-{key[:KEY_LENGTH]}-{secrets.token_hex(4)}"
             make_folder(directory, self.root)
             try:

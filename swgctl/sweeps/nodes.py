@@ -12,7 +12,7 @@ from typing import Any
 from swgctl import config, tasks
 from swgctl.config import EVAL, GUIDE
 from swgctl.errors import SwgError
-from swgctl.files import open_regular
+from swgctl.files import CHECKPOINT, open_regular
 from swgctl.seeds import ranges
 from swgctl.stages import run
 from swgctl.stages.graph import Node
@@ -108,7 +108,7 @@ def look(item: Item, store: Store) -> None:
     except SwgError as error:
         item.fail(error)
         return
-    begun = (store.work(item.job.key) / "checkpoint.safetensors").exists()
+    begun = (store.work(item.job.key) / CHECKPOINT).exists()
     item.state = "cached" if item.artifact else "ready"
     item.why = item.artifact.id if item.artifact else "goes on from its checkpoint" if begun else "to be built"
 
@@ -168,9 +168,9 @@ def _usual(task: str, recipe: str) -> config.Resolved:
 
 def progress_of(item: Item, store: Store) -> tuple[int, int, float] | None:
     """(steps done, steps of all, seconds left) of one that trains, from its metrics.jsonl; None where none is known."""
-    steps = getattr(item.node.settings, "steps", None)
-    if not (steps and item.job):
+    if not (item.job and item.job.steps):
         return None
+    steps = item.job.steps
     with contextlib.suppress(*UNREADABLE), open_regular(store.work(item.job.key) / "metrics.jsonl") as file:
         last = json.loads(file.read().splitlines()[-1])
         done = int(last["step"])

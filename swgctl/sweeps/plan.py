@@ -14,6 +14,7 @@ from pathlib import Path
 from swgctl import config, tasks
 from swgctl.console import say, shown
 from swgctl.errors import SwgError, UsageError, closest, nearest
+from swgctl.files import CHECKPOINT
 from swgctl.stages import run
 from swgctl.stages.graph import Node
 from swgctl.store import Artifact, Store
@@ -206,5 +207,5 @@ def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
             yield stage, "cached", f"{artifact.id}"
             built[node.identity] = artifact
         else:
-            resumable = (store.work(job.key) / "checkpoint.safetensors").exists()
+            resumable = (store.work(job.key) / CHECKPOINT).exists()
             yield stage, "build", "unfinished: would be resumed" if resumable else f"no artifact {job.key[:16]}"

@@ -15,13 +15,13 @@ from swgctl.errors import CompileError, UsageError, nearest
 from swgctl.models import batched
 
 MODES = ("eager", "graph", "compiled")
-PAYS = 10_000  # training steps from which compiling, 10 to 80 seconds on a processor, makes up for itself
+COMPILES_FROM = 20_000  # training steps on a processor, where compiling takes 10 to 80 seconds
 
 Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 # Names of `torch.set_float32_matmul_precision`, which permits coarser factors without enforcing them; on CUDA "medium"
-# is TF32 as well.
+# is TF32 as well, and on a processor it may be fp32 (`_has_fast_fp32`).
 PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
@@ -74,8 +74,11 @@ def _has_bf16_factors() -> bool:
 
 @cache
 def _has_fast_fp32() -> bool:
-    """True if "medium" rounds nothing here: then it has oneDNN multiply in place of MKL, which is slower on AMD's
-    processors, 1.35 times for factors of 1,024 columns.  A GPU would round, and the switch is one for both."""
+    """True if "medium" rounds nothing here: then it has oneDNN multiply in place of MKL.
+
+    On an AMD EPYC MKL takes 1.35 times as long for factors of 1,024 columns, and a quarter of the time for a single
+    row, which hardly ever comes alone in fp32.  A GPU would round, and the switch is one for both.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -94,6 +97,13 @@ def effective(precision: str, device: str, mode: str = "eager") -> str:
     """
     with products(precision, mode):
         return "fp32" if _survives(20, device) else "tf32" if _survives(9, device) else "bf16"
+
+
+def arithmetic(precision: str, device: str, mode: str) -> str:
+    """What multiplies, by which a run has to go on: `effective`, and the library where fp32 has a choice of two."""
+    rounded = effective(precision, device, mode)
+    fast = precision == "fp32" and device == "cpu" and _has_fast_fp32()
+    return f"{rounded} by oneDNN" if fast else rounded
 
 
 def _survives(bits: int, device: str) -> bool:
@@ -136,15 +146,16 @@ def _compiled(step: Step, device: torch.device) -> Step:
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 2**16
     fast = torch.compile(step, dynamic=False, **_options(device))
     # Forward and backward pass and optimiser as one graph, which a processor runs 1.5 times as fast as in pieces.
-    whole = torch._dynamo.config.patch(trace_autograd_ops=device.type == "cpu")
+    cuda = device.type == "cuda"
+    as_one = contextlib.nullcontext() if cuda else torch._dynamo.config.patch(trace_autograd_ops=True)
 
     def run(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         try:
-            with whole:
+            with as_one:
                 return fast(drawn)
         except torch._dynamo.exc.TorchDynamoException as error:
             signals.check()  # of a terminal, which stops the compiler as well
-            help = "--mode graph" if device.type == "cuda" else "--mode eager   # or install a C++ compiler"
+            help = "--mode graph" if cuda else "--mode eager   # or install a C++ compiler"
             raise CompileError(f"torch.compile failed: {_reason(error)}", help) from error
 
     return run
@@ -251,8 +262,8 @@ def card(device: str | torch.device) -> str | None:
 
 
 def pick_mode(name: str, device: str, steps: int = 0) -> str:
-    """ "auto" -> "compiled" for training where that works, on a CPU from PAYS steps on; else "graph" on CUDA, "eager"
-    on a CPU.
+    """ "auto" -> "compiled" for training where that works, on a CPU from COMPILES_FROM steps on; else "graph" on CUDA,
+    and "eager" on a CPU.
 
     steps  number of training steps; 0: nothing trains
     Raises UsageError for a mode that the device lacks.
@@ -260,7 +271,7 @@ def pick_mode(name: str, device: str, steps: int = 0) -> str:
     if name == "auto":
         cuda = device.startswith("cuda")
         other = "graph" if cuda else "eager"
-        if steps < (1 if cuda else PAYS):
+        if steps < (1 if cuda else COMPILES_FROM):
             return other
         with signals.deferred():  # PyTorch would take it for a failure
             why = uncompilable(device)

@@ -17,12 +17,11 @@ from torch import Tensor
 from swgctl import runtime, signals
 from swgctl.console import progress, quoted, say, shown
 from swgctl.errors import CorruptError, InputError, SwgError, UsageError
-from swgctl.files import read_signed, write_signed, write_text
+from swgctl.files import CHECKPOINT, read_signed, write_signed, write_text
 from swgctl.randomness import generator
-from swgctl.training.execution import card, effective, products, runner
+from swgctl.training.execution import arithmetic, card, products, runner
 
 CHECKPOINT_EVERY, DAY = 30.0, 86_400.0  # seconds; not in any key
-CHECKPOINT = "checkpoint.safetensors"
 UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 Streams = Callable[[str], list[torch.Generator]]
@@ -82,8 +81,9 @@ def train(
     runtime.prepare()
     every = _checkpoint_every() if checkpoint_every is None else checkpoint_every
     gpu = card(device)
-    rounded = effective(precision, str(device), mode)
-    how = {"device": device.type, "mode": mode, "products": rounded} | ({"card": gpu} if gpu else {})
+    how = {"device": device.type, "mode": mode, "products": arithmetic(precision, str(device), mode)} | (
+        {"card": gpu} if gpu else {}
+    )
     checkpoint, meter = work / CHECKPOINT, _Meter(name, seeds)
     done = _restore(learner, checkpoint, meter, how, steps) if checkpoint.exists() else 0
     if done:

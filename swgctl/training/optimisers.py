@@ -62,6 +62,8 @@ class Adam(torch.optim.Adam):
             for p, gradient in zip(parameters, gradients, strict=True):
                 p.grad = gradient.contiguous()  # PyTorch's kernel reads it in the parameter's order
             self.step()
+            for p in parameters:
+                p.grad = None  # or it would be kept through the next backward pass
 
     @torch.no_grad()
     def _elementwise(self, gradients: tuple[Tensor, ...]) -> None:

@@ -90,7 +90,7 @@ def test_a_run_goes_on_in_the_mode_in_which_it_was_begun(chain, start, undisturb
     process.answer().refused(75, "stopped by SIGTERM")
     (work,) = chain.store.glob("work/*")
     assert [begun_in(work, device) for device in ("cpu", "cuda")] == ["eager", None]
-    monkeypatch.setattr(execution, "PAYS", 1)
+    monkeypatch.setattr(execution, "COMPILES_FROM", 1)
     monkeypatch.setattr(execution, "uncompilable", lambda device: None)
     answer = swgctl(*arguments(chain, "critic"))
     assert (answer.json["status"], answer.json["digest"]) == ("resumed", expected)
@@ -100,13 +100,17 @@ def test_a_run_goes_on_in_the_mode_in_which_it_was_begun(chain, start, undisturb
 @pytest.mark.slow  # compiling takes a while
 def test_a_compiled_training_that_is_killed_ends_in_the_same_bytes(built, start, tmp_path):
     """What long training runs by default, compiled in each process anew."""
-    command = (*arguments(built, "critic"), "--mode", "compiled")
-    whole = start(*command, "--store", tmp_path / "whole").answer().json
+    command = (*arguments(built, "critic"), "--mode", "compiled", "--store")
+
+    def anew(name: str) -> dict[str, str]:
+        return OFTEN | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / name)}  # nothing of what another process compiled
+
+    whole = start(*command, tmp_path / "whole", env=anew("0")).answer().json
     for call in (500, 300):
         kill = Signalled("swgctl.training.loop:_Meter.add", call)
-        killed = start(*command, "--store", tmp_path / "killed", env=OFTEN, setup=kill).answer()
+        killed = start(*command, tmp_path / "killed", env=anew(str(call)), setup=kill).answer()
         assert killed.code == -signal.SIGKILL, killed.err
-    again = start(*command, "--store", tmp_path / "killed").answer().json
+    again = start(*command, tmp_path / "killed", env=anew("1")).answer().json
     assert (again["digest"], again["status"]) == (whole["digest"], "resumed")
     assert Artifact(again["path"]).meta["made"]["mode"] == "compiled"
 

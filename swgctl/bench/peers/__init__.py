@@ -117,7 +117,10 @@ def sides(what: str, settings: CriticSettings | DiffuseSettings, seeds: int, wit
     if of_jax and isinstance(settings, CriticSettings):
         compared += [jax_side(settings, n, rows) for n in counts]
     kinds = ["fp32"] + [settings.precision] * (effective(settings.precision, "cpu") != "fp32")
-    names = {"eager": "swgctl", **({} if uncompilable("cpu") else {"compiled": "swgctl, compiled"})}
+    names = {"eager": "swgctl", "compiled": "swgctl, compiled"}
+    if why := uncompilable("cpu"):
+        say(f"bench: without compiled steps: {why}")
+        del names["compiled"]
     for precision, mode, n in itertools.product(kinds, names, counts):
         compared.append(Side(names[mode], cases.training_case(what, settings, n, mode, precision, CPU, rows), n))
     return compared
