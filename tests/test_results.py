@@ -113,9 +113,10 @@ def agents(rows):
     lines = []
     for task, algorithm in dict.fromkeys((row["task"], row["policy"].partition(",")[0]) for row in rows):
         line = [task.removeprefix("local-"), algorithm]
-        for policy in (algorithm, f"{algorithm}, unguided", f"{algorithm}, guided"):
-            p = against.get((task, policy))
-            line.append(within(one(rows, task=task, policy=policy)) + (f", p = {p:.1f}" if p is not None else ""))
+        for kind in ("", ", unguided", ", guided", ", guided, continuous"):
+            p = against.get((task, algorithm + kind))
+            shown = within(one(rows, task=task, policy=algorithm + kind))
+            line.append(shown + (f", p = {p:.1f}" if p is not None else ""))
         lines.append(line)
     return lines
 
@@ -176,7 +177,7 @@ TABLES = [
     Table(
         "local-agents",
         ("local-agents",),
-        ("task", "algorithm", "data", "unguided", "guided"),
+        ("task", "algorithm", "data", "unguided", "guided", "continuous"),
         agents,
     ),
     Table(
