@@ -64,8 +64,9 @@ def test_a_checkpoint_of_another_gpu_is_refused_since_its_draws_would_be_others(
 
 
 def test_a_checkpoint_of_products_of_another_precision_is_refused(checkpoint, tmp_path, monkeypatch):
+    before = loop.arithmetic("fp32", "cpu", "eager")
     monkeypatch.setattr(loop, "arithmetic", lambda precision, device, mode: "bf16")
-    with pytest.raises(InputError, match=r"begun where products are fp32.*, and here they are bf16") as caught:
+    with pytest.raises(InputError, match=f"products are {before}, and here they are bf16") as caught:
         run(Sum(), tmp_path)
     assert caught.value.help == f"rm -r {tmp_path}   # to start over here"
     monkeypatch.undo()

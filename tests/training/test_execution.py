@@ -161,7 +161,9 @@ def test_a_compiled_step_is_the_step_and_resumes_to_the_bit(name, tmp_path):
             step(drawn)
     assert apart(compiled, eager) < 1e-3
 
-    whole = fit(RECORDED[name](SEEDS), "whole")
+    whole, eager = fit(RECORDED[name](SEEDS), "whole"), fit(RECORDED[name](SEEDS), "eager", "eager")
+    for key, value in eager.state().items() if name != "trajectories" else ():  # where rounding grows from step to step
+        torch.testing.assert_close(whole.state()[key], value, rtol=1e-3, atol=1e-4)
     cut = RECORDED[name](SEEDS)
     draw, chunks = cut.draw, iter(range(2))
 
