@@ -83,15 +83,19 @@ class self_weighted(_Scaled):
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
         z = z.detach()
         eps_w, of_eps_w, finish = getattr(denoise, "weight_first", whole(denoise))(z, k)
-        intercept, slope = self.line(k) if self.line else (0.0, 1.0)
-        w_hat = intercept + slope / alpha * (z[..., -1] - sigma * eps_w)
+        w_hat = torch.sub(z[..., -1], eps_w, alpha=sigma) / alpha
+        slope: Tensor | float = 1.0
+        if self.line:
+            intercept, slope = self.line(k)
+            w_hat = intercept + slope * w_hat
         clamped = w_hat < self.w_min
-        # grad log w_hat = slope / (alpha w_hat) (e_w - sigma grad eps_w), with e_w the unit vector of the weight
-        scale = torch.where(clamped, 0.0, slope / (alpha * w_hat.clamp(min=self.w_min))).unsqueeze(-1)
-        gradient = -sigma * scale * of_eps_w
-        gradient[..., -1:] += scale
+        # sigma grad log w_hat = pull (e_w - sigma grad eps_w), with e_w the unit vector of the weight
+        pull = (sigma / alpha * slope / w_hat.clamp(min=self.w_min)).masked_fill(clamped, 0)
+        pull = self.rho * pull.unsqueeze(-1)
+        eps = torch.addcmul(finish(), pull, of_eps_w, value=sigma)
+        eps[..., -1:] -= pull[..., -1:]
         self.clamped, self.calls = self.clamped + clamped, self.calls + 1
-        return finish() - self.rho * sigma * gradient
+        return eps
 
 
 class energy_guided(_Scaled):

@@ -54,10 +54,10 @@ def sample(
         k = steps[i]
         alpha, sigma = schedule.at(k)
         eps = guidance(denoise, z, k, alpha, sigma) if guidance else denoise(z, k)
-        z0 = (z - sigma * eps) / alpha
+        z0 = torch.sub(z, eps, alpha=sigma) / alpha
         if bounds is not None:
             z0 = z0.clamp(*bounds)
-            eps = (z - alpha * z0) / sigma
+            eps = torch.sub(z, z0, alpha=alpha) / sigma
         return eps, z0
 
     visited = Schedule(schedule.alpha[steps], schedule.sigma[steps])
@@ -92,7 +92,7 @@ def ddpm(
     for k in reversed(range(len(schedule))):
         eps, _ = predict(z, k)
         beta, sigma = 1 - step_alpha[k], schedule.at(k)[1]
-        z = (z - beta / sigma * eps) / step_alpha[k] ** 0.5
+        z = torch.sub(z, eps, alpha=beta / sigma) / step_alpha[k] ** 0.5
         if k > 0 and noisy:
             z = z + temperature * beta**0.5 * noise(shape)
     return z
