@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from support.learners import CPU, DIFFUSE, diffuse_learner, transitions, weights
+from support.learners import CPU, DIFFUSE, diffuse_learner
 from support.training import check_members, check_resume
 
 from swgctl.config import DiffuseSettings
@@ -18,18 +18,7 @@ SEEDS = [0, 3, 7]
 SEVERAL = 8  # of a batch of 32
 
 
-def draws(seeds, *shape):
-    return torch.stack([torch.rand(*shape, generator=generator(seed, "candidates/test", 0)) for seed in seeds])
-
-
-def learner_of(seeds, device=CPU, settings=DIFFUSE):
-    """A quarter of each batch from three candidates at every fourth row."""
-    data = transitions()
-    observations, actions = map(torch.from_numpy, (data.observations, data.actions))
-    rows = torch.arange(0, 200, 4)
-    candidates = Candidates.at(rows, 2 * draws(seeds, 50, 3, 2) - 1, 5 + draws(seeds, 50, 3))
-    given = observations, actions, weights(seeds), settings, seeds, device
-    return DiffuseLearner(*given, candidates=candidates, several=SEVERAL)
+learner_of = functools.partial(diffuse_learner, several=SEVERAL)
 
 
 def with_head(**changes):

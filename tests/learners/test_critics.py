@@ -19,14 +19,7 @@ ROWS = torch.tensor([[0, 7, 31], [5, 199, 2], [16, 16, 64]])  # of three members
 
 
 def learner_of(loss: str, seeds=SEEDS, **settings) -> CriticLearner:
-    """A critic of `transitions()`; isq's four candidates a row are each member's own."""
-    changed = CRITIC.model_copy(update={"loss": loss, **settings})
-    if loss != "isq":
-        return critic_learner(seeds, settings=changed)
-    data = transitions()
-    shape = (len(data), 4, data.actions.shape[1])
-    candidates = torch.stack([torch.rand(shape, generator=generator(s, "candidates", 0)) * 2 - 1 for s in seeds])
-    return CriticLearner(data, changed, "none", seeds, CPU, candidates)
+    return critic_learner(seeds, settings=CRITIC.model_copy(update={"loss": loss, **settings}))
 
 
 @pytest.mark.parametrize("loss", ["cql", "isq", "dice"])

@@ -16,7 +16,7 @@ from swgctl.diffusion import Schedule
 from swgctl.learners import CriticLearner, DiffuseLearner, GuideLearner
 from swgctl.learners.agent import LEARNERS, Experience
 from swgctl.learners.dynamics import DynamicsLearner
-from swgctl.learners.rows import Rows
+from swgctl.learners.rows import Candidates, Rows
 from swgctl.learners.trajectories import TrajectoryLearner
 from swgctl.models import Denoiser, reset
 from swgctl.randomness import generator
@@ -46,17 +46,30 @@ def transitions(n=200) -> Transitions:
 
 
 def critic_learner(seeds, device=CPU, settings=CRITIC):
-    return CriticLearner(transitions(), settings, "none", seeds, device)
+    """With isq, four candidates a row."""
+    candidates = None
+    if settings.loss == "isq":
+        drawn = [torch.rand(200, 4, 2, generator=generator(seed, "candidates", 0)) for seed in seeds]
+        candidates = torch.stack(drawn) * 2 - 1
+    return CriticLearner(transitions(), settings, "none", seeds, device, candidates)
 
 
 def weights(seeds, n=200):
     return torch.stack([torch.rand(n, generator=generator(seed, "weights", 0)) for seed in seeds])
 
 
-def diffuse_learner(seeds, device=CPU, settings=DIFFUSE):
+def diffuse_learner(seeds, device=CPU, settings=DIFFUSE, several=0):
+    """several  rows of a batch that are of three candidates at every fourth row"""
+
+    def drawn(*shape):
+        return torch.stack([torch.rand(*shape, generator=generator(seed, "candidates/test", 0)) for seed in seeds])
+
     data = transitions()
     observations, actions = map(torch.from_numpy, (data.observations, data.actions))
-    return DiffuseLearner(observations, actions, weights(seeds), settings, seeds, device)
+    rows = torch.arange(0, 200, 4)
+    candidates = Candidates.at(rows, 2 * drawn(50, 3, 2) - 1, 5 + drawn(50, 3)) if several else None
+    given = observations, actions, weights(seeds), settings, seeds, device
+    return DiffuseLearner(*given, candidates=candidates, several=several)
 
 
 def behaviour_learner(seeds, device=CPU, settings=BEHAVIOUR):
@@ -108,5 +121,8 @@ def dynamics_learner(seeds, device=CPU, settings=DYNAMICS):
 
 
 def agent_learner(seeds, device=CPU, settings=AGENT):
-    data = Experience(torch.from_numpy(transitions().packed("none")).unsqueeze(0), Rows(torch.arange(200)))
-    return LEARNERS[settings.algo](data, (torch.zeros(3), torch.ones(3)), settings, seeds, device)
+    """Of the first 150 rows, and beside them of all, where the settings ask for the task's own."""
+    table = torch.from_numpy(transitions().packed("none")).unsqueeze(0)
+    data, real = (Experience(table, Rows(torch.arange(n))) for n in (150, 200))
+    given = data, (torch.zeros(3), torch.ones(3)), settings, seeds, device
+    return LEARNERS[settings.algo](*given, real if settings.real else None)

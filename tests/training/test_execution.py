@@ -9,6 +9,8 @@ from support.harness import swgctl
 from support.learners import (
     AGENT,
     CPU,
+    CRITIC,
+    DIFFUSE,
     GUIDE,
     agent_learner,
     behaviour_learner,
@@ -48,7 +50,22 @@ PGD = {
     "td3bc": agent_learner,
     "iql": partial(agent_learner, settings=AGENT.model_copy(update={"algo": "iql"})),
 }
-RECORDED = MAKE | {"behaviour": behaviour_learner} | GUIDES | PGD
+VARIANTS = {
+    **{
+        f"critic {loss}": partial(critic_learner, settings=CRITIC.model_copy(update={"loss": loss}))
+        for loss in ("quantile", "linex", "cql", "isq", "dice")
+    },
+    **{
+        f"diffuse {', '.join(changes)}": partial(diffuse_learner, settings=DIFFUSE.model_copy(update=changes))
+        for changes in ({"weight_net": 8}, {"weight_form": "data"}, {"dropout": 0, "weight_scale": "standard"})
+    },
+    "diffuse candidates": partial(diffuse_learner, several=8),
+    **{
+        f"{algo} beside real rows": partial(agent_learner, settings=AGENT.model_copy(update={"algo": algo, "real": 8}))
+        for algo in ("td3bc", "iql")
+    },
+}
+RECORDED = MAKE | {"behaviour": behaviour_learner} | GUIDES | PGD | VARIANTS
 SEEDS = [0, 3]
 
 
