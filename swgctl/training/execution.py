@@ -42,9 +42,9 @@ def products(precision: str, mode: str = "eager") -> Iterator[None]:
         ) from None
     bf16, name = precision == "bf16", PRECISIONS[precision]
     cuda, cpu = bf16 and mode == "compiled" and _has_bf16(), bf16 and _has_bf16_factors()
-    if cpu:  # "medium" would only make products with a vector four times as slow
+    if cpu:  # TF32 on a GPU; here nothing more
         name = "high"
-    elif precision == "fp32" and _has_fast_fp32():
+    if (cpu or precision == "fp32") and _has_fast_fp32():
         name = "medium"
     torch.set_float32_matmul_precision(name)
     try:
@@ -76,8 +76,9 @@ def _has_bf16_factors() -> bool:
 def _has_fast_fp32() -> bool:
     """True if "medium" rounds nothing here: then it has oneDNN multiply in place of MKL.
 
-    On an AMD EPYC MKL takes 1.35 times as long for factors of 1,024 columns, and a quarter of the time for a single
-    row, which hardly ever comes alone in fp32.  A GPU would round, and the switch is one for both.
+    On an AMD EPYC MKL takes 1.35 times as long for factors of 1,024 columns and 1.1 to 4 times for 2 to 64 rows, but a
+    third to all of the time for a single row of one member, as `policy.act` has it.  A GPU would round, and the switch
+    is one for both.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
@@ -102,7 +103,8 @@ def effective(precision: str, device: str, mode: str = "eager") -> str:
 def arithmetic(precision: str, device: str, mode: str) -> str:
     """What multiplies, by which a run has to go on: `effective`, and the library where fp32 has a choice of two."""
     rounded = effective(precision, device, mode)
-    fast = precision == "fp32" and device == "cpu" and _has_fast_fp32()
+    chosen = precision == "fp32" or (precision == "bf16" and _has_bf16_factors())
+    fast = chosen and device == "cpu" and _has_fast_fp32()
     return f"{rounded} by oneDNN" if fast else rounded
 
 
