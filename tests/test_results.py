@@ -53,6 +53,21 @@ def scales(rows, *, axes, shown=returned):
     return lines
 
 
+def tasks(rows, *, rhos):
+    """A line a task, temperature and number of candidates: scores at each scale, then those of calibrated guidance."""
+    lines = []
+    for task, temperature, candidates in dict.fromkeys(
+        (row["task"], row["temperature"], row["candidates"]) for row in rows
+    ):
+        line = [task.removeprefix("local-"), f"{temperature:g}", str(candidates)]
+        for calibrated in (False, True):
+            of = tuple(row for row in rows if (row["guidance"] == "calibrated") == calibrated)
+            at = {"task": task, "temperature": temperature, "candidates": candidates}
+            line += [scored(one(of, **at, rho=rho)) for rho in rhos if rho or not calibrated]
+        lines.append(line)
+    return lines
+
+
 def ablations(rows, *, temperatures, rhos):
     """A line a group, in order of the settings in which it differs from most: these, then what the rows show at each
     temperature and scale."""
@@ -236,6 +251,12 @@ TABLES = [
             lambda rows: temperatures(rows, rhos=(0, 5, 10, 20), shown=scored),
         )
         for task in ("halfcheetah", "hopper", "walker2d")
+    ),
+    Table(
+        "local-nine",
+        ("local-nine",),
+        ("task", "T", "M", "rho = 0", "5", "10", "20", "calibrated: 5", "10", "20"),
+        lambda rows: tasks(rows, rhos=(0, 5, 10, 20)),
     ),
     Table(
         "local-cube-guidances",

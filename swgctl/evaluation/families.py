@@ -8,14 +8,12 @@ from swgctl.evaluation.groups import Group, tell_apart
 from swgctl.evaluation.protocols import agent_label, method_of, policy_label
 from swgctl.tasks import quoted
 
-LEARNERS = ("critic", "trajectories", "dynamics", "agent")  # stages that read a task's data
-OF_TASK = {f"{stage}.{name}" for stage in (*LEARNERS, "eval") for name in ("task", "environment", "horizon")}
-OF_TASK |= {"data", "eval.references"}
+OF_TASK = {"task", "environment", "horizon", "references", "data"}  # of evaluations, and of stages that read its data
 
 
 def varies_by_task(name: str) -> bool:
-    """Whether tasks of one family differ in a setting anyway, also that of an input by its path of roles."""
-    return ".".join(name.split(".")[-2:]) in OF_TASK
+    """Whether tasks of one family differ in a setting anyway, that of an input too, by its path of roles."""
+    return name.rpartition(".")[2] in OF_TASK
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,19 @@ class Family:
 
 
 def families(groups: list[Group], paper: str | None = None) -> list[Family]:
-    """The papers' families to which the groups' tasks belong: SWG's, else those of the first paper that has a task.
+    """The papers' families to which the groups belong: those of the first paper that has their task, of agents PGD's.
 
     If several groups of a task have the settings of one family, the group with most seeds joins the first one.
     """
-    homes = [home for group in groups if (home := quoted.home(group.task.name, paper))]
+    homes: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if home := quoted.home(group.task.name, paper, agent=group.agent is not None):
+            homes.setdefault(home, []).append(group)
     numbered: list[Family] = []
-    for home in dict.fromkeys(homes):
-        tasks = quoted.paper(home[0])["scores"][home[1]]["tasks"]
+    for home, members in homes.items():
         siblings: list[Family] = []
-        for group in sorted(groups, key=lambda group: -len(group.seeds)):
-            if group.task.name in tasks:
-                _join(siblings, home, group)
+        for group in sorted(members, key=lambda group: -len(group.seeds)):
+            _join(siblings, home, group)
         tell_apart(siblings)
         for family in siblings:
             for task, group in family.groups.items():

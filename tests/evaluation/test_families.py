@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.fake_evaluations import evaluation, normal
+from support.fake_evaluations import agent_evaluation, evaluation, guided_evaluation, normal
 
 from swgctl.evaluation.families import families
 from swgctl.evaluation.groups import gather, select
@@ -89,6 +89,28 @@ def test_a_family_of_another_paper_where_swg_has_no_such_task(made):
     assert (family.paper, family.name, family.missing) == ("aepo", "maze2d", [])
     assert family.averages() == []  # no paper says a rho for them
     assert family.fixed()[0].statistics is not None
+
+
+def test_guided_behaviour_models_of_a_familys_tasks_have_an_average(tmp_path):
+    """Behaviour models read a task's data as critics do, and so differ in the task's name, environment and horizon."""
+    tasks = quoted.paper("swg")["scores"]["kitchen"]["tasks"]
+    returns = normal([(0.0, 1), (1.0, 1)], range(2), 2, 0.1)
+    (family,) = families(gather([guided_evaluation(tmp_path / "store", task, returns, "aepo") for task in tasks]))
+    assert (family.missing, family.differs) == ([], {})
+    assert [(one.policy, one.statistics is None) for one in family.fixed()] == [
+        ("behaviour model", False),
+        ("AEPO", False),
+    ]
+
+
+def test_agents_belong_to_the_paper_of_agents_and_to_no_other(made, tmp_path):
+    """Two tasks of PGD's locomotion, of which SWG has one, whose diffusion policy is in SWG's family alone."""
+    tasks, returns = ("hopper-random-v2", "hopper-medium-v2"), {0: [1000.0, 1200.0]}
+    agents = [agent_evaluation(tmp_path / "store", task, returns) for task in tasks]
+    policy = made(tasks[1], normal([(0.0, 1)], [0]))
+    both = [(family.paper, family.name, set(family.groups)) for family in families(gather([policy, *agents]))]
+    assert sorted(both) == [("pgd", "locomotion", set(tasks)), ("swg", "locomotion", {tasks[1]})]
+    assert [family.paper for family in families(gather([*agents]), "swg")] == ["swg"]
 
 
 def test_the_best_of_each_task_is_told_from_the_papers_rho(made):

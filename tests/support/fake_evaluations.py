@@ -48,6 +48,28 @@ def evaluation(
     return parent
 
 
+def guided_evaluation(
+    store: Path, task: Task | str, returns: Returns, method: str, at="2026-01-01T00:00:00Z"
+) -> Artifact:
+    """An evaluation of a behaviour model that a guide guides, and all that it was made from."""
+    task = get(task) if isinstance(task, str) else task
+    store, seeds, settings = Store(store), sorted({seed for _, _, seed in returns}), _settings(task, {})
+    settings["behaviour"] |= {"task": task.name, "environment": task.environment, "horizon": task.horizon}
+    settings["guide"]["method"] = method
+    settings["eval"] |= {"rho": sorted({r for r, _, _ in returns}), "resample": sorted({m for _, m, _ in returns})}
+    settings["eval"]["episodes"] = len(next(iter(returns.values())))
+    del settings["eval"]["method"]
+
+    def make(stage: str, inputs: dict[str, Artifact]) -> Artifact:
+        files = {"made.txt": stage}
+        return _artifact(store, task, stage, settings[stage], seeds, inputs, "d" * 64, files, {}, at)
+
+    guide = make("guide", {"behaviour": make("behaviour", {}), "critic": make("critic", {})})
+    rows = _rows(task, returns)
+    files, metrics = {"episodes.csv": _table(rows)}, {"cells": scores.cells(rows, settings["eval"]["sampler"])}
+    return _artifact(store, task, "eval", settings["eval"], seeds, {"guide": guide}, "d" * 64, files, metrics, at)
+
+
 def agent_evaluation(
     store: Path,
     task: Task | str,
