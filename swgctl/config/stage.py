@@ -49,6 +49,8 @@ class Input:
     many     takes several artifacts: the second is `ROLE.2` in the record
     when     (settings, the primary role that is filled) -> whether this input is needed
     apart    prefix of its settings in reports if it is outside of the primary input's lineage; "": the role's name
+    behind   filled from the primary input's lineage, where it has such an artifact; False: one that is there was made
+             for another use
     """
 
     stages: tuple[str, ...]
@@ -56,6 +58,7 @@ class Input:
     many: bool = False
     when: Callable[[Any, str | None], bool] = lambda settings, primary: True
     apart: str = ""
+    behind: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ AUGMENT = Stage(
     1,
     {
         "critic": Input(("critic",), primary=True),
-        "candidates": Input(("candidates",), when=lambda settings, primary: settings.share > 0),
+        "candidates": Input(("candidates",), when=lambda settings, primary: settings.share > 0, behind=False),
     },
 )
 DIFFUSE = Stage("diffuse", "a policy (diffuse)", DiffuseSettings, 1, {"augment": Input(("augment",), primary=True)})
@@ -157,7 +160,7 @@ GUIDE = Stage(
     {
         **DENOISERS,
         "critic": Input(("critic",), apart="critic"),
-        "candidates": Input(("candidates",), when=_contrasted),
+        "candidates": Input(("candidates",), when=_contrasted, behind=False),
     },
 )
 TRAJECTORIES = Stage("trajectories", "a trajectory model", TrajectoriesSettings, 1)

@@ -14,25 +14,26 @@ from torch import Tensor
 from swgctl.config import EvalSettings
 from swgctl.diffusion.calibration import predicted_weights, regression
 from swgctl.errors import InputError
-from swgctl.policies.diffusion import DiffusionPolicy, assemble, ranking_of
+from swgctl.policies.diffusion import DiffusionPolicy, assemble
 from swgctl.policies.loading import load_critic, weigher
 from swgctl.policies.origin import denoiser_of, weight_of
+from swgctl.policies.weight_channel import WeightChannel
 from swgctl.randomness import generator
 from swgctl.store import Artifact
-from swgctl.weights import channel
 
 ROWS = 16_384  # of the data, at most
-STATES, M = 256, 24  # states of the data, and candidates at each
+STATES, M = 128, 96  # states of the data, and candidates at each
 
 
 class Diagnosis:
     """The diagnosis of a guided policy (a diffuse artifact, or a guide on one), from the rows of its data.
 
-    knowledge  of w by w_hat at every step, (S, K) each: slope and correlation over rows of the data, and, as
-               `within_*`, over fresh candidates of a state, each from its state's mean; where the data has
-               candidates, also `seen_*`, the same over those
+    knowledge  of w, the weight that the joint policy learnt from, by w_hat at every step, (S, K) each: slope and
+               correlation over rows of the data, and, as `within_*`, over fresh candidates of a state, each from its
+               state's mean; where the data has candidates, also `seen_*`, the same over those
     reach      mean advantage by rho, (S,) each: `reached` of guided actions, `target` of q(a|s) w^rho by importance
-               sampling of unguided candidates, both at temperature 1
+               sampling of unguided candidates, both at temperature 1, by the critic and the weight that guide; and
+               `effective`, the number of candidates a state that the target rests on, 1 / sum of squared shares
 
     Raises InputError for a policy without a weight, CorruptError.
     """
@@ -46,10 +47,11 @@ class Diagnosis:
             )
         self.device = torch.device(device)
         self.critic, self.weigh = load_critic(critic, device), weigher(weight)
-        self.policy = assemble(policy, ranking_of(None, None, device), EvalSettings(), device)
-        self.joint = assemble(denoiser, ranking_of(None, None, device), EvalSettings(), device)
+        self.policy = assemble(policy, None, EvalSettings(), device)
+        self.joint = assemble(denoiser, None, EvalSettings(), device)
         self.seeds = policy.seeds
         self._read(denoiser)
+        self.channel = WeightChannel(denoiser, self.joint.sampler, self.all_weights, device)
 
     def _read(self, denoiser: Artifact) -> None:
         """Random rows of the data: observations (N, O), actions (N, A) and weights (S, N); `seen`, random ones of the
@@ -66,7 +68,7 @@ class Diagnosis:
         with denoiser.parent("augment").reading("data.hdf5") as path, h5py.File(path) as file:
             observations, actions, weights = (file[name][()] for name in ("observations", "actions", "weights"))
             rows = part(len(actions), ROWS)
-            self.observations, self.actions, self.weights, all_weights = placed(
+            self.observations, self.actions, self.weights, self.all_weights = placed(
                 observations[rows], actions[rows], weights[:, rows], weights
             )
             self.seen = None
@@ -74,7 +76,6 @@ class Diagnosis:
                 numbers, drawn, weighed = (file[f"candidates/{name}"][()] for name in ("rows", "actions", "weights"))
                 states = part(len(numbers), STATES)
                 self.seen = placed(observations[numbers[states]], drawn[:, states], weighed[:, states])
-        self.offset, self.factor = channel(denoiser.params["weight_scale"], all_weights)
 
     def _noise(self, stream: str) -> torch.Generator:
         return generator(0, f"diagnosis/{stream}", 0, self.device)
@@ -110,30 +111,32 @@ class Diagnosis:
             source = self._noise(stream)
             return lambda shape: torch.randn(shape, generator=source, device=self.device)
 
-        def predicted(observations: Tensor, actions: Tensor, w: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+        def predicted(observations: Tensor, actions: Tensor, z_w: Tensor, stream: str) -> tuple[Tensor, Tensor]:
             """The weight's channel (S, B) of rows, and what the denoiser says of it, (S, K, B)."""
-            z_w = (w - self.offset) / self.factor
             z0 = torch.cat([actions, z_w.unsqueeze(-1)], -1)
             denoise = sampler.denoiser.bind(observations)
             return z_w, predicted_weights(denoise, sampler.schedule, z0, noise(stream))
 
-        def within(states: Tensor, actions: Tensor, w: Tensor, stream: str) -> tuple[Tensor, Tensor]:
-            """Slope and correlation (S, K) of several actions (S, E, M, A), each from its state's (S, E, O) mean."""
-            each = w.shape[-1]
-            repeated = states.repeat_interleave(each, 1)
-            z_w, w_hat = predicted(repeated, actions.flatten(1, 2), w.flatten(1), stream)
-            apart, apart_hat = (x.unflatten(-1, (-1, each)) for x in (z_w, w_hat))
+        def within(states: Tensor, actions: Tensor, stream: str, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            """Slope and correlation (S, K) of several actions (S, E, M, A), each from its state's (S, E, O) mean.
+
+            w  their weights (S, E, M); None: by the critic that weighed the data
+            """
+            each = actions.shape[2]
+            repeated, flat = states.repeat_interleave(each, 1), actions.flatten(1, 2)
+            z_w = self.channel.at(repeated, flat) if w is None else self.channel.of(w.flatten(1))
+            pair = predicted(repeated, flat, z_w, stream)
+            apart, apart_hat = (x.unflatten(-1, (-1, each)) for x in pair)
             apart, apart_hat = (x - x.mean(-1, keepdim=True) for x in (apart, apart_hat))
             return regression(apart.flatten(-2), apart_hat.flatten(-2))[1:]
 
         everywhere = self.observations.expand(members, -1, -1), self.actions.expand(members, -1, -1)
-        _, slope, correlation = regression(*predicted(*everywhere, self.weights, "data"))
+        _, slope, correlation = regression(*predicted(*everywhere, self.channel.of(self.weights), "data"))
         lines = {"": (slope, correlation)}
-        actions, advantages = self.candidates
-        lines["within_"] = within(self.states, actions, self.weigh(advantages), "states")
+        lines["within_"] = within(self.states, self.candidates[0], "states")
         if self.seen:
             states, actions, w = self.seen
-            lines["seen_"] = within(states.expand(members, -1, -1), actions, w, "seen")
+            lines["seen_"] = within(states.expand(members, -1, -1), actions, "seen", w)
         return {
             f"{prefix}{name}": values
             for prefix, pair in lines.items()
@@ -152,5 +155,8 @@ class Diagnosis:
             cells = [{"rho": float(rho), "candidates": 1, "temperature": 1.0}] * states.shape[1]
             policy: DiffusionPolicy = self.policy if rho else self.joint
             actions, _ = policy.prepare(cells)(states, self._noise("guided"))
-            rows.append({"target": target, "reached": self._advantage(states, actions).mean(-1)})
+            effective = (1 / share.square().sum(-1)).mean(-1)
+            rows.append(
+                {"target": target, "reached": self._advantage(states, actions).mean(-1), "effective": effective}
+            )
         return rows

@@ -16,7 +16,7 @@ CONTINUOUS = "guided, continuous"  # the last sets of many, `agent.keep` > 1
 
 
 def protocol(evaluation: Artifact) -> dict:
-    """Everything that determines an evaluation's numbers except seeds and cells, by dotted name.
+    """Everything that determines an evaluation's numbers except seeds and cells, by dotted name; of a policy likewise.
 
     The settings of the chain of primary inputs are prefixed by their stage.  Those of another input, such as a critic
     that ranks candidates, are prefixed by its role (`Input.apart`); where its child descends from an artifact of the

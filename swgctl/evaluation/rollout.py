@@ -94,7 +94,7 @@ def _play(
                 alive = now
                 batch = Batch(policy, cells, episodes, base, chosen[alive])
             proposed, shares = batch.propose(observations.take(alive, 1), step)
-            if not np.isfinite(proposed).all():
+            if not np.isfinite(proposed[running[:, alive]]).all():  # an ended one's last observation may be anything
                 less = "a smaller --rho, or " if "rho" in cells[0] else ""
                 raise SwgError(
                     "eval: the policy's actions are not finite", f"{less}look at the policy's losses with swgctl show"

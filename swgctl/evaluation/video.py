@@ -24,8 +24,7 @@ from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.evaluation.rollout import Batch, reset_seed
 from swgctl.files import write_atomically
 from swgctl.policies.agent import load_agent
-from swgctl.policies.diffusion import assemble, ranking_of
-from swgctl.policies.origin import weight_of
+from swgctl.policies.diffusion import assemble
 from swgctl.policies.policy import Cell, Policy
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store
@@ -79,7 +78,7 @@ def record(
     seed = source.seeds[0] if choice.seed is None else choice.seed
     if seed not in source.seeds:
         raise UsageError(f"{source.id} has the seeds {ranges(source.seeds)}, not {seed}", f"--seed {source.seeds[0]}")
-    cell = {} if source.stage == "agent" else _cell(settings, choice)
+    cell = {} if source.stage == "agent" else _cell(settings, choice, plain=source.stage == "behaviour")
     policy = _policy(artifact, source, settings, cell, pick_device(device))
     name = "-".join(
         ["video", task.name, source.id, *(f"{key}_{value:g}" for key, value in cell.items()), f"seed_{seed}"]
@@ -119,11 +118,13 @@ def _source(artifact: Artifact) -> tuple[Artifact, EvalSettings]:
     return artifact, config.resolve(task["name"], task["recipe"]).of(EVAL)
 
 
-def _cell(settings: EvalSettings, choice: Choice) -> Cell:
-    """Raises UsageError for values that no evaluation takes."""
+def _cell(settings: EvalSettings, choice: Choice, plain: bool) -> Cell:
+    """What a choice leaves open is as the settings have it; of a plain model, which nothing guides or ranks, one
+    unguided sample.  Raises UsageError for values that no evaluation takes."""
+    rho, candidates = (0, 1) if plain else (max(settings.rho), max(settings.resample))
     cell = {
-        "rho": max(settings.rho) if choice.rho is None else choice.rho,
-        "candidates": max(settings.resample) if choice.candidates is None else choice.candidates,
+        "rho": rho if choice.rho is None else choice.rho,
+        "candidates": candidates if choice.candidates is None else choice.candidates,
         "temperature": max(settings.temperature) if choice.temperature is None else choice.temperature,
     }
     for name, least, flag in (("rho", 0, "rho"), ("candidates", 1, "resample"), ("temperature", 0, "temperature")):
@@ -140,9 +141,10 @@ def _policy(artifact: Artifact, source: Artifact, settings: EvalSettings, cell: 
     if artifact.stage == "eval" and "critic" in artifact.meta["inputs"]:
         critic: Artifact | None = artifact.parent("critic")
     else:
-        critic = source.ancestors().get("critic") if cell["candidates"] > 1 and settings.select == "critic" else None
-    ranking = ranking_of(critic, weight_of(source), device, draw=settings.select == "sample")
-    policy = assemble(source, ranking, settings, device)
+        critic = source.ancestors().get("critic") if cell["candidates"] > 1 and settings.select != "self" else None
+    policy = assemble(source, critic, settings, device)
+    if cell["candidates"] > 1 and not policy.ranks:
+        raise UsageError(f"nothing ranks candidates of {source.id}", f"swgctl video {artifact.id} --resample 1")
     if policy.guide is None and cell["rho"] > 0:
         raise UsageError(f"nothing guides {source.id}", f"swgctl video {artifact.id} --rho 0")
     return policy

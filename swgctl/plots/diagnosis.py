@@ -9,6 +9,7 @@ from swgctl.plots.figures import GREY, Picture, panels, publish, style
 from swgctl.store import Artifact, Store
 
 SCALES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # rho
+ENOUGH = 10  # effective candidates a state: an estimate of q w^rho from fewer is too low
 WITH_POLICY = ("diffuse", "guide")
 
 
@@ -33,7 +34,8 @@ def draw_guidance(policy: Artifact) -> Picture:
     """Left, by step of the walk: how well w_hat, the weight that the policy predicts of a noisy action, goes with the
     critic's.  Right, by rho: the mean advantage of guided actions, and of the density that they are meant to have.
 
-    Means over the seeds, and the range that they span.
+    Means over the seeds, and the range that they span.  The density's line ends where fewer than ENOUGH candidates a
+    state are in effect what it is estimated from; the numbers have all of it, and their `effective` number.
     """
     diagnosis = Diagnosis(policy)
     knowledge, reach = diagnosis.knowledge(), diagnosis.reach(SCALES)
@@ -49,7 +51,8 @@ def draw_guidance(policy: Artifact) -> Picture:
     left.set(xlabel="diffusion step k", ylabel=r"of $w$ with $\hat w(z_k)$")
     left.set_title("what the policy knows of its weight")
     for i, (name, label) in enumerate({"target": r"of $q\,w^\rho$", "reached": "reached by guidance"}.items()):
-        _draw(right, SCALES, [row[name].tolist() for row in reach], style(i), label)
+        shown = [row for row in reach if name == "reached" or row["effective"].min() >= ENOUGH]
+        _draw(right, SCALES[: len(shown)], [row[name].tolist() for row in shown], style(i), label)
     right.set(xlabel=r"guidance scale $\rho$", ylabel="mean advantage of an action")
     right.set_title(f"{policy.task}, {policy.id}")
     for axes in (left, right):

@@ -53,6 +53,8 @@ def denoise(z, k, s):
 @torch.enable_grad()
 def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["temperature"], noise=torch.randn):
     """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
+    if rho and not (about["joint"] or about["energy_layers"]):
+        raise ValueError("nothing guides this policy: leave rho at 0")
     if candidates > 1 and not (about["q_layers"] or about["joint"]):
         raise ValueError("without a critic or a weight there is nothing to rank candidates by")
     if candidates > 1 and not temperature:

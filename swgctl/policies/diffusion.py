@@ -52,6 +52,11 @@ class DiffusionPolicy:
     _last: tuple | None = field(default=None, init=False, repr=False, compare=False)  # what `act` prepared
 
     @property
+    def ranks(self) -> bool:
+        """True if a critic, or the model's own weight, can choose among candidates."""
+        return self.ranking.critic is not None or self.sampler.denoiser.channels > self.action_dim
+
+    @property
     def noise_shape(self) -> tuple[int, int]:
         draws, channels = self.sampler.noise_shape
         return draws + self.ranking.draw, channels
@@ -114,11 +119,13 @@ class DiffusionPolicy:
     @torch.inference_mode(False)  # see `sample`
     @torch.no_grad()
     def prepare(self, cells: Sequence[Cell]) -> Propose:
-        """See `Policy.prepare`.  Raises ValueError for an invalid rho."""
+        """See `Policy.prepare`.  Raises ValueError for an invalid rho, and for candidates that nothing ranks."""
         scales = [float(cell["rho"]) for cell in cells]
         temperatures = [float(cell.get("temperature", 1.0)) for cell in cells]
         check_scale(scales)
         layout = Layout([int(cell["candidates"]) for cell in cells], self.device)
+        if layout.most > 1 and not self.ranks:
+            raise ValueError("nothing ranks a plain model's candidates: leave them at 1, or load it with a critic")
         guided = [self.guide is not None and scale > 0 for scale in scales]
         proposals = Proposals(
             sampler=self.sampler,
@@ -196,11 +203,12 @@ def guidance_of(
 
 
 def assemble(
-    source: Artifact, ranking: Ranking, settings: EvalSettings, device: str, mode: str = "graph"
+    source: Artifact, critic: Artifact | None, settings: EvalSettings, device: str, mode: str = "graph"
 ) -> DiffusionPolicy:
-    """Load the policy of `diffuse`, `behaviour` or `guide`, sampled and guided by the settings.
+    """Load the policy of `diffuse`, `behaviour` or `guide`, sampled, guided and chosen from by the settings.
 
     A guide brings its denoiser and its method.  On CUDA its walk is captured, unless `mode` is "eager".
+    critic  ranks candidates by the policy's weight, by the advantage where it has none; None: the model's own does
     """
     guide = source if source.stage == "guide" else None
     denoiser = denoiser_of(source)
@@ -216,18 +224,15 @@ def assemble(
         action_dim=denoiser.meta["metrics"]["data"]["action_dim"],
         sampler=sampler,
         guide=factory,
-        ranking=ranking,
+        ranking=_ranking(critic, weight_of(source), device, draw=settings.select == "sample"),
         device=torch.device(device),
         statistics=method.statistics if factory else (),
         record=recorder("eager" if mode == "eager" else "graph", torch.device(device)),
     )
 
 
-def ranking_of(critic: Artifact | None, weight: dict | None, device: str, draw: bool = False) -> Ranking:
-    """The ranking by a critic and the weight of these parameters; without a critic, by the model's own weight.
-
-    draw  a candidate is drawn in proportion to its weight, not the one of greatest weight taken
-    """
+def _ranking(critic: Artifact | None, weight: dict | None, device: str, draw: bool) -> Ranking:
+    """The ranking by a critic and the weight of these parameters; without a critic, by the model's own weight."""
     if critic is None:
         return Ranking()
     return Ranking(load_critic(critic, device), weigher(weight) if weight else lambda advantage: advantage, draw)
@@ -245,9 +250,8 @@ def load_policy(
     artifact = remote.resolve(located, ref)
     if artifact.stage not in ("diffuse", "behaviour", "guide"):
         raise InputError(f"{ref} is {a(artifact.stage)}, not a policy", "swgctl ls --stage diffuse")
-    weight = weight_of(artifact)
     lineage = artifact.ancestors()
     chosen = remote.resolve(located, critic) if critic else lineage.get("critic")
     if chosen:
-        check_ranking(chosen, artifact, weight)
-    return assemble(artifact, ranking_of(chosen, weight, device), EvalSettings(), device)
+        check_ranking(chosen, artifact, weight_of(artifact))
+    return assemble(artifact, chosen, EvalSettings(), device)

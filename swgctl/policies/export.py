@@ -166,7 +166,8 @@ def _settings(artifact: Artifact, rho: float | None, candidates: int | None) -> 
     flags = {f"eval.{name}": value for name, value in params.items()}
     settings = config.resolve(task.name, "" if evaluated else task.recipe, flags=flags).of(EVAL)
     if settings.sampler != "ddpm" or settings.nfe:
-        say(f"export: act.py samples by DDPM in all steps, not by {settings.sampler}")
+        steps = f" in {settings.nfe}" if settings.nfe else ""
+        say(f"export: act.py samples by DDPM in all steps, not by {settings.sampler}{steps}")
     if settings.select == "sample" and settings.resample[0] > 1:
         say("export: act.py takes the candidate of greatest weight, it draws none in proportion to its weight")
     return settings

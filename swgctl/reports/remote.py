@@ -9,7 +9,7 @@ from swgctl.config import EVAL, a
 from swgctl.console import say
 from swgctl.errors import InputError
 from swgctl.evaluation.groups import Group, gather
-from swgctl.evaluation.protocols import policy_label, primary_role
+from swgctl.evaluation.protocols import policy_label, primary_role, protocol
 from swgctl.files import line
 from swgctl.reports import look
 from swgctl.seeds import ranges
@@ -107,8 +107,7 @@ def _method(policy: Artifact, groups: list[Group]) -> str:
     if groups:
         labels = [cell["policy"] for cell in groups[0].cells if cell["seeds"]]
         return ", ".join(dict.fromkeys(labels))
-    settings = {f"{policy.stage}.{name}": value for name, value in policy.params.items()}
-    return policy_label(settings, {"rho": 1.0 if policy.stage != "behaviour" else 0.0, "candidates": 1})
+    return policy_label(protocol(policy), {"rho": 1.0 if policy.stage != "behaviour" else 0.0, "candidates": 1})
 
 
 def _loading(url: str, policy: Artifact) -> list[str]:
@@ -122,16 +121,16 @@ def _scores(group: Group) -> list[str]:
     """The cells of a group with their intervals, and the protocol that they were measured under."""
     measure = group.measure
     rows = [
-        f"| {measure}, mean | 95 % interval | over | seeds | episodes a seed | policy | rho | candidates |",
-        "|---:|---|---|---:|---:|---|---:|---:|",
+        f"| {measure}, mean | 95 % interval | over | seeds | episodes a seed | policy | rho | M | T |",
+        "|---:|---|---|---:|---:|---|---:|---:|---:|",
     ]
     for cell in group.cells:
         if cell["seeds"]:
             low, high = cell[f"{measure}_ci95"]
-            rho, candidates = ("" if cell[name] is None else f"{cell[name]:g}" for name in ("rho", "candidates"))
+            where = ("" if cell[name] is None else f"{cell[name]:g}" for name in ("rho", "candidates", "temperature"))
             numbers = f"| {cell[f'{measure}_mean']:.1f} | {low:.1f} to {high:.1f} | {cell['interval_over']} "
             counts = f"| {cell['seeds']} | {cell['episodes']} "
-            rows.append(f"{numbers}{counts}| {_cell(cell['policy'])} | {rho} | {candidates} |")
+            rows.append(f"{numbers}{counts}| {' | '.join((_cell(cell['policy']), *where))} |")
     settings = [f"{name}: {json.dumps(value)}".replace("`", "'") for name, value in sorted(group.settings.items())]
     details = ["<details><summary>Protocol: all settings behind these numbers</summary>", ""]
     return [*rows, "", *details, "```text", *settings, "```", "", "</details>"]

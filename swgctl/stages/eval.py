@@ -135,7 +135,7 @@ def _check_weight(inputs: Mapping[str, Artifact], source: Artifact) -> None:
 def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
     from swgctl.evaluation.rollout import grid, roll_out
     from swgctl.policies.agent import load_agent
-    from swgctl.policies.diffusion import assemble, ranking_of
+    from swgctl.policies.diffusion import assemble
     from swgctl.policies.policy import Cell, Policy
     from swgctl.training.execution import products
 
@@ -151,8 +151,7 @@ def build(job: Job[EvalSettings], directory: Path, work: Path) -> dict:
         cells, precision = grid(s), s.precision
         if 0 in s.temperature and max(s.resample) > 1:
             say("eval: at temperature 0 all candidates are equal, so its cells of several are left out")
-        ranking = ranking_of(job.inputs.get("critic"), weight_of(source), job.device, draw=s.select == "sample")
-        policy = assemble(source, ranking, s, job.device, job.mode)
+        policy = assemble(source, job.inputs.get("critic"), s, job.device, job.mode)
     with products(precision):
         episodes = roll_out(policy, job.task, cells, s.episodes, s.seed)
     scores.add_scores(episodes, job.task)

@@ -23,6 +23,9 @@ from swgctl.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from swgctl.policies.sampler import Sampler
+    from swgctl.policies.weight_channel import WeightChannel
+
 TRAINING = ("hidden", "lr", "decay", "batch", "steps", "ema", "precision")
 READS = {  # settings that a method reads, beside those of the weight
     "mse": TRAINING,
@@ -122,8 +125,8 @@ def _calibrate(job: Job[GuideSettings], denoiser: Artifact, directory: Path) -> 
     from swgctl.policies.loading import load_denoiser
     from swgctl.randomness import generator
 
-    observations, z0, _ = _data(job, denoiser)
     sampler = load_denoiser(denoiser, job.device)
+    observations, z0, _ = _data(job, denoiser, sampler)
     sources = [generator(seed, "guide/moments", 0) for seed in job.seeds]
 
     def noise(shape: tuple[int, ...]) -> "Tensor":
@@ -160,8 +163,8 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
     from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, weigher
 
     device = torch.device(job.device)
-    observations, z0, channel = _data(job, denoiser)
     sampler = load_denoiser(denoiser, job.device)
+    observations, z0, channel = _data(job, denoiser, sampler)
     candidates = None
     if "candidates" in job.inputs:
         with job.inputs["candidates"].reading("candidates.hdf5") as path, h5py.File(path) as file:
@@ -188,55 +191,29 @@ def _fit(job: Job[GuideSettings], denoiser: Artifact, facts: dict, directory: Pa
     return metrics | {"data": facts | {"parameters": parameters}}
 
 
-def _data(job: Job[GuideSettings], denoiser: Artifact) -> "tuple[Tensor, Tensor, _WeightChannel | None]":
+def _data(
+    job: Job[GuideSettings], denoiser: Artifact, sampler: "Sampler"
+) -> "tuple[Tensor, Tensor, WeightChannel | None]":
     """Observations (N, O), z_0 as the denoiser has it, (1, N, A) or (S, N, A + 1), and its channel of the weight."""
+    import h5py
     import torch
 
+    from swgctl.policies.weight_channel import WeightChannel
     from swgctl.tasks import transitions
 
     clip = denoiser.ancestors()[_first(denoiser)].params.get("clip_actions", False)
     data = transitions.read(job.data, clip_actions=clip, horizon=job.task.horizon)
     z0 = torch.from_numpy(data.actions).unsqueeze(0)
-    channel = _WeightChannel(denoiser, job.device) if denoiser.stage == "diffuse" else None
-    if channel:
-        z0 = torch.cat([z0.expand(len(job.seeds), -1, -1), channel.of_data().unsqueeze(-1)], -1)
-    return torch.from_numpy(data.observations), z0, channel
+    observations = torch.from_numpy(data.observations)
+    if denoiser.stage != "diffuse":
+        return observations, z0, None
+    with denoiser.parent("augment").reading("data.hdf5") as path, h5py.File(path) as file:
+        weights = torch.from_numpy(file["weights"][()])
+    channel = WeightChannel(denoiser, sampler, weights, job.device)
+    z0 = torch.cat([z0.expand(len(job.seeds), -1, -1), channel.of(weights).unsqueeze(-1)], -1)
+    return observations, z0, channel
 
 
 def _first(denoiser: Artifact) -> str:
     """The stage that read the actions that a denoiser learnt from."""
     return "critic" if denoiser.stage == "diffuse" else "behaviour"
-
-
-class _WeightChannel:
-    """The weight in z = [action, weight] of a joint denoiser: its own critic's, in the scale that it was trained on."""
-
-    def __init__(self, denoiser: Artifact, device: str):
-        import h5py
-        import torch
-
-        from swgctl.policies.loading import LogWeight, load_critic, weigher
-        from swgctl.weights import channel
-
-        augmented = denoiser.parent("augment")
-        self.log_weight = LogWeight(load_critic(augmented.parent("critic"), device), weigher(augmented.params))
-        self.device = device
-        with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
-            self.weights = torch.from_numpy(file["weights"][()])
-        self.offset, self.factor = channel(denoiser.params["weight_scale"], self.weights)
-
-    def of_data(self) -> "Tensor":
-        """(S, N)."""
-        return (self.weights - self.offset) / self.factor
-
-    def fill(self, z: "Tensor", observations: "Tensor", block: int = 4096) -> None:
-        """Set the channel of candidates z (S, N, M, C) at observations (N, O)."""
-        import torch
-
-        members, count, several, _ = z.shape
-        for start in range(0, count, block):
-            part = z[:, start : start + block]
-            x = observations[start : start + block].repeat_interleave(several, 0).to(self.device)
-            with torch.no_grad():
-                log_w = self.log_weight(x.expand(members, -1, -1), part[..., :-1].flatten(1, 2).to(self.device)).cpu()
-            part[..., -1] = ((log_w.exp() - self.offset) / self.factor).unflatten(1, part.shape[1:3])

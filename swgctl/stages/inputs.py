@@ -71,7 +71,7 @@ def complete(
 ) -> dict[str, Artifact]:
     """The artifact of every role that is named or that the settings call for; the second of several is ROLE.2.
 
-    A role that is not named is filled from the lineage of the primary input, else as `choose` does.
+    A role that is not named is filled from the lineage of the primary input (`Input.behind`), else as `choose` does.
     """
     inputs: dict[str, Artifact] = {}
     lineage = primary[0].ancestors() if len(row.inputs) > 1 and primary else {}
@@ -85,7 +85,7 @@ def complete(
             artifacts = [_named(store, row, role, input.stages, ref, None) for ref in refs[role]]
         elif not input.when(settings, of_primary):
             continue
-        elif ancestor := next((lineage[stage] for stage in input.stages if stage in lineage), None):
+        elif input.behind and (ancestor := next((lineage[stage] for stage in input.stages if stage in lineage), None)):
             artifacts = [ancestor]
         else:
             artifacts, why = _fitting(store, row, role, input.stages, primary[0].task if primary else None, primary)

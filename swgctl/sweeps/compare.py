@@ -164,8 +164,7 @@ def milliseconds(evaluations: Iterable[Artifact], rows: list[dict], device: str)
     import torch
 
     from swgctl.bench.measure import wait
-    from swgctl.policies.diffusion import assemble, ranking_of
-    from swgctl.policies.origin import weight_of
+    from swgctl.policies.diffusion import assemble
     from swgctl.randomness import generator
     from swgctl.training.execution import pick_device, products
 
@@ -177,8 +176,7 @@ def milliseconds(evaluations: Iterable[Artifact], rows: list[dict], device: str)
         )
         source = comparison.policy_of(evaluation)
         critic = evaluation.parent("critic") if "critic" in evaluation.meta["inputs"] else None
-        ranking = ranking_of(critic, weight_of(source), device, draw=settings.select == "sample")
-        policies[evaluation.id] = assemble(source, ranking, settings, device), settings.precision
+        policies[evaluation.id] = assemble(source, critic, settings, device), settings.precision
     cells = {(row["method"], row["candidates"]): row for row in rows}
     times: dict[tuple[str, int], list[float]] = {key: [] for key in cells}
     noise = generator(0, "compare/noise", 0, torch.device(device))

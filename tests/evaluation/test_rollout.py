@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.envs.mujoco.inverted_pendulum_v4 import InvertedPendulumEnv
 from support.policies import policy_of
 
 from swgctl.config import EvalSettings
@@ -256,6 +257,22 @@ def test_an_environment_that_gives_nan_is_named(what, monkeypatch):
     monkeypatch.setenv("SWGCTL_WORKERS", "1")
     with pytest.raises(SwgError, match="ShortPendulum-v1 gave a reward or an observation that is not finite"):
         run()
+
+
+def test_the_last_observation_of_an_ended_episode_may_be_anything(monkeypatch):
+    """Ten poles that fall one after another, and give NaN as they do."""
+    step = InvertedPendulumEnv.step
+
+    def falls(self, action):
+        observation, reward, terminated, *rest = step(self, action)
+        return (observation * math.nan if terminated else observation, reward, terminated, *rest)
+
+    usual = run(on=CARTPOLE, episodes=10)
+    monkeypatch.setattr(InvertedPendulumEnv, "step", falls)
+    monkeypatch.setenv("SWGCTL_WORKERS", "1")
+    rows = run(on=CARTPOLE, episodes=10)
+    assert len({row["length"] for row in rows}) > 2
+    assert [row["length"] for row in rows] == [row["length"] for row in usual]
 
 
 def test_noise_is_new_at_every_step_and_in_every_walk():

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -237,6 +238,20 @@ def test_act_takes_one_observation_many_or_one_set_a_seed():
 def test_act_refuses_what_cannot_be(how, word):
     with pytest.raises(ValueError, match=word):
         make([0]).act(observations(1), **how)
+
+
+def test_candidates_of_a_plain_model_are_not_ranked_by_an_action():
+    """Without a weight's channel and without a critic; with either of them there is a choice."""
+    plain = make([0])
+    denoiser = Denoiser(1, O, A, K, width=16, weight_block=0).requires_grad_(False)
+    plain.sampler = replace(plain.sampler, denoiser=denoiser, bounds=None)
+    assert plain.act(observations(1)).shape == (1, E, A)
+    assert make([0]).ranks
+    assert not plain.ranks
+    with pytest.raises(ValueError, match="nothing ranks"):
+        plain.act(observations(1), candidates=2)
+    plain.ranking = make([0], critic=True).ranking
+    assert plain.act(observations(1), candidates=2).shape == (1, E, A)
 
 
 @pytest.mark.parametrize("shape", [(2, E, O), (E, O + 1), (O - 1,), (), (1, 1, E, O)])

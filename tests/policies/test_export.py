@@ -138,6 +138,8 @@ def test_a_behaviour_model_is_exported_without_a_choice_and_dps_is_not(chain, tm
     assert act(torch.zeros(3)).shape == (1, 1, 1)
     with pytest.raises(ValueError, match="nothing to rank"):
         act(torch.zeros(3), candidates=2)
+    with pytest.raises(ValueError, match="nothing guides"):
+        act(torch.zeros(3), rho=5)
     guide = swgctl("guide", "dps", "--from", plain, "--critic", chain.made("critic"), "--recipe", chain.recipe).path
     answer = swgctl("export", guide, "--policy", tmp_path / "q")
     assert answer.code == 3

@@ -1,5 +1,6 @@
 """The model card: what a reader needs to judge and load a policy, from the numbers of its evaluations."""
 
+import pytest
 import yaml
 from support.fake_evaluations import agent_evaluation, evaluation, normal
 
@@ -31,6 +32,28 @@ def test_a_policy_without_an_evaluation_and_what_is_no_policy(tmp_path):
     policy = one.parent("diffuse")
     assert "No evaluation was pushed with it." in card("hf://me/x", [policy], "unknown")
     assert card("hf://me/x", [policy.parent("augment")], "unknown") is None
+
+
+def test_cells_that_differ_in_temperature_are_told_apart(tmp_path):
+    one = evaluation(tmp_path, "hopper-medium-v2", normal([(5.0, 1), (5.0, 8)], [0]))
+    rows = [line.strip("| ").split(" | ") for line in card("hf://me/x", [one], "mit").splitlines() if line[:2] == "| "]
+    assert rows[0][-4:] == ["policy", "rho", "M", "T"]
+    assert [row[-4:] for row in rows[1:]] == [["SWG", "5", "1", "1"], ["SWG-R", "5", "8", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [
+        ("data", "TD3+BC"),
+        ("regenerated", "TD3+BC, guided"),
+        ("0", "TD3+BC, unguided"),
+        ("dynamics", "TD3+BC, dynamics model"),
+    ],
+)
+def test_an_agent_without_an_evaluation_is_named_as_one_with_it(of, name, tmp_path):
+    one = agent_evaluation(tmp_path, "hopper-medium-v2", {0: [1000.0, 1200.0]}, of=of)
+    for pushed in (one, one.parent("agent")):
+        assert f"- method: {name}\n" in card("hf://me/x", [pushed], "mit")
 
 
 def test_an_agent_is_evaluated_rather_than_loaded(tmp_path):

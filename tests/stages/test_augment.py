@@ -135,7 +135,7 @@ def test_a_standardised_policy_guides_by_the_weight_itself(chain):
         [low, high], [(w - weights.mean()) / weights.std() for w in (weights.min(), weights.max())], rtol=1e-4
     )
     diagnosis = Diagnosis(policy)
-    torch.testing.assert_close(torch.cat([diagnosis.offset, diagnosis.factor], 1), sampler.channel)
+    torch.testing.assert_close(torch.cat([diagnosis.channel.offset, diagnosis.channel.factor], 1), sampler.channel)
     guide = Artifact(ask(chain, "guide", "calibrated", "--from", policy.path).path)
     line = load_file(guide.path / "calibration.safetensors")
     offset, factor = weights.mean(), weights.std()

@@ -49,6 +49,20 @@ def test_roles_that_are_not_named_come_from_the_lineage(chain):
     assert inputs(evaluation) == made
 
 
+def test_candidates_behind_the_data_are_not_those_of_a_contrast(chain):
+    """Those that `augment` added were drawn from another model; `guide cep` takes its denoiser's, which came last."""
+
+    def ask(*words):
+        return swgctl(*words, "--recipe", chain.recipe).path
+
+    plain = ask("behaviour", chain.data, "--env", "Pendulum-v1")
+    behind = ask("candidates", "--from", plain)
+    added = ("--from", chain.made("critic"), "--candidates", behind, "--share", "0.5")
+    policy = ask("diffuse", "--from", ask("augment", *added))
+    candidates = ask("candidates", "--from", policy)
+    assert inputs(ask("guide", "cep", "--from", policy))["candidates"] == candidates.name
+
+
 def test_roles_that_the_settings_do_not_call_for_are_left_out(chain):
     assert inputs(chain.made("eval")).keys() == {"diffuse"}
     evaluation = swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--select", "self").path
