@@ -18,8 +18,7 @@ def measure(x: Tensor, channels: Channels, act: Act | None, environment: str) ->
 
     coverage        (S, D - 1) standard deviation of each channel over the data's, but for the terminal flag,
                     which hardly any window has set
-    likelihood      see `likelihood`, and on_policy, the value that actions of the agent itself would reach: with an
-                    agent
+    likelihood      see `likelihood`, and on_policy, its expectation for the agent's own actions: with an agent
     dynamics        see `errors`: where an observation determines the environment's state
     """
     measured: dict = {"coverage": x[..., :-1].std((1, 2), correction=0).tolist()}
@@ -41,15 +40,28 @@ def measure(x: Tensor, channels: Channels, act: Act | None, environment: str) ->
 
 
 def likelihood(act: Act, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over windows and rows of log N(a; mean, sd^2), a sum over dimensions; and its expectation for actions of the
-    agent itself, the negative entropy, in closed form: (S,) each.
+    """Mean over windows and rows of log N(a; mean, sd^2), a sum over dimensions; and its expectation at the same
+    observations for actions that the agent draws itself, clipped to [-1, 1], in closed form: (S,) each.
 
     observations (S, W, L, O), actions (S, W, L, A)
     """
     mean, sd = act(observations)
-    log_p = -((actions - mean) / sd).square() / 2 - sd.log() - math.log(2 * math.pi) / 2
-    entropy = (sd.log() + math.log(2 * math.pi * math.e) / 2).expand_as(mean)
-    return log_p.sum(-1).mean((1, 2)), -entropy.sum(-1).mean((1, 2))
+    constant = sd.log() + math.log(2 * math.pi) / 2
+    log_p = -((actions - mean) / sd).square() / 2 - constant
+    on_policy = -clipped_square((-1 - mean) / sd, (1 - mean) / sd) / 2 - constant
+    return log_p.sum(-1).mean((1, 2)), on_policy.sum(-1).mean((1, 2))
+
+
+def clipped_square(low: Tensor, high: Tensor) -> Tensor:
+    """E[min(max(z, low), high)^2] of a standard normal z."""
+    low, high = low.double(), high.double()
+    below, above = torch.special.ndtr(low), torch.special.ndtr(-high)
+
+    def slope(x: Tensor) -> Tensor:
+        """x times the density at x."""
+        return x * (-x.square() / 2).exp() / math.sqrt(2 * math.pi)
+
+    return 1 - below - above + slope(low) - slope(high) + low.square() * below + high.square() * above
 
 
 def errors(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swgctl.diffusion import Channels
-from swgctl.evaluation.trajectories import errors, likelihood, measure
+from swgctl.evaluation.trajectories import clipped_square, errors, likelihood, measure
 from swgctl.tasks.replay import VELOCITY, replayer
 
 WINDOWS, LENGTH = 4, 6
@@ -20,26 +20,42 @@ def agent(sd):
     return lambda observations: (observations[..., : len(sd)] / 2, sd)
 
 
-def test_the_likelihood_is_a_sum_over_dimensions_and_that_of_the_agents_own_actions_its_negative_entropy():
-    sd = torch.full((6,), 0.3)
+@pytest.mark.parametrize("sd", [0.1, 0.3, 1.0])
+def test_the_agents_own_actions_have_the_likelihood_of_draws_that_are_clipped(sd):
+    """Means from -1 to 1 and beyond them; ten thousand draws, within five standard errors."""
+    sd = torch.full((6,), sd)
     observations = torch.randn(2, 2000, 5, 8, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 2000, 5, 6, generator=torch.Generator().manual_seed(1))
-    drawn, line = likelihood(agent(sd), observations, observations[..., :6] / 2 + sd * noise)
-    torch.testing.assert_close(line, torch.full((2,), -1.28979), rtol=0, atol=1e-5)
-    torch.testing.assert_close(drawn, line, rtol=0, atol=0.09)  # five standard errors
-    at_mean, _ = likelihood(agent(sd), observations, observations[..., :6] / 2)
-    two_off, _ = likelihood(agent(sd), observations, observations[..., :6] / 2 + 2 * sd)
+    actions = (observations[..., :6] / 2 + sd * noise).clamp(-1, 1)
+    drawn, line = likelihood(agent(sd), observations, actions)
+    spread = ((actions - observations[..., :6] / 2) / sd).square().sum(-1).std() / 2
+    torch.testing.assert_close(drawn.double(), line, rtol=0, atol=5 * spread.item() / 100)
+
+
+def test_far_from_the_bounds_it_is_the_negative_entropy_and_the_likelihood_a_sum_over_dimensions():
+    sd, observations = torch.full((6,), 0.1), torch.zeros(2, 3, 4, 6)
+    at_mean, line = likelihood(agent(sd), observations, torch.zeros(2, 3, 4, 6))
+    torch.testing.assert_close(line, torch.full((2,), 6 * 0.88364656, dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(at_mean.double(), line + 3.0, rtol=0, atol=1e-5)  # half a nat a dimension
+    two_off, _ = likelihood(agent(sd), observations, torch.full((2, 3, 4, 6), 0.2))
     torch.testing.assert_close(at_mean - two_off, torch.full((2,), 6 * 2.0), rtol=1e-5, atol=0)
-    torch.testing.assert_close(at_mean, line + 3.0, rtol=0, atol=1e-5)  # half a nat a dimension
+
+
+def test_at_a_bound_half_of_the_draws_are_the_mean_itself():
+    """A mean of 1: E z^2 over the lower half alone, 1/2, but for draws below -1, which are 2 / sd from the mean."""
+    assert clipped_square(torch.tensor(-20.0), torch.tensor(0.0)).item() == pytest.approx(0.5, abs=1e-12)
+    assert clipped_square(torch.tensor(0.7), torch.tensor(0.7)).item() == pytest.approx(0.49)
 
 
 def test_deviations_may_differ_by_dimension():
     sd = torch.tensor([0.1, 2.0])
     observations = torch.zeros(1, 3, 4, 2)
     value, line = likelihood(agent(sd), observations, torch.ones(1, 3, 4, 2))
+    squares = clipped_square(-1 / sd, 1 / sd)
     exact = [-0.5 / s**2 - math.log(s) - math.log(2 * math.pi) / 2 for s in (0.1, 2.0)]
     torch.testing.assert_close(value.item(), sum(exact), rtol=1e-5, atol=0)
-    torch.testing.assert_close(line.item(), -math.log(0.2) - math.log(2 * math.pi * math.e), rtol=1e-5, atol=0)
+    by_hand = -math.log(0.2) - math.log(2 * math.pi) - squares.sum().item() / 2
+    torch.testing.assert_close(line.item(), by_hand, rtol=1e-5, atol=0)
 
 
 def test_coverage_is_each_channels_deviation_over_the_datas_and_each_members():

@@ -103,7 +103,8 @@ def test_levels_are_those_of_the_agent_and_of_the_dynamics_model(sets):
     figure, _ = draw_likelihood([sets["weak"], sets["of iql"], sets["rolled"]])
     levels = [(line.get_linestyle(), line.get_ydata()[0]) for line in figure.axes[0].lines if len(line.get_ydata()) > 1]
     assert [style for style, _ in levels] == ["--", "--", "-."]
-    expected = [np.mean(metric(sets[name], "on_policy")) for name in ("weak", "of iql")]
+    of_agents = (["weak"], ["of iql", "rolled"])  # the sets of each of two agents
+    expected = [np.mean([metric(sets[name], "on_policy") for name in names]) for names in of_agents]
     expected.append(np.mean(metric(sets["rolled"], "likelihood")))
     np.testing.assert_allclose([value for _, value in levels], expected)
 
