@@ -118,19 +118,20 @@ class Family:
 
 
 def families(groups: list[Group], paper: str | None = None) -> list[Family]:
-    """The papers' families to which the groups belong: those of the first paper that has their task, of agents PGD's.
+    """The papers' families to which the groups' tasks belong: those of the first paper that has a task.
 
-    If several groups of a task have the settings of one family, the group with most seeds joins the first one.
+    A diffusion policy is in its task's alone, an agent in all of these that have its task, since tables of agents are
+    another paper's.  If several groups of a task have the settings of one family, the group with most seeds joins the
+    first one.
     """
-    homes: dict[tuple[str, str], list[Group]] = {}
-    for group in groups:
-        if home := quoted.home(group.task.name, paper, agent=group.agent is not None):
-            homes.setdefault(home, []).append(group)
+    homes = {group: quoted.home(group.task.name, paper) for group in groups}
     numbered: list[Family] = []
-    for home, members in homes.items():
+    for home in dict.fromkeys(home for home in homes.values() if home):
+        tasks = quoted.paper(home[0])["scores"][home[1]]["tasks"]
         siblings: list[Family] = []
-        for group in sorted(members, key=lambda group: -len(group.seeds)):
-            _join(siblings, home, group)
+        for group in sorted(groups, key=lambda group: -len(group.seeds)):
+            if homes[group] == home or (group.agent and group.task.name in tasks):
+                _join(siblings, home, group)
         tell_apart(siblings)
         for family in siblings:
             for task, group in family.groups.items():

@@ -121,32 +121,28 @@ def _sources(artifact: Artifact) -> Iterator[str]:
 
 def standings(evaluation: Artifact) -> list[str]:
     """How the data files behind an evaluation stand to the published ones (`tasks.published`), as the records say."""
-    try:
-        chain = evaluation.ancestors().values()
-    except InputError:  # some are gone
-        return []
-    sources = (one.meta["source"] for one in chain)
+    sources = (one.meta["source"] for one in _lineage(evaluation))
     return sorted({source["checksum"] for source in sources if source and source.get("checksum")})
 
 
 def learnt_rows(evaluation: Artifact) -> list[int]:
     """The numbers of rows of the data that the artifacts behind an evaluation learnt from."""
-    try:
-        chain = evaluation.ancestors().values()
-    except InputError:  # some are gone
-        return []
-    data = (one.meta["metrics"].get("data") for one in chain)
+    data = (one.meta["metrics"].get("data") for one in _lineage(evaluation))
     return sorted({one["rows"] for one in data if one and "rows" in one})
 
 
 def devices(evaluation: Artifact) -> set[str]:
     """Kinds of device, or models of GPU, on which an evaluation and all behind it were built."""
-    try:
-        chain = evaluation.ancestors().values()
-    except InputError:  # some are gone
-        return set()
-    builds = (one.meta["made"] for one in chain)
+    builds = (one.meta["made"] for one in _lineage(evaluation))
     return {build.get("card") or build["device"].partition(":")[0] for build in builds}
+
+
+def _lineage(evaluation: Artifact) -> list[Artifact]:
+    """An evaluation and all behind it; nothing where some of that is gone."""
+    try:
+        return list(evaluation.ancestors().values())
+    except InputError:
+        return []
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

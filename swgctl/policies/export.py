@@ -207,17 +207,17 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     import torch
 
     from swgctl.diffusion import Schedule
-    from swgctl.policies.loading import load_critic, load_denoiser, load_energy, weight_lines
+    from swgctl.policies.loading import averages, load_critic, load_denoiser, load_energy, weight_lines
     from swgctl.policies.sampler import bounds
 
     denoiser = denoiser_of(policy)
     sampler = load_denoiser(denoiser, "cpu")  # its tensors, and those below, are those of its sizes
     learnt = load_tensors(denoiser.file(TENSORS))
-    tensors = {name.removeprefix("ema."): t[rows] for name, t in learnt.items() if name.startswith("ema.")}
+    tensors = {name: tensor[rows] for name, tensor in averages(learnt).items()}
     if policy.stage == "guide" and _energy_layers(policy):
         load_energy(policy, sampler, "cpu")
-        energy = load_tensors(policy.file("energy.safetensors"))
-        tensors |= {f"energy.{n.removeprefix('ema.')}": t[rows] for n, t in energy.items() if n.startswith("ema.")}
+        energy = averages(load_tensors(policy.file("energy.safetensors")))
+        tensors |= {f"energy.{name}": tensor[rows] for name, tensor in energy.items()}
     elif denoiser.stage == "diffuse":
         calibrated = policy if policy is not denoiser and _takes(policy) == "line" else None
         lines = zip(("intercept", "slope"), weight_lines(sampler, calibrated), strict=True)

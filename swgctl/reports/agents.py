@@ -14,6 +14,7 @@ from swgctl.reports.sheets import (
     columns,
     differences,
     interval,
+    least_to_most,
     mark,
     number,
     plural,
@@ -107,7 +108,7 @@ def by_data(groups: list[Group], paper: str | None = None) -> list[Sheet]:
         counts = sorted({len(group.seeds) for row in of_task.values() for group in row.groups.values()})
         cells = [text for name in algorithms for text in _cells(of_task.get(name))]
         quotes = [_printed(printed.get(task, {}).get(method)) for method in methods]
-        sheet.add([task, " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), *cells, *quotes])
+        sheet.add([task, least_to_most(counts), *cells, *quotes])
     return [sheet]
 
 

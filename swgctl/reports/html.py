@@ -95,7 +95,7 @@ def _table(sheet: Sheet) -> str:
         heads.append(f'<th scope="col"{first}>{escape(text)}{f" <small>{escape(small)}</small>" if small else ""}</th>')
     lines += [f"<tr>{''.join(heads)}</tr>", "</thead>", "<tbody>"]
     for i, (row, mark) in enumerate(zip(sheet.rows, sheet.marks, strict=True)):
-        turn = " turn" if i and mark != sheet.marks[i - 1] and mark in ("online", "quoted", "average") else ""
+        turn = " turn" if sheet.turns(i) else ""
         cells = []
         for j, text in enumerate(row):
             marks = {"quoted": j >= ours, "first": sheet.quoted > 0 and j == ours, "missing": text == "missing"}

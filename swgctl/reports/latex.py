@@ -37,8 +37,8 @@ def _tabular(sheet: Sheet) -> list[str]:
         lines += [f"{'& ' * ours}{above} {BREAK}", rf"\cmidrule(l){{{ours + 1}-{n}}}"]
     heads = [_head(name, sheet.citations.get(name, "") if i >= ours else "") for i, name in enumerate(sheet.columns)]
     lines += [f"{' & '.join(heads)} {BREAK}", r"\midrule"]
-    for i, (row, mark) in enumerate(zip(sheet.rows, sheet.marks, strict=True)):
-        if i and mark != sheet.marks[i - 1] and mark in ("online", "quoted", "average"):
+    for i, row in enumerate(sheet.rows):
+        if sheet.turns(i):
             lines.append(r"\midrule")
         lines.append(f"{' & '.join(map(escape, row))} {BREAK}")
     return [*lines, r"\bottomrule", r"\end{tabular}"]

@@ -59,6 +59,10 @@ class Sheet:
         self.rows.append(row)
         self.marks.append(mark)
 
+    def turns(self, i: int) -> bool:
+        """Whether row i is the first of a kind that a rule sets apart."""
+        return i > 0 and self.marks[i] != self.marks[i - 1] and self.marks[i] in ("online", "quoted", "average")
+
 
 def number(value: float | None, measure: str = "score") -> str:
     """A score to one decimal; a return to none, or to two below 100."""
@@ -190,6 +194,11 @@ def _value(value: Any) -> str:
     return value[:16] if isinstance(value, str) and len(value) == 64 else str(value)  # a checksum
 
 
+def least_to_most(counts: list[int]) -> str:
+    """Of numbers in ascending order: "3 to 5", or "5" where all are equal."""
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+
+
 def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -233,7 +242,7 @@ def _family(family: Family) -> Sheet:
     for i, task in enumerate(family.tasks):
         cells = [average.cells[i] for average in averages]
         counts = sorted({cell["seeds"] for cell in cells if cell})
-        seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else MISSING
+        seeds = least_to_most(counts) if counts else MISSING
         printed = [_printed(section["methods"][method][i]) for method in methods]
         sheet.add([task, seeds, *map(_shown, cells), *printed], "" if counts else "missing")
     printed = [_printed(section["averages"].get(method)) for method in methods]

@@ -145,6 +145,12 @@ def _experience(sets: "list[Transitions]", job: Job) -> "Experience":
     from swgctl.learners.agent import Experience
     from swgctl.learners.rows import Rows
 
+    spans = {one.returns()[::2] for one in sets} if job.params["rewards"] == "return_range" else set()
+    if len(spans) > 1:
+        raise InputError(
+            "the sets imitate data of several ranges of returns, and each would scale its rewards by its own",
+            "add --set agent.rewards=none",
+        )
     tables, rows, before = [], [], 0
     for one in sets:
         numbers = one.rows_of(job.seeds)

@@ -103,14 +103,16 @@ def test_guided_behaviour_models_of_a_familys_tasks_have_an_average(tmp_path):
     ]
 
 
-def test_agents_belong_to_the_paper_of_agents_and_to_no_other(made, tmp_path):
+def test_agents_belong_to_every_papers_family_with_their_task_and_policies_to_the_first(made, tmp_path):
     """Two tasks of PGD's locomotion, of which SWG has one, whose diffusion policy is in SWG's family alone."""
     tasks, returns = ("hopper-random-v2", "hopper-medium-v2"), {0: [1000.0, 1200.0]}
     agents = [agent_evaluation(tmp_path / "store", task, returns) for task in tasks]
     policy = made(tasks[1], normal([(0.0, 1)], [0]))
-    both = [(family.paper, family.name, set(family.groups)) for family in families(gather([policy, *agents]))]
-    assert sorted(both) == [("pgd", "locomotion", set(tasks)), ("swg", "locomotion", {tasks[1]})]
-    assert [family.paper for family in families(gather([*agents]), "swg")] == ["swg"]
+    of_paper = {}
+    for family in families(gather([policy, *agents])):
+        of_paper.setdefault(family.paper, []).append((family.agent, set(family.groups)))
+    assert of_paper["pgd"] == [("TD3+BC", set(tasks))]
+    assert sorted(of_paper["swg"], key=str) == [("TD3+BC", {tasks[1]}), (None, {tasks[1]})]
 
 
 def test_the_best_of_each_task_is_told_from_the_papers_rho(made):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -11,10 +12,13 @@ from safetensors.torch import load_file
 from support.harness import published, swgctl
 from support.interrupts import Signalled
 
+from swgctl.errors import InputError
 from swgctl.learners import agent as learners
 from swgctl.learners.regeneration import Regenerating
 from swgctl.policies.trajectories import TrajectorySampler
+from swgctl.stages.agent import _experience
 from swgctl.store import Artifact
+from swgctl.tasks.windows import transitions_of
 
 pytest_plugins = "support.synthetic"
 pytestmark = pytest.mark.training
@@ -142,6 +146,24 @@ def test_rewards_are_scaled_by_the_range_of_the_real_returns(made, batches):
     for part, table in ((drawn[:, :-8], tables[0]), (drawn[:, -8:], tables[1])):
         table[:, -1] *= scale
         assert among(part, table).all()
+
+
+def test_sets_that_imitate_returns_of_several_ranges_are_not_scaled_together():
+    """A reward of 1 would be 1 in one set and 0.1 in the other."""
+
+    def imitating(returns):
+        window = (np.zeros((1, 2, 3, 2)), np.zeros((1, 2, 3, 1)), np.ones((1, 2, 3)))
+        return transitions_of(*(np.float32(x) for x in window), np.zeros((1, 2, 3), bool), [0], returns)
+
+    def rewards(*ranges):
+        job = SimpleNamespace(seeds=[0], params={"rewards": "return_range"})
+        return _experience([imitating(one) for one in ranges], job).table[0, :, 3]
+
+    low, high = (0.0, 500.0, 1000.0), (0.0, 5000.0, 10_000.0)
+    assert rewards(low, low).unique().tolist() == [1.0]
+    assert rewards(high).unique().tolist() == pytest.approx([0.1])
+    with pytest.raises(InputError, match="several ranges of returns"):
+        rewards(low, high)
 
 
 def test_sets_are_renewed_oldest_first_and_guided_once_there_is_an_agent(made, monkeypatch):
