@@ -1,6 +1,7 @@
 """Target of AEPO's energy: log w expanded about an action, with a measured variance of the posterior."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from swgctl.diffusion.samplers import Noise
 from swgctl.learners import posterior
 from swgctl.learners.energies import analytic
 from swgctl.models import Denoiser
+from swgctl.randomness import normal
 
 LogWeight = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,18 +83,15 @@ class Expansion:
             shape = (settings.moments,)
             return torch.stack([torch.randint(high, shape, generator=g, device=g.device) for g in sources])
 
-        def noise(shape: tuple[int, ...]) -> Tensor:
-            return torch.stack([torch.randn(shape[1:], generator=g, device=g.device) for g in sources])
-
         rows = integers(len(observations))
-        self.posterior = self._posterior(rows, noise)
+        self.posterior = self._posterior(rows, partial(normal, sources))
         self.data_variance = posterior.data_variance(self.actions[0])
         estimate = self.posterior[:, settings.posterior - 1]
         self.variance = posterior.limited(estimate, self.data_variance).float()
         self.deviation = self.variance.sqrt()
 
         k = integers(len(schedule))
-        z = schedule.noisy(z0[self.members, rows], noise((*k.shape, z0.shape[-1])), k)
+        z = schedule.noisy(z0[self.members, rows], normal(sources, (*k.shape, z0.shape[-1])), k)
         bend, term = in_blocks(self._terms, rows, k, z).unbind(-1)
         self.statistics = {
             "reversed": (bend > 1).float().mean(1),

@@ -9,6 +9,7 @@ from swgctl.diffusion import Act
 from swgctl.files import load_tensors
 from swgctl.models import Ensemble
 from swgctl.policies.loading import filled
+from swgctl.randomness import normal
 from swgctl.store import Artifact
 
 
@@ -47,8 +48,8 @@ def roll(
     """
     rows = observations.shape[1]
 
-    def normal(features: int) -> Tensor:
-        return torch.stack([torch.randn(rows, features, generator=g, device=g.device) for g in generators])
+    def noise(features: int) -> Tensor:
+        return normal(generators, (len(generators), rows, features))
 
     def elite() -> Tensor:
         picks = [torch.randint(elites.shape[1], (rows,), generator=g, device=g.device) for g in generators]
@@ -57,11 +58,11 @@ def roll(
     steps = []
     for _ in range(length):
         mean, sd = act(observations)
-        actions = (mean + sd * normal(ensemble.action_dim)).clamp(-1, 1)
+        actions = (mean + sd * noise(ensemble.action_dim)).clamp(-1, 1)
         mean, log_var = ensemble(torch.cat([observations, actions], -1).unsqueeze(1))
         index = elite()[:, None, :, None].expand(-1, -1, -1, mean.shape[-1])
         mean, log_var = (value.gather(1, index).squeeze(1) for value in (mean, log_var))
-        outcome = mean + (log_var / 2).exp() * normal(mean.shape[-1])
+        outcome = mean + (log_var / 2).exp() * noise(mean.shape[-1])
         steps.append((observations, actions, outcome[..., -1]))
         observations = observations + outcome[..., :-1]
     states, actions, rewards = (torch.stack(values, 2) for values in zip(*steps, strict=True))

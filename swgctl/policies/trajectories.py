@@ -15,6 +15,7 @@ from swgctl.errors import SwgError
 from swgctl.files import load_tensors
 from swgctl.models import UNet
 from swgctl.policies.loading import averages, filled
+from swgctl.randomness import normal
 from swgctl.store import Artifact
 from swgctl.tasks import windows
 from swgctl.tasks.transitions import Transitions
@@ -80,9 +81,9 @@ class TrajectorySampler:
         advance = runner(step, lambda: {"x": x}, mode, device)
         for batch in range(batches):
             sources = generators("noise", batch)
-            x.copy_(table["sigma"][0] * _normal(sources, shape))
+            x.copy_(table["sigma"][0] * normal(sources, shape))
             for n in range(settings.levels):
-                advance({name: column[n] for name, column in table.items()} | {"eps": _normal(sources, shape)})
+                advance({name: column[n] for name, column in table.items()} | {"eps": normal(sources, shape)})
                 signals.check()
             windows[:, batch * size : (batch + 1) * size] = x
             report(min((batch + 1) * size, count))
@@ -129,8 +130,3 @@ def transitions_of(x: Tensor, channels: Channels, seeds: list[int], returns: tup
     """Windows x (S, W, L, D), z-scored, as a synthetic set: `windows.transitions_of`."""
     observations, actions, rewards, terminals = (part.cpu().numpy() for part in channels.outside(x))
     return windows.transitions_of(observations, actions, rewards, terminals, seeds, returns)
-
-
-def _normal(sources: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise (S, ...) of a shape, member s's by sources[s]."""
-    return torch.stack([torch.randn(shape[1:], generator=g, device=g.device) for g in sources])

@@ -5,6 +5,7 @@ Reads the task's data file.  Writes candidates.hdf5: `rows` (N',), the numbers o
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from swgctl import signals
@@ -33,7 +34,7 @@ def build(job: Job[CandidatesSettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl.policies.loading import load_denoiser
-    from swgctl.randomness import generator
+    from swgctl.randomness import generator, normal
     from swgctl.tasks import transitions
     from swgctl.training.execution import products
 
@@ -64,12 +65,8 @@ def build(job: Job[CandidatesSettings], directory: Path, work: Path) -> dict:
             sources = [
                 generator(seed, f"candidates/{s.seed}/noise", number, torch.device(job.device)) for seed in job.seeds
             ]
-
-            def noise(shape: tuple[int, ...], sources: list[torch.Generator] = sources) -> torch.Tensor:
-                return torch.stack([torch.randn(shape[1:], generator=g, device=g.device) for g in sources])
-
             row = torch.arange(len(block), device=job.device).repeat_interleave(s.M)
-            z = sampler.draw(x, row, None, s.temperature, noise)
+            z = sampler.draw(x, row, None, s.temperature, partial(normal, sources))
             if not bool(z.isfinite().all()):
                 raise SwgError(
                     "candidates: the denoiser's actions are not finite", "look at its losses with swgctl plot training"

@@ -123,14 +123,14 @@ def _calibrate(job: Job[GuideSettings], denoiser: Artifact, directory: Path) -> 
 
     from swgctl.diffusion import calibration
     from swgctl.policies.loading import load_denoiser
-    from swgctl.randomness import generator
+    from swgctl.randomness import generator, normal
 
     sampler = load_denoiser(denoiser, job.device)
     observations, z0, _ = _data(job, denoiser, sampler)
     sources = [generator(seed, "guide/moments", 0) for seed in job.seeds]
 
     def noise(shape: tuple[int, ...]) -> "Tensor":
-        return torch.stack([torch.randn(shape[1:], generator=g) for g in sources]).to(job.device)
+        return normal(sources, shape).to(job.device)
 
     numbers = [torch.randint(len(observations), (job.settings.moments,), generator=g) for g in sources]
     rows, members = torch.stack(numbers), torch.arange(len(job.seeds)).unsqueeze(1)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from swgctl.config import ToySettings
 from swgctl.diffusion import Schedule, sample
 from swgctl.diffusion.exact import sampling_floor, shares, total_variation
 from swgctl.diffusion.guidance import Denoise, Guidance
-from swgctl.randomness import generator
+from swgctl.randomness import generator, normal
 from swgctl.toys.densities import Density
 from swgctl.toys.distances import Cloud, directions, energy_distance, sliced_wasserstein
 
@@ -84,10 +85,6 @@ def _draw(walk: Walk, name: str, s: ToySettings, seeds: list[int]) -> Tensor:
     """z_0 (S, n, C) in float64, from each member's stream of a name."""
     (low, high), schedule = walk.bounds, getattr(Schedule, s.schedule)(s.K)
     sources = [generator(seed, name, s.seed, low.device) for seed in seeds]
-
-    def noise(shape: tuple[int, ...]) -> Tensor:
-        return torch.stack([torch.randn(shape[1:], generator=g, device=low.device) for g in sources])
-
     z = sample(
         walk.denoise,
         schedule,
@@ -95,7 +92,7 @@ def _draw(walk: Walk, name: str, s: ToySettings, seeds: list[int]) -> Tensor:
         guidance=walk.guidance if s.rho else None,
         sampler=s.sampler,
         bounds=(low, high) if s.clip else None,
-        generator=noise,
+        generator=partial(normal, sources),
     )
     return z.cpu().double()
 
