@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from swgctl.errors import Interrupted, SwgError
 
+AGAIN = "run the same command again"
+
 _received: list[int] = []
 _deferring = False
 
@@ -56,10 +58,10 @@ def interrupted() -> bool:
     return bool(_received)
 
 
-def check() -> None:
-    """Raise Interrupted (exit 75; 130 after SIGINT) once a signal has come."""
+def check(help: str = AGAIN) -> None:
+    """Raise Interrupted (exit 75; 130 after SIGINT) once a signal has come; `help` says what the same command does."""
     if _received:
-        raise _error(_received[0])
+        raise _error(_received[0], help)
 
 
 def _note(number: int, _frame) -> None:
@@ -68,7 +70,7 @@ def _note(number: int, _frame) -> None:
         raise _error(number)
 
 
-def _error(number: int) -> Interrupted:
-    error = Interrupted(f"stopped by {signal.Signals(number).name}", "run the same command again to go on")
+def _error(number: int, help: str = AGAIN) -> Interrupted:
+    error = Interrupted(f"stopped by {signal.Signals(number).name}", help)
     error.code = 130 if number == signal.SIGINT else 75
     return error

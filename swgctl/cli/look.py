@@ -349,11 +349,11 @@ def export(
     ] = None,
     rho: Annotated[
         float | None,
-        typer.Option(metavar="RHO", help="Guidance scale; not of an agent. [default: as evaluated, else the recipe's]"),
+        typer.Option(metavar="RHO", help="Guidance scale; not of an agent. [default: the first above 0 as evaluated]"),
     ] = None,
     resample: Annotated[
         int | None,
-        typer.Option(metavar="M", help="Number of candidate actions. [default: as evaluated, else the recipe's]"),
+        typer.Option(metavar="M", help="Number of candidate actions. [default: the first as evaluated]"),
     ] = None,
     env: Leave = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,

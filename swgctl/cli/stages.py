@@ -236,7 +236,7 @@ def behaviour(
     "candidates",
     """
     swgctl candidates
-    swgctl candidates --of next --set candidates.M=32
+    swgctl candidates --of next --rows 0 --set candidates.M=32
     """,
 )
 def candidates(
@@ -249,7 +249,7 @@ def candidates(
         ),
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(metavar="N", help="Size of a random part of the data. [default: all]")
+        int | None, typer.Option(metavar="N", help="Size of a random part of the data; 0: all. [default: the recipe's]")
     ] = None,
     source: From = None,
     task: TaskOption = None,

@@ -175,7 +175,7 @@ def circumstances(group: Group) -> list[str]:
 
 def differences(part: Group | Family) -> list[str]:
     """Notes on how a group differs from the others of its task, or a family from the others of its name."""
-    notes = [f"another protocol than the other groups': {described(part.differs)}"] if part.differs else []
+    notes = [f"where these groups' protocols differ: {described(part.differs)}"] if part.differs else []
     if part.again:
         notes.append("the settings of a group above, evaluated again with other results")
     return notes

@@ -70,6 +70,11 @@ def _check_candidates(task: Task, settings: AugmentSettings, critic: Artifact, c
             f"the candidates {candidates.id} have no share of the batches",
             f"swgctl augment --from {critic.id} --candidates {candidates.id} --share 0.5",
         )
+    if "synth" in critic.meta["inputs"]:
+        raise InputError(
+            f"candidates are at states of the task's data, and {critic.id} learnt from a synthetic set",
+            f"swgctl augment --from {critic.id} --share 0",
+        )
     wanted = f"swgctl behaviour {argument(task)} --seeds {ranges(critic.seeds)}   # then: swgctl candidates"
     check_drawn(candidates, task, data_of(critic), wanted)
     if candidates.seeds != critic.seeds:

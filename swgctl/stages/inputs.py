@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from swgctl.config import Settings, Stage, a, stages
+from swgctl.config import EvalSettings, Settings, Stage, a, methods, stages
 from swgctl.console import say
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.seeds import ranges
@@ -133,7 +133,13 @@ def _fitting(
         starts = row.optional and not role  # from a task, which is not named
         stage = row if starts else stages()[fit[0]]
         words = argument(Task.from_json(primary[0].meta["task"])) if primary else task or "TASK"
-        first = f"{stage.name} {words}" if stage.starts else stage.name
+        first = stage.name
+        if stage.starts:
+            first = f"{stage.name} {words}"
+        elif primary and primary[0].stage in _starts(stage.name):
+            first = f"{stage.name} --from {primary[0].id}"
+        elif words != "TASK" and stage.name in methods()[EvalSettings.model_fields["method"].default].stages:
+            first = f"run {words} --until {stage.name}"
         needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}{of_task}"
         failure = UsageError if starts else InputError
         raise failure(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")

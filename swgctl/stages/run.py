@@ -22,6 +22,7 @@ from swgctl.store import Artifact, Store
 from swgctl.tasks import Task
 
 RUN = "run"  # the command that builds a whole chain
+FLAGS = {"scale": "lambda"}  # settings whose option has another name
 
 
 def run_stage(
@@ -239,9 +240,11 @@ def check_read(row: Stage, resolved: Resolved, inputs: Mapping[str, Artifact | N
     Raises UsageError.
     """
     for name in sorted(getattr(module_of(row), "unread", lambda inputs: ())(inputs)):
-        if resolved.origin[f"{row.name}.{name}"] in ("flag", "--set"):
-            what = row.filled(inputs) or "a task"
-            raise UsageError(f"{row.name} of {what} reads no setting '{name}'", f"leave out {row.name}.{name}")
+        origin = resolved.origin[f"{row.name}.{name}"]
+        if origin in ("flag", "--set"):
+            what, flag = row.filled(inputs) or "a task", FLAGS.get(name, name.replace("_", "-"))
+            given = f"--{flag}" if origin == "flag" else f"--set {row.name}.{name}"
+            raise UsageError(f"{row.name} of {what} reads no setting '{name}'", f"leave out {given}")
 
 
 def prepare_node(node: Node, built: Mapping[str, Artifact]) -> Job:
@@ -278,9 +281,8 @@ def check_flags(resolved: Resolved, method: str) -> None:
     flags = [name.partition(".") for name, origin in resolved.origin.items() if origin == "flag" and "." in name]
     read = {setting for stage, _, setting in flags if stage in stages_of(method)}
     for setting in sorted({setting for *_, setting in flags} - read):
-        raise UsageError(
-            f"no stage of {method} reads the setting '{setting}'", f"leave out --{setting.replace('_', '-')}"
-        )
+        flag = FLAGS.get(setting, setting.replace("_", "-"))
+        raise UsageError(f"no stage of {method} reads the setting '{setting}'", f"leave out --{flag}")
 
 
 def check_nodes(last: Node) -> Node:

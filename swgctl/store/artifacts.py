@@ -421,6 +421,16 @@ def _standard_input() -> list[str]:
     text = sys.stdin.read(LONGEST_INPUT + 1)
     if len(text) > LONGEST_INPUT:
         raise InputError(f"standard input has more than {LONGEST_INPUT:,} characters", "swgctl ls")
-    if refs := [line.strip() for line in text.split("\n") if line.strip()]:
+    if refs := [_ref(line.strip()) for line in text.split("\n") if line.strip()]:
         return refs
     raise InputError("standard input named no artifact", "swgctl ls")
+
+
+def _ref(line: str) -> str:
+    """The REF of a line: itself, or the path in an object that `--json` printed."""
+    if not line.startswith("{"):
+        return line
+    try:
+        return str(json.loads(line)["path"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return line

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from swgctl.console import say
 from swgctl.store import Store
-from swgctl.sweeps.nodes import ENDED, Item, progress_of
+from swgctl.sweeps.nodes import DONE, Item, progress_of
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -51,8 +51,8 @@ class Board:
             return
         took = f" in {time.monotonic() - self._began.pop(item):.1f} s" if item.state == "built" else ""
         why = f": {item.why}" if item.why and item.state != "built" else ""
-        ended = sum(one.state in ENDED for one in self._items)
-        say(f"{item.name}: {item.state}{took}{why}; {ended} of {len(self._items)} done")
+        done = sum(one.state in DONE for one in self._items)
+        say(f"{item.name}: {item.state}{took}{why}; {done} of {len(self._items)} done")
 
     def refresh(self) -> None:
         """Draw the live table again, at most twice a second."""

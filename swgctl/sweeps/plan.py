@@ -153,18 +153,19 @@ def show(runs: list[Run], store: Store, form: str) -> None:
             print(one.command())
         say(_sharing(runs))
         return
-    counts: Counter[str] = Counter()
+    states: dict[str, str] = {}  # of each distinct node
     for one in runs:
         line = one.command()
         if form == "table":
             say(line)
-        for stage, state, why in _states(one.node, store):
-            counts[state] += 1
+        for node, state, why in _states(one.node, store):
+            states[node.identity], stage = state, node.stage.name
             if form == "json":
                 print(json.dumps({"run": line, "stage": stage, "state": state, "why": why}))
             else:
                 say(f"  {stage:12} {state:7} {why}")
     if form == "table":
+        counts = Counter(states.values())
         say(f"{len(runs)} run(s), {counts['cached']} stage(s) cached, {counts['build']} to build")
 
 
@@ -187,25 +188,24 @@ def _edges(node: Node) -> Iterator[tuple[str, str]]:
             yield parent.stage.name, node.stage.name
 
 
-def _states(last: Node, store: Store) -> Iterator[tuple[str, str, str]]:
-    """(stage, "cached" or "build", why) for each stage; a key is known once the inputs before it are cached."""
+def _states(last: Node, store: Store) -> Iterator[tuple[Node, str, str]]:
+    """(node, "cached" or "build", why) for each stage; a key is known once the inputs before it are cached."""
     built: dict[str, Artifact] = {}
     for node in last.walk():
-        stage = node.stage.name
         if missing := [parent.stage.name for parent in node.inputs.values() if parent.identity not in built]:
-            yield stage, "build", f"its input is to be built: {missing[0]}"
+            yield node, "build", f"its input is to be built: {missing[0]}"
             continue
         try:
             if not node.inputs and not tasks.at_hand(node.task):
-                yield stage, "build", "its data is not on this machine yet"
+                yield node, "build", "its data is not on this machine yet"
                 continue
             job = run.prepare_node(node, built)
         except SwgError as error:
-            yield stage, "build", str(error)
+            yield node, "build", str(error)
             continue
-        if artifact := store.find(stage, node.task.name, job.key):
-            yield stage, "cached", f"{artifact.id}"
+        if artifact := store.find(node.stage.name, node.task.name, job.key):
+            yield node, "cached", f"{artifact.id}"
             built[node.identity] = artifact
         else:
             resumable = (store.work(job.key) / CHECKPOINT).exists()
-            yield stage, "build", "unfinished: would be resumed" if resumable else f"no artifact {job.key[:16]}"
+            yield node, "build", "unfinished: would be resumed" if resumable else f"no artifact {job.key[:16]}"

@@ -16,6 +16,10 @@ from swgctl.tasks.registry import RULED
 def recipe_text(task: str, environment: str | None, recipe: str | None, assignments: tuple[str, ...]) -> str:
     """The resolved settings of a task as YAML that `--recipe FILE` takes; a comment gives the origin of each value."""
     stages: tuple[str, ...]
+    if task in config.recipe_names() and task not in (*tasks.names(), *toy.NAMES):
+        raise UsageError(
+            f"'{task}' is a recipe, and what is shown is a task's", f"swgctl recipe show TASK --recipe {task}"
+        )
     if task in toy.NAMES:
         problem, stages, command = toy.task_of(task), ("toy",), "toy"
     else:

@@ -27,6 +27,7 @@ __all__ = [
     "get",
     "locate",
     "located_once",
+    "moved",
     "names",
     "normalized_score",
     "score",
@@ -126,6 +127,13 @@ def locate(
     if task.source not in _located:
         _located[task.source] = source.locate(where, say, progress)
     return _located[task.source]
+
+
+def moved(task: Task, sha256: str) -> Path | None:
+    """Where a user's own file of this checksum was named last, if it is there; None for other sources."""
+    from swgctl.tasks import cache
+
+    return cache.place_of(sha256) if task.source.startswith("file:") else None
 
 
 _located: dict[str, tuple[Path, str]] | None = None

@@ -118,6 +118,26 @@ def digest(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}", f"ls -l {quoted(path)}") from None
 
 
+def note_place(path: Path, sha256: str) -> None:
+    """Keep where a file of this checksum lies, as a link, which `place_of` follows; a cache that refuses has none."""
+    link = cache_folder() / "files" / sha256
+    draft = link.with_name(f"{sha256}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        if not link.is_symlink() or os.readlink(link) != str(path):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(path, draft)
+            os.replace(draft, link)
+
+
+def place_of(sha256: str) -> Path | None:
+    """Where a file of this checksum was last, if it is still there with the same bytes."""
+    try:
+        path = Path(os.readlink(cache_folder() / "files" / sha256))
+        return path if path.is_file() and digest(path) == sha256 else None
+    except (OSError, InputError):
+        return None
+
+
 def pin_of(target: Path) -> Path:
     """The file that holds the checksum of `target`, as `sha256sum --check` reads it."""
     return target.with_name(target.name + ".sha256")

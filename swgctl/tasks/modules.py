@@ -73,7 +73,9 @@ def load(environment: str) -> None:
         # Of an ImportError the message alone names the module that is missing.
         what = str(error) if isinstance(error, ImportError) else f"{module}: {said_by(error)}"
         missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or ".")
-        help = f"pip install {module.partition('.')[0]}" if missing else f"{_python()} -c 'import {module}'"
+        whole = module.partition(".")[0]
+        help = f"put PYTHONPATH=FOLDER, which has {whole}, before the command, or install its package"
+        help = help if missing else f"{_python()} -c 'import {module}'"
         raise UsageError(f"environment {environment}: {what}", help) from None
 
 

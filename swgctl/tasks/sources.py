@@ -145,8 +145,12 @@ def _locate_file(where: str, say: Callable[[str], None], progress: Progress | No
     from swgctl.tasks import cache
 
     if not os.path.exists(where):
-        raise InputError(f"{where}: no such file", "check the path")
-    return Path(where), cache.digest(Path(where))
+        raise InputError(
+            f"{where}: no such file", "swgctl critic FILE --env ENV_ID   # where it is now; then this again"
+        )
+    sha256 = cache.digest(Path(where))
+    cache.note_place(Path(where), sha256)
+    return Path(where), sha256
 
 
 def _find_file(where: str) -> Path | None:

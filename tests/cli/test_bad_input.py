@@ -118,6 +118,7 @@ def test_a_data_file_that_is_gone(pendulum, tiny):
         (["critic", "demo", "--tau", "1.5"], ["critic.tau", "1.5"]),
         (["critic", "demo", "--seeds", "4-0"], ["4-0"]),
         (["recipe", "show", "dem"], ["dem", "did you mean 'demo'"]),
+        (["recipe", "show", "aepo"], ["'aepo' is a recipe"]),
         (["recipe", "validate"], ["recipes"]),
         (["critic", "demo", "--stepps", "3"], ["--stepps", "--steps"]),
     ],

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from support.harness import published, write_pendulum
+from support.harness import published, swgctl, write_pendulum
 
 from swgctl.config import methods
 from swgctl.store import Artifact
@@ -66,6 +66,13 @@ def test_each_stage_takes_what_this_shell_made_last(made):
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_is_not_read_is_named_as_it_was_given(made):
+    for given, named in ((("--lambda", 1), "--lambda"), (("--set", "agent.scale=1"), "--set agent.scale")):
+        answer = swgctl("agent", made.data, "--env", "Pendulum-v1", "--recipe", made.recipe, *given)
+        answer.refused(2, "reads no setting 'scale'")
+        assert answer.helps == [f"leave out {named}"]
 
 
 def test_guidance_without_an_agent_is_refused(refusal, made):

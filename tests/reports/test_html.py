@@ -99,4 +99,4 @@ def test_it_is_readable_on_a_phone_in_the_dark(made):
 def test_names_are_escaped(made):
     text, _ = made
     assert "mine_100" in text
-    assert "the other groups&#x27;" in text
+    assert "these groups&#x27; protocols" in text

@@ -161,9 +161,9 @@ def test_missing_cells_are_there(report):
 def test_groups_say_in_what_they_differ_and_only_that(report):
     told = [line.strip() for line in report("--task", "hopper-medium-v2").err.splitlines() if "protocol" in line]
     assert told == [
-        "another protocol than the other groups': diffuse.lr = 0.0003",
+        "where these groups' protocols differ: diffuse.lr = 0.0003",
         "no average of locomotion: 1 of 9 tasks by this protocol",
-        "another protocol than the other groups': diffuse.lr = 0.0001",
+        "where these groups' protocols differ: diffuse.lr = 0.0001",
         "no average of locomotion: 1 of 9 tasks by this protocol",
     ]
 

@@ -69,6 +69,24 @@ def test_roles_that_the_settings_do_not_call_for_are_left_out(chain):
     assert inputs(evaluation).keys() == {"diffuse"}
 
 
+def test_a_missing_input_is_named_with_what_makes_it_of_that_task(tmp_path):
+    store = ("--store", tmp_path / "empty")
+    for stage, words in (
+        ("eval", "run local-hopper-medium --until diffuse"),
+        ("augment", "critic local-hopper-medium"),
+    ):
+        answer = swgctl(stage, "--task", "local-hopper-medium", *store)
+        answer.refused(3, "of local-hopper-medium")
+        assert answer.helps[0].startswith(f"swgctl {words}")
+
+
+def test_an_object_that_json_printed_names_its_artifact_in_a_pipe(chain):
+    printed = swgctl("critic", chain.data, "--env", "Pendulum-v1", "--recipe", chain.recipe, "--json").out
+    piped = swgctl("augment", "--from", "-", "--recipe", chain.recipe, stdin=printed)
+    assert piped.path == chain.made("augment")
+    swgctl("augment", "--from", "-", stdin='{"stage": "critic"}').refused(3, "no artifact")
+
+
 def test_a_role_can_be_named_in_two_ways(chain):
     other = chain.critic("--tau", "0.9").path
     how = ["eval", "--recipe", chain.recipe, "--resample", "2", "--json"]
@@ -80,6 +98,32 @@ def test_a_role_can_be_named_in_two_ways(chain):
 def test_a_role_takes_its_stages_only(chain):
     answer = swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--from", f"critic={chain.made('augment')}")
     answer.refused(3, "eval takes a critic for its role critic", "an augmented data set")
+
+
+# -- files that move ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_has_moved_is_used_where_it_was_named_last(chain, pendulum, tmp_path):
+    """Its critic is cached, since its bytes are the same, and what follows reads it where it is."""
+
+    def critic(data, *words):
+        return swgctl("critic", data, "--env", "Pendulum-v1", "--recipe", chain.recipe, *words, "--json")
+
+    data = pendulum("mine", 5)
+    made = critic(data).json
+    elsewhere = tmp_path / "elsewhere" / data.name
+    elsewhere.parent.mkdir()
+    data.rename(elsewhere)
+    augment = ("augment", "--from", made["path"], "--weight", "exponential")
+    lost = swgctl(*augment)
+    lost.refused(3, f"{data}: no such file")
+    assert lost.helps == ["swgctl critic FILE --env ENV_ID   # where it is now; then this again"]
+    assert critic(elsewhere).json["status"] == "cached"
+    assert swgctl(*augment, "--json").json["status"] == "built"
+    data.write_bytes(b"another file by now")
+    assert swgctl(*augment, "--set", "augment.beta=2", "--json").json["status"] == "built"
+    elsewhere.write_bytes(b"and this one is not it either")
+    swgctl(*augment, "--set", "augment.beta=4").refused(3, "has changed since a critic learnt from it")
 
 
 # -- lineages ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,12 @@ def test_what_follows_a_change_is_to_be_built(chain):
     assert why[3] == "its input is to be built: diffuse"
 
 
+def test_what_several_runs_share_is_counted_once(chain):
+    """A critic and an augmented data set, then a denoiser and an evaluation of each rate."""
+    answer = plan(chain, "--seeds", "5", "--grid", "diffuse.lr=1e-4,3e-4")
+    assert "2 run(s), 0 stage(s) cached, 6 to build" in answer.err
+
+
 def test_a_plan_builds_nothing(chain):
     before = published(chain.store)
     answer = plan(chain, "--seeds", "5", "--set", "critic.steps=9")

@@ -158,6 +158,15 @@ def test_a_hangup_is_ignored_under_nohup(chain, start):
     assert process.answer().json["status"] == "built"
 
 
+def test_a_stopped_evaluation_says_that_it_starts_again(chain, start):
+    """It has no checkpoint."""
+    stopped = Signalled("swgctl.evaluation.rollout:Batch.propose", 3, signal.SIGTERM)
+    words = ("eval", "--from", chain.made("diffuse"), "--recipe", chain.recipe, "--rho", "3", "--store", chain.store)
+    answer = start(*words, setup=stopped).answer()
+    answer.refused(75, "stopped by SIGTERM")
+    assert answer.helps == ["run the same command again: an evaluation starts anew"]
+
+
 def ignore_hangup():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
