@@ -53,12 +53,13 @@ def scales(rows, *, axes, shown=returned):
     return lines
 
 
-def tasks(rows, *, rhos):
+def tasks(*reports, rhos):
     """A line a task, temperature and number of candidates: scores at each scale, then those of calibrated guidance."""
-    lines = []
-    for task, temperature, candidates in dict.fromkeys(
-        (row["task"], row["temperature"], row["candidates"]) for row in rows
-    ):
+    rows, lines = tuple(itertools.chain(*reports)), []
+    levels = ("medium-expert", "medium", "medium-replay")
+    order = [f"local-{body}-{level}" for body in ("halfcheetah", "hopper", "walker2d") for level in levels]
+    places = dict.fromkeys((row["task"], row["temperature"], row["candidates"]) for row in rows)
+    for task, temperature, candidates in sorted(places, key=lambda place: (order.index(place[0]), place)):
         line = [task.removeprefix("local-"), f"{temperature:g}", str(candidates)]
         for calibrated in (False, True):
             of = tuple(row for row in rows if (row["guidance"] == "calibrated") == calibrated)
@@ -254,9 +255,9 @@ TABLES = [
     ),
     Table(
         "local-nine",
-        ("local-nine",),
+        ("local-nine", "local-hopper-channel-standard"),
         ("task", "T", "M", "rho = 0", "5", "10", "20", "calibrated: 5", "10", "20"),
-        lambda rows: tasks(rows, rhos=(0, 5, 10, 20)),
+        lambda *reports: tasks(*reports, rhos=(0, 5, 10, 20)),
     ),
     Table(
         "local-cube-guidances",
