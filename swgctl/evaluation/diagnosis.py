@@ -51,7 +51,6 @@ class Diagnosis:
         self.joint = assemble(denoiser, None, EvalSettings(), device)
         self.seeds = policy.seeds
         self._read(denoiser)
-        self.channel = WeightChannel(denoiser, self.joint.sampler, self.all_weights, device)
 
     def _read(self, denoiser: Artifact) -> None:
         """Random rows of the data: observations (N, O), actions (N, A) and weights (S, N); `seen`, random ones of the
@@ -68,7 +67,7 @@ class Diagnosis:
         with denoiser.parent("augment").reading("data.hdf5") as path, h5py.File(path) as file:
             observations, actions, weights = (file[name][()] for name in ("observations", "actions", "weights"))
             rows = part(len(actions), ROWS)
-            self.observations, self.actions, self.weights, self.all_weights = placed(
+            self.observations, self.actions, self.weights, all_weights = placed(
                 observations[rows], actions[rows], weights[:, rows], weights
             )
             self.seen = None
@@ -76,6 +75,7 @@ class Diagnosis:
                 numbers, drawn, weighed = (file[f"candidates/{name}"][()] for name in ("rows", "actions", "weights"))
                 states = part(len(numbers), STATES)
                 self.seen = placed(observations[numbers[states]], drawn[:, states], weighed[:, states])
+        self.channel = WeightChannel(denoiser, self.joint.sampler, all_weights, str(self.device))
 
     def _noise(self, stream: str) -> torch.Generator:
         return generator(0, f"diagnosis/{stream}", 0, self.device)

@@ -113,7 +113,7 @@ def _play(
             running &= ~ended
             step += 1
             bar.update(step, f"{running.sum()} of {running.size} episodes")
-            signals.check("run the same command again: an evaluation starts anew")
+            signals.check(f"{signals.AGAIN}: an evaluation starts anew")
     return [
         [
             {

@@ -234,7 +234,10 @@ def _tensors(policy: Artifact, critic: Artifact | None, clip: bool, rows: list[i
     schedule = getattr(Schedule, denoiser.params["schedule"])(denoiser.params["K"])
     tensors |= {"alpha": schedule.alpha, "sigma": schedule.sigma, "step_alpha": schedule.step_alpha}
     joint = denoiser.stage == "diffuse"
-    data = denoiser.parent("augment").file("data.hdf5") if joint else tasks.locate(_task(policy), say, None)[0]
+    if joint:
+        data = denoiser.parent("augment").file("data.hdf5")
+    else:
+        data, _ = tasks.locate(_task(policy), say, None, denoiser.meta["source"]["sha256"])
     try:
         with h5py.File(data) as file:
             observations = file["observations"][()]

@@ -151,16 +151,9 @@ def locate_source(task: Task, reader: Artifact | None = None) -> tuple[Path, str
     """The task's data file and its sha256: the one that `reader` has read, also where a file has been moved since and
     named where it is now.  Raises InputError where that is gone or has changed."""
     before = reader.meta["source"]["sha256"] if reader else None
-    try:
-        with console.downloads(f"fetching {task.name}") as update:
-            path, digest = tasks.locate(task, say, update)
-    except InputError:
-        if before and (moved := tasks.moved(task, before)):
-            return moved, before
-        raise
+    with console.downloads(f"fetching {task.name}") as update:
+        path, digest = tasks.locate(task, say, update, before)
     if reader and before and digest != before:
-        if moved := tasks.moved(task, before):
-            return moved, before
         raise InputError(
             f"{path} has changed since {a(reader.stage)} learnt from it: sha256 {digest[:12]}, then {before[:12]}",
             f"swgctl {reader.stage} {tasks.argument(task)}",

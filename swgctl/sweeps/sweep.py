@@ -268,4 +268,4 @@ def conclude(items: Sequence[Item]) -> None:
             error.code = code
             raise error
     if left := [item for item in items if item.state not in DONE]:
-        raise Interrupted(f"{len(left)} node(s) are unfinished: {left[0].name}", "run the same command again to go on")
+        raise Interrupted(f"{len(left)} node(s) are unfinished: {left[0].name}", f"{signals.AGAIN} to go on")

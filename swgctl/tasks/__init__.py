@@ -27,7 +27,6 @@ __all__ = [
     "get",
     "locate",
     "located_once",
-    "moved",
     "names",
     "normalized_score",
     "score",
@@ -114,29 +113,44 @@ def source_of(task: Task) -> tuple[Source, str]:
 
 
 def locate(
-    task: Task, say: Callable[[str], None], progress: Callable[[int, int | None], None] | None = None
+    task: Task,
+    say: Callable[[str], None],
+    progress: Callable[[int, int | None], None] | None = None,
+    wanted: str | None = None,
 ) -> tuple[Path, str]:
     """The task's HDF5 file on this machine and its sha256; it is downloaded or made first where it is missing.
 
     `say` gets a line for each step, `progress` the (bytes done, total bytes or None) of a download.
+    wanted  the checksum of the file that was read before: a user's own that has been moved since is then the one that
+            was named where it is now; None: whatever is there
     Raises InputError where the file is unavailable, CorruptError where it differs from the one that was here before.
     """
-    source, where = source_of(task)
     if _located is None:
-        return source.locate(where, say, progress)
-    if task.source not in _located:
-        _located[task.source] = source.locate(where, say, progress)
-    return _located[task.source]
+        return _sought(task, say, progress, wanted)
+    if (task.source, wanted) not in _located:
+        _located[task.source, wanted] = _sought(task, say, progress, wanted)
+    return _located[task.source, wanted]
 
 
-def moved(task: Task, sha256: str) -> Path | None:
-    """Where a user's own file of this checksum was named last, if it is there; None for other sources."""
+def _sought(
+    task: Task, say: Callable[[str], None], progress: Callable[[int, int | None], None] | None, wanted: str | None
+) -> tuple[Path, str]:
     from swgctl.tasks import cache
 
-    return cache.place_of(sha256) if task.source.startswith("file:") else None
+    source, where = source_of(task)
+    own = wanted if source.kind == "file" else None
+    try:
+        path, digest = source.locate(where, say, progress)
+    except InputError:
+        if own and (place := cache.place_of(own)):
+            return place, own
+        raise
+    if own and digest != own and (place := cache.place_of(own)):
+        return place, own
+    return path, digest
 
 
-_located: dict[str, tuple[Path, str]] | None = None
+_located: dict[tuple[str, str | None], tuple[Path, str]] | None = None
 
 
 @contextlib.contextmanager

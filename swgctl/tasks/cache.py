@@ -120,9 +120,9 @@ def digest(path: Path) -> str:
 
 def note_place(path: Path, sha256: str) -> None:
     """Keep where a file of this checksum lies, as a link, which `place_of` follows; a cache that refuses has none."""
-    link = cache_folder() / "files" / sha256
-    draft = link.with_name(f"{sha256}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # of a user without a home
+        link = cache_folder() / "files" / sha256
+        draft = link.with_name(f"{sha256}.{os.getpid()}")
         if not link.is_symlink() or os.readlink(link) != str(path):
             link.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(path, draft)
@@ -134,7 +134,7 @@ def place_of(sha256: str) -> Path | None:
     try:
         path = Path(os.readlink(cache_folder() / "files" / sha256))
         return path if path.is_file() and digest(path) == sha256 else None
-    except (OSError, InputError):
+    except (OSError, RuntimeError, InputError):
         return None
 
 

@@ -145,9 +145,7 @@ def _locate_file(where: str, say: Callable[[str], None], progress: Progress | No
     from swgctl.tasks import cache
 
     if not os.path.exists(where):
-        raise InputError(
-            f"{where}: no such file", "swgctl critic FILE --env ENV_ID   # where it is now; then this again"
-        )
+        raise InputError(f"{where}: no such file", "swgctl plan FILE --env ENV_ID   # where it is now; then this again")
     sha256 = cache.digest(Path(where))
     cache.note_place(Path(where), sha256)
     return Path(where), sha256

@@ -76,9 +76,9 @@ def _has_bf16_factors() -> bool:
 def _has_fast_fp32() -> bool:
     """True if "medium" rounds nothing here: then it has oneDNN multiply in place of MKL.
 
-    On an AMD EPYC MKL takes 1.35 times as long for factors of 1,024 columns and 1.1 to 4 times for 2 to 64 rows, but a
-    third to all of the time for a single row of one member, as `policy.act` has it.  A GPU would round, and the switch
-    is one for both.
+    On an AMD EPYC MKL takes 1.35 times as long for factors of 1,024 columns, 1.0 to 1.7 times for 4 to 64 rows and 2 to
+    4 times for products of 6 columns, but a third to all of the time for a single row of one member, as `policy.act`
+    has it.  A GPU would round, and the switch is one for both.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

@@ -113,7 +113,7 @@ def train(
                 if signals.interrupted() or now - saved > every:
                     _save(learner, checkpoint, meter, done, how)
                     saved = time.monotonic()
-                    signals.check("run the same command again to go on")
+                    signals.check(f"{signals.AGAIN} to go on")
     _require_finite_state(learner, name, done)
     return meter.rows
 

@@ -17,6 +17,7 @@ import torch
 from support.harness import swgctl
 
 from swgctl.cli import video as command  # the import registers it
+from swgctl.config import EvalSettings
 from swgctl.errors import InputError
 from swgctl.evaluation import video
 from swgctl.evaluation.rollout import roll_out
@@ -130,6 +131,14 @@ def test_a_video_of_an_evaluation_shows_its_episodes(chain, drawn, tmp_path):
 @encoder
 def test_bad_input_is_one_line(stage, args, code, words, chain, drawn):
     swgctl("video", chain.made(stage), "--store", chain.store, *args).refused(code, *words)
+
+
+def test_a_plain_model_shows_one_unguided_sample_unless_another_is_named():
+    settings = EvalSettings(rho=[0, 5], resample=[1, 8], temperature=[0.5])
+    usual = {"rho": 5, "candidates": 8, "temperature": 0.5}
+    assert video._cell(settings, video.Choice(), plain=False) == usual
+    assert video._cell(settings, video.Choice(), plain=True) == usual | {"rho": 0, "candidates": 1}
+    assert video._cell(settings, video.Choice(candidates=4), plain=True)["candidates"] == 4
 
 
 def test_the_command_is_documented():

@@ -117,9 +117,10 @@ def test_a_file_that_has_moved_is_used_where_it_was_named_last(chain, pendulum, 
     augment = ("augment", "--from", made["path"], "--weight", "exponential")
     lost = swgctl(*augment)
     lost.refused(3, f"{data}: no such file")
-    assert lost.helps == ["swgctl critic FILE --env ENV_ID   # where it is now; then this again"]
-    assert critic(elsewhere).json["status"] == "cached"
+    assert lost.helps == ["swgctl plan FILE --env ENV_ID   # where it is now; then this again"]
+    assert swgctl("plan", elsewhere, "--env", "Pendulum-v1", "--recipe", chain.recipe).code == 0
     assert swgctl(*augment, "--json").json["status"] == "built"
+    assert critic(elsewhere).json["status"] == "cached"
     data.write_bytes(b"another file by now")
     assert swgctl(*augment, "--set", "augment.beta=2", "--json").json["status"] == "built"
     elsewhere.write_bytes(b"and this one is not it either")
