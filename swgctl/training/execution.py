@@ -15,7 +15,7 @@ from swgctl.errors import CompileError, UsageError, nearest
 from swgctl.models import batched
 
 MODES = ("eager", "graph", "compiled")
-COMPILES_FROM = 20_000  # training steps on a processor, where compiling takes 10 to 80 seconds
+COMPILES_FROM = 10_000  # training steps on a processor, where compiling takes 10 to 80 seconds
 
 Step = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
