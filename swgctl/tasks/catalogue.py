@@ -322,7 +322,7 @@ def survey(name: str, environment: str | None) -> dict:
 
     Raises InputError where the file is not on this machine: a look downloads nothing.
     """
-    from swgctl.tasks import transitions
+    from swgctl.tasks import environments, transitions
 
     file = Path(name)
     task = None if os.path.isfile(file) and environment is None else _without_download(name, environment)
@@ -335,6 +335,10 @@ def survey(name: str, environment: str | None) -> dict:
     problems = contents.pop("problems")
     result: dict = {"task": task and task.name, "file": str(path), "sha256": (sha256 := digest(path))}
     result |= ({"checksum": _checksum(task, sha256)} if task else {}) | contents
+    if task and environment and len(contents["dimensions"]) == 2:
+        world = environments.make(task.environment)
+        problems += environments.misfits(contents["dimensions"], environments.dimensions(world), task.environment)
+        world.close()
     if task and task.references and "returns" in contents:
         result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in contents["returns"]]
     if task and tasks.source_of(task)[0].download:

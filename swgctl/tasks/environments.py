@@ -81,14 +81,8 @@ def rescale(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
 def check(env: gymnasium.Env, transitions: Transitions) -> None:
     """Check that the data has the environment's dimensions, and that its actions have bounds.  Raises InputError."""
     name = spec_of(env).id
-    for space in (env.observation_space, env.action_space):
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            raise InputError(
-                f"{name}: {space} is not a space of vectors",
-                "--env ENV_ID   # an environment of vectors",
-            )
-    observations, actions = box(env.observation_space), box(env.action_space)
-    check_dimensions(transitions, (observations.shape[0], actions.shape[0]), name)
+    check_dimensions(transitions, dimensions(env), name)
+    actions = box(env.action_space)
     if not (actions.is_bounded() and np.issubdtype(actions.dtype, np.floating)):
         raise InputError(
             f"{name}: its actions, {actions}, have no bounds to which [-1, 1] could be rescaled",
@@ -96,16 +90,31 @@ def check(env: gymnasium.Env, transitions: Transitions) -> None:
         )
 
 
+def dimensions(env: gymnasium.Env) -> tuple[int, int]:
+    """O and A of an environment of vectors.  Raises InputError for any other."""
+    for space in (env.observation_space, env.action_space):
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            raise InputError(
+                f"{spec_of(env).id}: {space} is not a space of vectors",
+                "--env ENV_ID   # an environment of vectors",
+            )
+    return box(env.observation_space).shape[0], box(env.action_space).shape[0]
+
+
 def check_dimensions(
     transitions: Transitions,
-    dimensions: tuple[int, int],
+    expected: tuple[int, int],
     whose: str,
     help: str = "--env ENV_ID   # the environment that the data is from",
 ) -> None:
-    """Check that observations and actions have the `dimensions` (O, A) of `whose`.  Raises InputError."""
-    arrays = {"observations": transitions.observations, "actions": transitions.actions}
-    for (name, array), expected in zip(arrays.items(), dimensions, strict=True):
-        if array.shape[1] != expected:
-            raise InputError(
-                f"{transitions.source}: {name} have {array.shape[1]} dimensions, those of {whose} {expected}", help
-            )
+    """Check that observations and actions have the dimensions (O, A) of `whose`.  Raises InputError."""
+    present = transitions.observations.shape[1], transitions.actions.shape[1]
+    for misfit in misfits(present, expected, whose):
+        raise InputError(f"{transitions.source}: {misfit}", help)
+
+
+def misfits(present: tuple[int, int], expected: tuple[int, int], whose: str) -> list[str]:
+    """How the dimensions (O, A) that are present differ from those of `whose`."""
+    names = "observations", "actions"
+    pairs = zip(names, present, expected, strict=True)
+    return [f"{name} have {n} dimensions, those of {whose} {m}" for name, n, m in pairs if n != m]

@@ -156,6 +156,15 @@ def test_info_shows_also_what_cannot_be_learnt_from(door):
     assert "episodes" not in found
 
 
+def test_info_compares_a_file_with_the_environment_that_is_named(door):
+    file = door(rows=300)
+    assert swgctl("data", "info", file, "--env", "swgctl/AdroitDoor-v1", "--json").json["problems"] == []
+    assert swgctl("data", "info", file, "--env", "Pendulum-v1", "--json").json["problems"] == [
+        "observations have 39 dimensions, those of Pendulum-v1 3",
+        "actions have 28 dimensions, those of Pendulum-v1 1",
+    ]
+
+
 def test_info_compares_with_what_was_published(door, monkeypatch, tmp_path):
     shutil.copy(door(), tmp_path / "door-v0_demos_clipped.hdf5")
     shutil.copy(door(rows=9_000), tmp_path / "pen-v0_demos_clipped.hdf5")
