@@ -1,12 +1,16 @@
 """Weights w(s, a) > 0 as element-wise functions of the advantage A(s, a) = min Q(s, a) - V(s), of any shape.
 
 Every weight belongs to the losses that its critic's V can be trained with (`config.LOSS`): the same tau and alpha.
+Gradients are finite everywhere: what a clip removes is bounded before, since 0 times an overflow would be NaN.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 W_MAX = 80.0
+OVERFLOW = 80.0  # an exponent whose exponential fp32 still holds, and beyond any weight
 
 
 def expectile(advantage: Tensor, tau: float, scale: float = 1.0) -> Tensor:
@@ -24,19 +28,22 @@ def hard_expectile(advantage: Tensor, tau: float) -> Tensor:
 
 def exponential(advantage: Tensor, beta: float = 3.0, w_max: float = W_MAX) -> Tensor:
     """exp(beta A), clipped to (0, w_max] (SWG, sections 5 and 6.3)."""
-    return torch.exp(beta * advantage).clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
+    exponent = (beta * advantage).clamp(max=math.log(w_max) + 1)
+    return torch.exp(exponent).clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
 
 
 def linex(advantage: Tensor, alpha: float = 1.0, w_max: float = W_MAX) -> Tensor:
     """alpha |exp(alpha A) - 1| / |A|, with its limit alpha^2 at A = 0, clipped at w_max (SWG, equation 16)."""
-    ratio = alpha * torch.expm1(alpha * advantage) / advantage
-    ratio = torch.where(advantage == 0, torch.full_like(ratio, alpha**2), ratio)
+    zero = advantage == 0
+    ratio = alpha * torch.expm1((alpha * advantage).clamp(max=OVERFLOW)) / advantage.masked_fill(zero, 1)
+    ratio = torch.where(zero, alpha**2 * (1 + alpha * advantage / 2), ratio)  # the series, for its slope
     return ratio.clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
 
 
 def quantile(advantage: Tensor, tau: float, w_max: float = W_MAX) -> Tensor:
     """|tau - 1(A < 0)| / |A|, clipped at w_max, where it diverges (IDQL, section 4)."""
-    return (hard_expectile(advantage, tau) / advantage.abs()).clamp(max=w_max)
+    clipped = min(tau, 1 - tau) / (2 * w_max)  # any smaller |A| has w_max
+    return (hard_expectile(advantage, tau) / advantage.abs().clamp(min=clipped)).clamp(max=w_max)
 
 
 def dice(advantage: Tensor, alpha: float = 1.0, w_max: float = W_MAX) -> Tensor:
@@ -46,7 +53,7 @@ def dice(advantage: Tensor, alpha: float = 1.0, w_max: float = W_MAX) -> Tensor:
     The published code has alpha 0.5 and w_max 100.
     """
     u = advantage / alpha
-    ratio = torch.where(u < 0, u.clamp(max=0).exp(), u / 2 + 1)  # clamped: an overflow would make the gradient NaN
+    ratio = torch.where(u < 0, u.clamp(max=0).exp(), u / 2 + 1)
     return ratio.clamp(min=torch.finfo(advantage.dtype).tiny, max=w_max)
 
 
@@ -71,8 +78,8 @@ def channel(scale: str, weights: Tensor) -> tuple[Tensor, Tensor]:
     if scale == "unit":
         return zero, mean
     if scale == "standard":
-        deviation = weights.std(1, correction=0, keepdim=True)
-        return mean, torch.where(deviation > 0, deviation, 1.0)
+        varies = weights.amax(1, keepdim=True) > weights.amin(1, keepdim=True)  # rounding leaves equal ones a deviation
+        return mean, torch.where(varies, weights.std(1, correction=0, keepdim=True), 1.0)
     raise ValueError(f"unknown scale '{scale}', know raw, unit, standard")
 
 

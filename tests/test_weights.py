@@ -83,6 +83,23 @@ def test_the_logarithm_of_dice_has_a_finite_gradient_everywhere():
     close(advantage.grad, [0.0, 2.0, 1 / 1.5, 1 / 11, 0.0], 1e-6)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_the_logarithm_of_linex_has_its_slope_at_zero(alpha):
+    """log(alpha^2 (1 + alpha A / 2 + ...)) rises by alpha / 2."""
+    advantage = torch.zeros(1, requires_grad=True)
+    linex(advantage, alpha).log().sum().backward()
+    close(advantage.grad, [alpha / 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", [name for name in LOSS if name != "hard_expectile"])  # which has none
+def test_the_logarithm_of_a_weight_has_a_finite_gradient_everywhere(name, dtype):
+    """Guides differentiate it (`dps`, `aepo`).  Where a clip binds it is 0."""
+    far = torch.tensor([-1e4, -100, -1, -1e-30, 0, 1e-30, 1, 30, 100, 1e4], dtype=dtype, requires_grad=True)
+    weigh(name, far, **OPTIONS).log().sum().backward()
+    assert far.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LOSS)
 def test_weights_are_positive_and_finite_wherever_float_reaches(name, dtype):

@@ -9,6 +9,7 @@ from swgctl.console import shown
 from swgctl.errors import InputError, nearest
 
 UNGUIDED = "behaviour model"
+LINEAR = "linear log w, Gaussian data"  # then the energies of MSE, DPS and AEPO differ by a constant from the exact one
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ CALIBRATED = replace(
 RESAMPLE = Method(
     "resample", UNGUIDED, f"{UNGUIDED}, resampled", "", stages=GUIDED, exact="as M grows", asks="candidates"
 )
-MSE = _learnt("mse", "Diffuser (MSE)", "no")
+MSE = _learnt("mse", "Diffuser (MSE)", LINEAR)
 EMSE = _learnt("emse", "EMSE", "yes")
 CEP = _learnt("cep", "QGPO", "many candidates", "candidates", ("critic", "behaviour", "candidates", "guide", "eval"))
 DDICE = _learnt("ddice", "D-DICE", "yes")
-AEPO = _learnt("aepo", "AEPO", "linear Q")
+AEPO = _learnt("aepo", "AEPO", LINEAR)
 DPS = Method(
     "dps",
     "DPS",
@@ -92,7 +93,7 @@ DPS = Method(
     "swgctl.diffusion.guidance:posterior_guided",
     "log_weight",
     stages=GUIDED,
-    exact="no",
+    exact=LINEAR,
     asks="posterior mean",
 )
 # The trajectories are guided, not the policy: an agent acts by itself.

@@ -102,8 +102,10 @@ def claims(name: str, candidates: int, settings: dict) -> dict[str, str]:
         return {"exact": "", "asks": ""}
     method = methods()[name]
     exact, asks = method.exact, method.asks
-    if settings.get("guide.normalise") == "none":  # the weights' mean over the data instead of the candidates'
+    if method.guidance and settings.get("guide.normalise") == "none":  # by the weights' mean over the data
         exact = "yes"
+    if settings.get("eval.rescale") or settings.get("eval.kmax"):
+        exact = "no"
     if settings.get("guide.expansion") == "posterior_mean":
         asks = "posterior mean"
     if candidates > 1:

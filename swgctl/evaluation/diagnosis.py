@@ -20,6 +20,7 @@ from swgctl.policies.origin import denoiser_of, weight_of
 from swgctl.policies.weight_channel import WeightChannel
 from swgctl.randomness import generator
 from swgctl.store import Artifact
+from swgctl.tasks import Task, argument
 
 ROWS = 16_384  # of the data, at most
 STATES, M = 128, 96  # states of the data, and candidates at each
@@ -35,7 +36,7 @@ class Diagnosis:
                sampling of unguided candidates, both at temperature 1, by the critic and the weight that guide; and
                `effective`, the number of candidates a state that the target rests on, 1 / sum of squared shares
 
-    Raises InputError for a policy without a weight, CorruptError.
+    Raises InputError for a policy without a weight or of synthetic data, CorruptError.
     """
 
     def __init__(self, policy: Artifact, device: str = "cpu"):
@@ -44,6 +45,11 @@ class Diagnosis:
         if denoiser.stage != "diffuse" or not weight or critic is None:
             raise InputError(
                 f"{policy.id} has no joint policy, whose weight could be looked into", "swgctl ls --stage diffuse"
+            )
+        if "synth" in critic.meta["inputs"]:
+            raise InputError(
+                f"{policy.id} learnt from synthetic rows, each of one seed; a diagnosis takes all rows for every seed",
+                f"swgctl critic {argument(Task.from_json(policy.meta['task']))}   # whose policies it can diagnose",
             )
         self.device = torch.device(device)
         self.critic, self.weigh = load_critic(critic, device), weigher(weight)

@@ -15,16 +15,12 @@ Place = tuple[float | None, int | None, float | None]  # (temperature, M, rho); 
 COLUMNS = ("seed", "rho", "candidates", "temperature", "episode", "return", "length", "score")  # never shares
 
 
-def interval(groups: list[np.ndarray]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean, over groups (seeds), or over the episodes of a single group."""
-    return _middle(_bootstrap(groups))
-
-
 def statistics(*tasks: list[np.ndarray]) -> dict:
     """Statistics of a score: episodes are averaged per group (seed), groups per task, then tasks.
 
     mean  mean over tasks of the mean over groups
-    ci95  its `interval`; with several tasks the bootstrap is stratified: groups are drawn within each task
+    ci95  95 % percentile bootstrap interval of the mean, over groups, or over the episodes of a single one; with
+          several tasks it is stratified: groups are drawn within each
     iqm   interquartile mean of all n group means, without the floor(n / 4) least and greatest (Agarwal et al., 2021,
           over runs x tasks)
     sd    standard deviation of the group means, with n - 1; None for a single group and for several tasks
@@ -35,7 +31,7 @@ def statistics(*tasks: list[np.ndarray]) -> dict:
     draws = [_bootstrap(groups, stream) for stream, groups in enumerate(tasks)]
     return {
         "mean": float(np.mean([m.mean() for m in means])),
-        "ci95": list(_middle(draws[0] if len(draws) == 1 else np.mean(draws, axis=0))),
+        "ci95": np.quantile(draws[0] if len(draws) == 1 else np.mean(draws, axis=0), [0.025, 0.975]).tolist(),
         "iqm": float(runs[cut : len(runs) - cut].mean()),
         "sd": float(runs.std(ddof=1)) if len(tasks) == 1 and len(runs) > 1 else None,
     }
@@ -50,11 +46,6 @@ def _bootstrap(groups: list[np.ndarray], stream: int = 0) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _picks(n: int, stream: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(stream)).integers(n, size=(RESAMPLES, n))
-
-
-def _middle(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def axis(measure: str, task: Task | None) -> str:

@@ -78,7 +78,7 @@ def record(
     seed = source.seeds[0] if choice.seed is None else choice.seed
     if seed not in source.seeds:
         raise UsageError(f"{source.id} has the seeds {ranges(source.seeds)}, not {seed}", f"--seed {source.seeds[0]}")
-    cell = {} if source.stage == "agent" else _cell(settings, choice, plain=source.stage == "behaviour")
+    cell = {} if source.stage == "agent" else _cell(settings, choice, *_chosen_by(source))
     policy = _policy(artifact, source, settings, cell, pick_device(device))
     name = "-".join(
         ["video", task.name, source.id, *(f"{key}_{value:g}" for key, value in cell.items()), f"seed_{seed}"]
@@ -118,13 +118,20 @@ def _source(artifact: Artifact) -> tuple[Artifact, EvalSettings]:
     return artifact, config.resolve(task["name"], task["recipe"]).of(EVAL)
 
 
-def _cell(settings: EvalSettings, choice: Choice, plain: bool) -> Cell:
-    """What a choice leaves open is as the settings have it; of a plain model, which nothing guides or ranks, one
-    unguided sample.  Raises UsageError for values that no evaluation takes."""
-    rho, candidates = (0, 1) if plain else (max(settings.rho), max(settings.resample))
+def _chosen_by(source: Artifact) -> tuple[bool, bool]:
+    """Whether something guides a policy, and whether something ranks its candidates."""
+    if source.stage == "guide":
+        return bool(config.method_named(source.params["method"]).guidance), True
+    return (source.stage == "diffuse",) * 2
+
+
+def _cell(settings: EvalSettings, choice: Choice, guided: bool, ranked: bool) -> Cell:
+    """What a choice leaves open is as the settings have it, but for what nothing guides or ranks: unguided, or one
+    sample.  Raises UsageError for values that no evaluation takes."""
+    usual = max(settings.rho) if guided else 0.0, max(settings.resample) if ranked else 1
     cell = {
-        "rho": rho if choice.rho is None else choice.rho,
-        "candidates": candidates if choice.candidates is None else choice.candidates,
+        "rho": usual[0] if choice.rho is None else choice.rho,
+        "candidates": usual[1] if choice.candidates is None else choice.candidates,
         "temperature": max(settings.temperature) if choice.temperature is None else choice.temperature,
     }
     for name, least, flag in (("rho", 0, "rho"), ("candidates", 1, "resample"), ("temperature", 0, "temperature")):

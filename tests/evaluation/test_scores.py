@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swgctl.config import methods
-from swgctl.evaluation.scores import add_scores, cells, interval, order, statistics
+from swgctl.evaluation.scores import add_scores, cells, order, statistics
 from swgctl.tasks import get, normalized_score
 
 
@@ -30,6 +30,10 @@ def rows(returns: dict[tuple, list[float]], clamped=0.0) -> list[dict]:
 
 
 # -- the interval ------------------------------------------------------------------------------------------------------
+
+
+def interval(groups: list[np.ndarray]) -> tuple[float, ...]:
+    return tuple(statistics(groups)["ci95"])
 
 
 def test_two_seeds_span_their_interval():

@@ -133,12 +133,13 @@ def test_bad_input_is_one_line(stage, args, code, words, chain, drawn):
     swgctl("video", chain.made(stage), "--store", chain.store, *args).refused(code, *words)
 
 
-def test_a_plain_model_shows_one_unguided_sample_unless_another_is_named():
+def test_what_nothing_guides_or_ranks_shows_one_unguided_sample_unless_another_is_named():
     settings = EvalSettings(rho=[0, 5], resample=[1, 8], temperature=[0.5])
     usual = {"rho": 5, "candidates": 8, "temperature": 0.5}
-    assert video._cell(settings, video.Choice(), plain=False) == usual
-    assert video._cell(settings, video.Choice(), plain=True) == usual | {"rho": 0, "candidates": 1}
-    assert video._cell(settings, video.Choice(candidates=4), plain=True)["candidates"] == 4
+    assert video._cell(settings, video.Choice(), guided=True, ranked=True) == usual
+    assert video._cell(settings, video.Choice(), guided=False, ranked=True) == usual | {"rho": 0}
+    assert video._cell(settings, video.Choice(), guided=False, ranked=False) == usual | {"rho": 0, "candidates": 1}
+    assert video._cell(settings, video.Choice(candidates=4), guided=False, ranked=False)["candidates"] == 4
 
 
 def test_the_command_is_documented():

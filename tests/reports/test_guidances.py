@@ -20,7 +20,7 @@ def test_a_line_has_the_score_at_every_scale():
         ["", "10.0 [8.0, 11.0]", "40.0 [38.0, 41.0]"],
         ["", "11.0 [9.0, 12.0]", "41.0 [39.0, 42.0]"],
     ]
-    assert lines[3][1:8] == ["1", "1", "no", "posterior mean", "0", "0.0", "2.00"]
+    assert lines[3][1:8] == ["1", "1", "linear log w, Gaussian data", "posterior mean", "0", "0.0", "2.00"]
 
 
 def test_temperatures_and_candidates_are_lines_of_their_own():
@@ -73,8 +73,11 @@ def test_the_title_says_what_is_not_the_benchmarks(capsys):
         ("resample", 8, {"eval.select": "self"}, ("no", "")),
         ("cep", 1, {"guide.normalise": "self"}, ("many candidates", "candidates")),
         ("cep", 1, {"guide.normalise": "none"}, ("yes", "candidates")),
-        ("aepo", 1, {"guide.expansion": "data"}, ("linear Q", "data")),
-        ("aepo", 1, {"guide.expansion": "posterior_mean"}, ("linear Q", "posterior mean")),
+        ("resample", 8, {"guide.normalise": "none", "eval.select": "sample"}, ("as M grows", "candidates")),
+        ("swg", 1, {"eval.rescale": True}, ("no", "data")),
+        ("ddice", 1, {"eval.kmax": 5}, ("no", "data")),
+        ("aepo", 1, {"guide.expansion": "data"}, ("linear log w, Gaussian data", "data")),
+        ("aepo", 1, {"guide.expansion": "posterior_mean"}, ("linear log w, Gaussian data", "posterior mean")),
     ],
 )
 def test_what_is_exact_and_where_it_asks(name, candidates, changed, expected):

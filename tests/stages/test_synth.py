@@ -298,6 +298,11 @@ def test_what_takes_all_rows_for_every_seed_refuses_a_policy_of_synthetic_rows(w
     assert published(tmp_path / "store") == []
 
 
+def test_a_policy_of_synthetic_rows_is_not_diagnosed(made):
+    answer = swgctl("plot", "guidance", made("diffuse").path)
+    answer.refused(3, "a diagnosis takes all rows for every seed", "synthetic rows")
+
+
 def test_everything_that_was_built_verifies(made):
     for name in (*SETS, "augment"):
         made(name)
