@@ -88,28 +88,28 @@ def show(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """Show an artifact: settings, shapes, statistics, inputs."""
     from swgctl import stages
     from swgctl.reports import look
-    from swgctl.store import Store
+    from swgctl.store import Store, remote
 
-    look.show(Store.locate(store).resolve(ref), as_json, stages.show)
+    look.show(remote.resolve(Store.locate(store), ref), as_json, stages.show)
 
 
 @command(app, "diff", LOOK, "swgctl diff 3f9a1c 8b02de")
 def diff(a: Ref, b: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """Compare two artifacts: settings, seeds, inputs, results."""
     from swgctl.reports import look
-    from swgctl.store import Store
+    from swgctl.store import Store, remote
 
-    artifacts = Store.locate(store)
-    look.diff(artifacts.resolve(a), artifacts.resolve(b), as_json)
+    target = Store.locate(store)
+    look.diff(remote.resolve(target, a), remote.resolve(target, b), as_json)
 
 
 @command(app, "tree", LOOK, "swgctl run demo | swgctl tree -")
 def tree(ref: Ref, store: StoreOption = None, as_json: Json = False) -> None:
     """Trace an artifact back to the data that it came from."""
     from swgctl.reports import look
-    from swgctl.store import Store
+    from swgctl.store import Store, remote
 
-    look.tree(Store.locate(store).resolve(ref), as_json)
+    look.tree(remote.resolve(Store.locate(store), ref), as_json)
 
 
 @command(

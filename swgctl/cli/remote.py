@@ -28,7 +28,10 @@ def push(
     url: Annotated[str, typer.Argument(metavar="URL", help="s3://, gs://, sftp:// or hf://OWNER/NAME, or a folder.")],
     lineage: Lineage = True,
     check: Annotated[
-        bool, typer.Option("--check", help="Read what is there already as well, and replace what is damaged.")
+        bool,
+        typer.Option(
+            "--check", help="Read what is there already as well, and replace what is damaged; in a folder, name it."
+        ),
     ] = False,
     license: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence in the model card of hf://, such as mit.")

@@ -116,7 +116,7 @@ def numbers(texts: list[str] | None, kind: type[Number], usage: str) -> list[Num
         raise UsageError(f"{option} '{','.join(texts)}' is not a list of numbers", f"{usage} 1,8") from None
 
 
-def _with(source: list[str] | None, role: str, ref: str | None) -> list[str]:
+def with_role(source: list[str] | None, role: str, ref: str | None) -> list[str]:
     """The REFs of --from, and that of a role's own option."""
     return [*(source or []), *([f"{role}={ref}"] if ref else [])]
 
@@ -153,7 +153,7 @@ def critic(
     It learns from a task's data, or from a synthetic set that --from names.
     """
     flags = {"tau": tau, "loss": loss, "steps": steps, "batch": batch, "lr": lr, "clip_actions": clip_actions}
-    sources = _with(source, "candidates", candidates)
+    sources = with_role(source, "candidates", candidates)
     return {"task": task, "environment": env, "seeds": seeds, "source": sources, "flags": flags}
 
 
@@ -181,7 +181,7 @@ def augment(
     With a share above 0 also candidates, so that diffuse sees the weight of several actions of a state.
     """
     return {
-        "source": _with(source, "candidates", candidates),
+        "source": with_role(source, "candidates", candidates),
         "task": task,
         "flags": {"weight": weight, "share": share},
     }
@@ -300,7 +300,7 @@ def guide(
     critic and weight.
     """
     flags = {"method": method, "weight": weight, "steps": steps, "batch": batch, "lr": lr}
-    return {"source": _with(source, "candidates", candidates), "task": task, "critic": critic, "flags": flags}
+    return {"source": with_role(source, "candidates", candidates), "task": task, "critic": critic, "flags": flags}
 
 
 @stage(

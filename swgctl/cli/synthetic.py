@@ -21,7 +21,7 @@ from swgctl.cli.options import (
     choices,
     completing,
 )
-from swgctl.cli.stages import stage
+from swgctl.cli.stages import stage, with_role
 
 
 def _model(name: str, about: str, examples: str) -> None:
@@ -101,8 +101,7 @@ def synth(
     under the agent from states of the data.
     """
     flags = {"scale": scale, "trajectories": trajectories, "guidance": guidance}
-    sources = [*(source or []), *([f"agent={agent}"] if agent else [])]
-    return {"source": sources, "task": task, "flags": flags}
+    return {"source": with_role(source, "agent", agent), "task": task, "flags": flags}
 
 
 @stage(

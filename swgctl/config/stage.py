@@ -6,7 +6,7 @@ A stage is a row here and a module, `swgctl.stages.NAME` or the one that the row
     build(job, directory, work) -> dict             writes the artifact's files; returns its metrics
     task_of(argument, environment) -> Task          optional, for a stage without inputs; default: `swgctl.tasks.get`
     check(task, settings)                           optional: raises for bad settings before a run builds anything
-    unread(inputs) -> names of settings             optional: those that it does not read with these inputs
+    unread(inputs, settings) -> names of settings   optional: those that it does not read with these
     show(artifact)                                  optional: prints the table that people see at the end
 """
 

@@ -27,7 +27,7 @@ from swgctl.policies.agent import load_agent
 from swgctl.policies.diffusion import assemble
 from swgctl.policies.policy import Cell, Policy
 from swgctl.seeds import ranges
-from swgctl.store import Artifact, Store
+from swgctl.store import Artifact, Store, remote
 from swgctl.tasks import Task, environments
 from swgctl.tasks.spaces import box
 from swgctl.training.execution import pick_device, products
@@ -71,7 +71,7 @@ def record(
     if out is not None and Path(out).suffix != ".mp4":
         raise UsageError(f"'{out}' is not a .mp4", f"--out {quoted(Path(out).stem)}.mp4")
     check_package()
-    artifact = store.resolve(ref)
+    artifact = remote.resolve(store, ref)
     source, settings = _source(artifact)
     task = Task.from_json(source.meta["task"])
     tasks.trust(task, environment)

@@ -12,7 +12,7 @@ from swgctl.console import printable, quoted, say
 from swgctl.errors import CorruptError, InputError, SwgError
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
-from swgctl.store import Artifact, Store, disk, schema
+from swgctl.store import Artifact, Store, disk, leftovers, schema
 
 LONGEST = 64  # characters of a list that a table shows in full: a digest's
 
@@ -169,8 +169,8 @@ def verify(store: Store, refs: list[str]) -> None:
             say(f"whole: {artifact.stage} {artifact.id}")
             whole.append(artifact.path)
     if damaged:
-        what = f"{len(damaged)} artifact(s) are damaged, the first: {damaged[0]}"
-        raise type(damaged[0])(what, damaged[0].help)
+        first = next((error for error in damaged if isinstance(error, CorruptError)), damaged[0])
+        raise type(first)(f"{len(damaged)} artifact(s) are damaged, the first: {first}", first.help)
     if not whole:
         say(f"{store.root} has no artifacts")
     for path in whole:
@@ -189,18 +189,20 @@ def _check_record(artifact: Artifact) -> None:
 
 def gc(store: Store, dry_run: bool) -> None:
     """Remove the leftovers of unfinished and replaced builds, or only name them."""
-    leftovers = store.garbage()
-    for path in leftovers:
+    for path in [] if dry_run else leftovers.restore(store):
+        say(f"put back, since --force was killed before the new one was there: {printable(str(path))}")
+    disposable = leftovers.garbage(store)
+    for path in disposable:
         say(printable(str(path)))  # on one line, whatever its name
         if not dry_run:
             with contextlib.suppress(OSError):  # another gc may be at it as well
                 disk.remove(path)
-    if stay := [] if dry_run else [path for path in leftovers if path.exists()]:
+    if stay := [] if dry_run else [path for path in disposable if path.exists()]:
         raise SwgError(
             f"{len(stay)} leftover(s) cannot be removed, the first: {stay[0]}", f"ls -ld {quoted(stay[0].parent)}"
         )
     verb = "would remove" if dry_run else "removed"
-    say(f"{verb} {len(leftovers)} leftover(s) of {store.root}; finished artifacts stay")
+    say(f"{verb} {len(disposable)} leftover(s) of {store.root}; finished artifacts stay")
 
 
 def _shapes(artifact: Artifact, name: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from swgctl.tasks.transitions import Transitions
 
 
-def unread(inputs: Mapping) -> set[str]:
+def unread(inputs: Mapping, settings: AgentSettings) -> set[str]:
     """The settings of regeneration where it learns from fixed data; `real` where all of that is the task's own."""
     if "trajectories" in inputs:
         return set()
@@ -66,7 +66,7 @@ def prepare(
     model = next(iter(inputs.values()), None)
     path, digest = (locate_data(model) if model else locate_source(task)) if own else (None, None)
     rewards = task.rewards if settings.rewards == "task" else settings.rewards
-    params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs)}
+    params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs, settings)}
     if not own:
         params.pop("clip_actions")
     params |= {"rewards": rewards} | task.keyed()

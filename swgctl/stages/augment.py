@@ -20,7 +20,7 @@ from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
 from swgctl.stages.inputs import check_drawn, check_states, data_of, locate_data
-from swgctl.stages.job import Job
+from swgctl.stages.job import Job, read_data
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -89,11 +89,10 @@ def build(job: Job[AugmentSettings], directory: Path, work: Path) -> dict:
     import torch
 
     from swgctl.policies.loading import load_critic, weigher
-    from swgctl.tasks import layout, transitions
+    from swgctl.tasks import layout
 
     artifact = job.inputs["critic"]
-    clip_actions = artifact.params.get("clip_actions", False)
-    data = transitions.read(job.data, clip_actions=clip_actions, horizon=job.task.horizon)
+    data = read_data(job, artifact.params.get("clip_actions", False))
     critic = load_critic(artifact, job.device)
     seeds, weigh = len(job.seeds), weigher(job.params)
 

@@ -14,7 +14,7 @@ from swgctl.console import progress
 from swgctl.errors import SwgError
 from swgctl.files import canonical, new_hdf5
 from swgctl.stages.inputs import check_measured, locate_data
-from swgctl.stages.job import Job
+from swgctl.stages.job import Job, read_data
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -35,12 +35,11 @@ def build(job: Job[CandidatesSettings], directory: Path, work: Path) -> dict:
 
     from swgctl.policies.loading import load_denoiser
     from swgctl.randomness import generator, normal
-    from swgctl.tasks import transitions
     from swgctl.training.execution import products
 
     s, (denoiser,) = job.settings, job.inputs.values()
     # Its actions are not read here, and a denoiser of clipped ones has the same states.
-    data = transitions.read(job.data, clip_actions=True, horizon=job.task.horizon)
+    data = read_data(job, clip_actions=True)
     states = torch.from_numpy(data.observations if s.of == "states" else data.next_observations)
     count = min(s.rows, len(states)) or len(states)
     picks = torch.randperm(len(states), generator=generator(s.seed, "candidates/rows", 0))[:count].sort().values

@@ -18,7 +18,7 @@ from swgctl.store import Artifact
 from swgctl.tasks import Task
 
 
-def unread(inputs: Mapping) -> set[str]:
+def unread(inputs: Mapping, settings: EvalSettings) -> set[str]:
     """All but the number of episodes and the seed, of an agent, which acts by its mean action."""
     return set(EvalSettings.model_fields) - {"episodes", "seed", "method"} if "agent" in inputs else set()
 

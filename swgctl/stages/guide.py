@@ -16,7 +16,7 @@ from swgctl.errors import InputError, UsageError
 from swgctl.files import save_tensors
 from swgctl.policies.origin import check_ranking, weight_of
 from swgctl.stages.inputs import check_measured, check_states, data_of, locate_data
-from swgctl.stages.job import Job, train
+from swgctl.stages.job import Job, read_data, train
 from swgctl.store import Artifact
 from swgctl.tasks import Task
 
@@ -35,6 +35,13 @@ READS = {  # settings that a method reads, beside those of the weight
     "calibrated": ("moments",),
     "aepo": (*TRAINING, "expansion", "eta", "posterior", "curvature", "moments"),
 }
+
+
+def unread(inputs: Mapping, settings: GuideSettings) -> set[str]:
+    """The settings of other methods, and of training where the method trains nothing."""
+    return set(GuideSettings.model_fields) - {
+        *("method", *WeightSettings.model_fields, *READS.get(settings.method, ()))
+    }
 
 
 def prepare(
@@ -199,10 +206,8 @@ def _data(
     import torch
 
     from swgctl.policies.weight_channel import WeightChannel
-    from swgctl.tasks import transitions
 
-    clip = denoiser.ancestors()[_first(denoiser)].params.get("clip_actions", False)
-    data = transitions.read(job.data, clip_actions=clip, horizon=job.task.horizon)
+    data = read_data(job, denoiser.ancestors()[_first(denoiser)].params.get("clip_actions", False))
     z0 = torch.from_numpy(data.actions).unsqueeze(0)
     observations = torch.from_numpy(data.observations)
     if denoiser.stage != "diffuse":

@@ -166,14 +166,26 @@ def source_job(stage: Stage[S], task: Task, settings: S, seeds: list[int], input
     return Job(stage, task, settings, settings.keyed() | task.keyed(), seeds, inputs, *locate_source(task))
 
 
+def read_data(job: Job[Any], clip_actions: bool) -> "Transitions":
+    """The rows of a job's data file.  Raises InputError, also where the file is not the one any more that the key is
+    of, CorruptError.
+    """
+    from swgctl.tasks import cache, transitions
+
+    data = transitions.read(job.data, clip_actions=clip_actions, horizon=job.task.horizon)
+    if cache.digest(job.data) != job.source_sha256:
+        raise InputError(f"{job.data} was changed while this waited or read it", "the same command again")
+    return data
+
+
 def read_source(job: Job[Any]) -> "Transitions":
     """The data of a stage that starts from a task, as its settings have it; the task's environment fits it.
 
-    Raises InputError.
+    Raises InputError, CorruptError.
     """
-    from swgctl.tasks import environments, transitions
+    from swgctl.tasks import environments
 
-    data = transitions.read(job.data, clip_actions=job.settings.clip_actions, horizon=job.task.horizon)
+    data = read_data(job, job.settings.clip_actions)
     environments.check(environments.make(job.task.environment), data)
     return data
 

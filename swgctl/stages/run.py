@@ -11,7 +11,19 @@ from types import ModuleType
 import yaml
 
 from swgctl import config, console, tasks, trackers
-from swgctl.config import AUGMENT, CRITIC, EVAL, GUIDE, PLAIN_WEIGHT, Resolved, Settings, Stage, stage_named, stages
+from swgctl.config import (
+    AUGMENT,
+    CRITIC,
+    EVAL,
+    GUIDE,
+    PLAIN_WEIGHT,
+    GuideSettings,
+    Resolved,
+    Settings,
+    Stage,
+    stage_named,
+    stages,
+)
 from swgctl.console import say
 from swgctl.errors import UsageError, closest, nearest
 from swgctl.seeds import parse, ranges
@@ -82,7 +94,7 @@ def run_stage(
     flags = {f"{stage}.{name}": value for name, value in (flags or {}).items()} | {"seeds": seeds}
     resolved = config.resolve(problem.name, problem.recipe, recipe=recipe, assignments=assignments, flags=flags)
     inputs = complete(target, row, resolved[stage], refs, primary)
-    check_read(row, resolved, inputs)
+    check_read(row, resolved, resolved[stage], inputs)
     job = prepare(row, problem, resolved[stage], primary[0].seeds if primary else resolved.seeds, inputs)
     return _build(job, resolved, why, target, started, device=device, mode=mode, force=force, wait=wait, log=to)
 
@@ -234,17 +246,22 @@ def prepare(row: Stage, task: Task, settings: Settings, seeds: list[int], inputs
     return module_of(row).prepare(task, settings, seeds, inputs)
 
 
-def check_read(row: Stage, resolved: Resolved, inputs: Mapping[str, Artifact | Node]) -> None:
+def check_read(row: Stage, resolved: Resolved, settings: Settings, inputs: Mapping[str, Artifact | Node]) -> None:
     """Refuse settings by flag or --set that a stage does not read with these inputs (its module's `unread`).
 
     Raises UsageError.
     """
-    for name in sorted(getattr(module_of(row), "unread", lambda inputs: ())(inputs)):
+    for name in sorted(getattr(module_of(row), "unread", lambda inputs, settings: ())(inputs, settings)):
         origin = resolved.origin[f"{row.name}.{name}"]
         if origin in ("flag", "--set"):
-            what, flag = row.filled(inputs) or "a task", FLAGS.get(name, name.replace("_", "-"))
+            what = (
+                f"by {settings.method}"
+                if isinstance(settings, GuideSettings)
+                else f"of {row.filled(inputs) or 'a task'}"
+            )
+            flag = FLAGS.get(name, name.replace("_", "-"))
             given = f"--{flag}" if origin == "flag" else f"--set {row.name}.{name}"
-            raise UsageError(f"{row.name} of {what} reads no setting '{name}'", f"leave out {given}")
+            raise UsageError(f"{row.name} {what} reads no setting '{name}'", f"leave out {given}")
 
 
 def prepare_node(node: Node, built: Mapping[str, Artifact]) -> Job:
@@ -272,7 +289,7 @@ def chain(task: Task, resolved: Resolved, until: str | None = None) -> Node:
     last = check_nodes(graph(task, resolved, stages_of(method, until), method))
     check_flags(resolved, method)
     for node in last.walk():
-        check_read(node.stage, resolved, node.inputs)
+        check_read(node.stage, resolved, node.settings, node.inputs)
     return last
 
 

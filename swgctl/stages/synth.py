@@ -21,7 +21,7 @@ from swgctl.errors import InputError
 from swgctl.files import canonical, new_hdf5
 from swgctl.seeds import ranges
 from swgctl.stages.inputs import locate_data
-from swgctl.stages.job import Job
+from swgctl.stages.job import Job, read_data
 from swgctl.store import Artifact
 from swgctl.tasks import Task, argument
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BLOCK = 1024  # roll-outs at once; their noise is drawn together, so results depend on it
 
 
-def unread(inputs: Mapping) -> set[str]:
+def unread(inputs: Mapping, settings: SynthSettings) -> set[str]:
     """The settings of the walk, of a dynamics model; the length of roll-outs, of a trajectory model."""
     return set(Generation.model_fields) - {"trajectories"} if "dynamics" in inputs else {"length"}
 
@@ -45,7 +45,7 @@ def prepare(
     assert role
     if "agent" in inputs:
         check_agent(inputs["agent"], inputs[role])
-    params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs)}
+    params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs, settings)}
     source = locate_data(inputs[role]) if role == "dynamics" else (None, None)
     return Job(SYNTH, task, settings, params, seeds, inputs, *source)
 
@@ -127,12 +127,10 @@ def _roll_out(job: Job[SynthSettings], act: "Act | None", report: Report) -> Dra
     from swgctl.diffusion import Channels
     from swgctl.policies.dynamics import load_dynamics, roll
     from swgctl.randomness import generator
-    from swgctl.tasks import transitions
 
     assert act, "a dynamics model needs an agent"
     s, device = job.settings, torch.device(job.device)
-    clip = job.inputs["dynamics"].params["clip_actions"]
-    data = transitions.read(job.data, clip_actions=clip, horizon=job.task.horizon)
+    data = read_data(job, job.inputs["dynamics"].params["clip_actions"])
     arrays = [torch.from_numpy(x) for x in (data.observations, data.actions, data.rewards, data.terminals)]
     channels = Channels.of(*arrays).to(device)
     ensemble, elites = load_dynamics(job.inputs["dynamics"], job.device)

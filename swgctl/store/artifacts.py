@@ -1,4 +1,4 @@
-"""Artifacts on disk: key, publish, find, verify, collect.
+"""Artifacts on disk: key, publish, find, verify.
 
     swg-store/objects/<stage>/<task>/<key>/   finished artifacts, each made to appear by one rename
               work/<key>/                     checkpoints of unfinished runs
@@ -9,7 +9,6 @@ An artifact that exists is whole.  Locks save double work; correctness does not 
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -26,15 +25,15 @@ from pathlib import Path
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
 from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, said_by
-from swgctl.files import CHECKPOINT, SCHEMA, canonical, is_component, reopen, sha256, sync, unreadable, write_text
+from swgctl.files import CHECKPOINT, SCHEMA, is_component, reopen, sha256, sync, unreadable, write_text
 from swgctl.store import schema, shells
-from swgctl.store.disk import check_root, children, directories, disk_full, make_folder, untouched
+from swgctl.store.disk import check_root, directories, disk_full, make_folder
 from swgctl.store.locks import busy, lock
-from swgctl.store.processes import dead, here, ours, scope
+from swgctl.store.processes import here, scope
 from swgctl.store.schema import KEY_LENGTH, record_checksum, remedy
 
-RECORDS = {"metrics.jsonl", "log.txt", schema.FILE}  # hold times, so the digest leaves them out
 NAMED = 8  # most artifacts that a message names
+REPLACED = ".replaced"  # ends the name of an artifact that --force has moved away
 DEEPEST = 100  # artifacts in a line of parents
 LONGEST_INPUT = 16_000_000  # characters of standard input: REFs of far more artifacts than a store is made for
 # What a reader of numbers raises for a file that is whole, and of another form than its artifact's
@@ -367,8 +366,7 @@ class Store:
             sync(path)
             reopen(path)
             files[path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
-        outputs = {name: file["sha256"] for name, file in files.items() if name not in RECORDS}
-        digest = hashlib.sha256(canonical(outputs).encode()).hexdigest()
+        digest = schema.digest_of(files)
         meta = {"schema": SCHEMA, **record, "digest": digest, "files": files}
         meta["sha256"] = record_checksum(meta)
         text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -377,15 +375,15 @@ class Store:
         write_text(directory / schema.FILE, text)
         target = self.place(record["stage"], record["task"]["name"], record["key"])
         make_folder(target.parent, self.root)
-        replaced = directory.with_name(f"{directory.name}.replaced")
+        replaced = directory.with_name(directory.name + REPLACED)
         if force and target.is_dir() and not self._holds(target, digest):
             os.rename(target, replaced)
         try:
             os.rename(directory, target)
         except OSError as error:
-            if replaced.is_dir():
-                os.rename(replaced, target)
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process published first: its result stays
+                if replaced.is_dir():
+                    os.rename(replaced, target)
                 raise
         shutil.rmtree(replaced, ignore_errors=True)
         return Artifact(target)
@@ -401,15 +399,6 @@ class Store:
         except CorruptError:
             return False
         return artifact.digest == digest
-
-    # -- keeping ---------------------------------------------------------------------------------------------------
-
-    def garbage(self) -> list[Path]:
-        """Disposable files and directories: of dead writers, of finished or day-old runs, of ended shells."""
-        finished = {entry.name for entry in self._entries()}
-        drafts = [p for p in children(self.root / "tmp") if dead(p.name, 2) or (untouched(p) and not ours(p.name, 2))]
-        work = [p for p in children(self.root / "work") if p.name in finished or untouched(p)]
-        return drafts + [p for p in work if not self.busy(p.name)] + shells.ended(self.root)
 
     def busy(self, key: str) -> bool:
         """True if a process builds the artifact of a key."""

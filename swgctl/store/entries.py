@@ -1,15 +1,14 @@
 """The artifacts of a remote store: their records, checked before a name in them is a path or a byte is fetched."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from swgctl.console import quoted, shown
 from swgctl.errors import CorruptError, InputError, SwgError
-from swgctl.files import canonical, is_component, parse
+from swgctl.files import is_component, parse
 from swgctl.store import schema
-from swgctl.store.artifacts import NAMED, RECORDS
+from swgctl.store.artifacts import NAMED
 from swgctl.store.filesystems import Remote
 from swgctl.store.schema import FILE, KEY_LENGTH, MOST
 
@@ -67,8 +66,7 @@ def _contradiction(meta: dict) -> str | None:
             return "its key is not that of its contents"
     except (ValueError, RecursionError):
         return "it has a number that JSON has not, or is too deep"
-    outputs = {name: file["sha256"] for name, file in meta["files"].items() if name not in RECORDS}
-    if meta["digest"] != hashlib.sha256(canonical(outputs).encode()).hexdigest():
+    if meta["digest"] != schema.digest_of(meta["files"]):
         return "its digest is not that of its files"
     return f"it lists {FILE} itself" if FILE in meta["files"] else None
 

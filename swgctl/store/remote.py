@@ -31,12 +31,12 @@ from swgctl.console import quoted, say
 from swgctl.errors import CorruptError, InputError, NewerError, SwgError
 from swgctl.files import open_regular, read_regular, sha256, sync
 from swgctl.store import entries
-from swgctl.store.artifacts import NAMED, RECORDS, Artifact, Store
+from swgctl.store.artifacts import NAMED, Artifact, Store
 from swgctl.store.disk import disk_full, make_folder, remove
 from swgctl.store.entries import Entry
 from swgctl.store.filesystems import BLOCK, Remote
 from swgctl.store.locks import open_plain
-from swgctl.store.schema import FILE, KEY_LENGTH, MOST
+from swgctl.store.schema import FILE, KEY_LENGTH, MOST, RECORDS, remedy
 
 Card = Callable[[list[Artifact]], str | None]
 Blocks = Generator[bytes, None, None]
@@ -85,6 +85,8 @@ def pull(store: Store, url: str, ids: Iterable[str] = (), *, lineage: bool = Tru
             )
 
         help = f"swgctl push {entry.id} {quoted(remote.name)} --check   # from a store that has it whole"
+        if remote.folder:  # which is a store itself
+            help = f"{remedy(remote.folder / entry.at)}   # then push it again, from a store that has it whole"
         copied = _receive(store, entry, blocks, f"{remote.name}: {entry.at}", help)
         say(f"{'copied' if copied else 'here already'}: {entry} of {entry.meta['task']['name']}")
     return [Artifact(store.root / entry.at) for entry in wanted]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEY_LENGTH = 16
 FILE = "artifact.json"
+RECORDS = ("metrics.jsonl", "log.txt", FILE)  # files that hold times
 MOST = 4_000_000  # bytes of a record
 ZEROS = bytes.maketrans(b"123456789", b"000000000")
 TOO_LONG = b"0" * 309  # digits, more than a float can hold
@@ -47,6 +48,12 @@ def key_of(meta: dict) -> str:
     inputs = {role: parent["digest"] for role, parent in meta["inputs"].items()}
     source = meta["source"] and meta["source"]["sha256"]
     return make_key(meta["stage"], meta["revision"], meta["params"], meta["seeds"], inputs, source)
+
+
+def digest_of(files: dict[str, dict]) -> str:
+    """An artifact's digest: sha256 of the names and checksums of its `files`, but for RECORDS."""
+    outputs = {name: file["sha256"] for name, file in files.items() if name not in RECORDS}
+    return hashlib.sha256(canonical(outputs).encode()).hexdigest()
 
 
 def record_checksum(meta: dict) -> str:

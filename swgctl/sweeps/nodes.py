@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swgctl import config, tasks
-from swgctl.config import EVAL, GUIDE
+from swgctl.config import AGENT, EVAL, GUIDE
 from swgctl.errors import SwgError
 from swgctl.files import CHECKPOINT, open_regular
 from swgctl.seeds import ranges
@@ -21,6 +21,7 @@ from swgctl.store import Artifact, Store
 from swgctl.store.artifacts import UNREADABLE
 from swgctl.sweeps.plan import Run
 
+ENVIRONMENT = (EVAL, AGENT)  # stages that make their task's environment, whatever they start from
 DONE = ("cached", "built")
 ENDED = (*DONE, "failed", "skipped", "unfinished")
 
@@ -32,6 +33,7 @@ class Item:
     place   its number, after its inputs'
     runs    how many of the runs need it
     state   waiting: for its inputs; ready; running; elsewhere: another process builds it; and those of ENDED
+    environment  what --env was typed for its run
     job     its job, once its inputs exist and its data is on this machine; gives its key
     why     the reason for the state, in words; code: the exit code of a failure, help: what mends it
     tries   processes that were started for it
@@ -40,6 +42,7 @@ class Item:
     node: Node
     place: int
     inputs: dict[str, "Item"]
+    environment: str | None = None
     runs: int = 0
     after: list["Item"] = field(default_factory=list)
     state: str = "waiting"
@@ -88,7 +91,7 @@ def items_of(runs: Sequence[Run]) -> tuple[list[Item], list[Item]]:
         for node in one.node.walk():
             if node.identity not in items:
                 inputs = {role: items[parent.identity] for role, parent in node.inputs.items()}
-                item = items[node.identity] = Item(node, len(items), inputs)
+                item = items[node.identity] = Item(node, len(items), inputs, one.environment)
                 for parent in dict.fromkeys(inputs.values()):
                     parent.after.append(item)
             items[node.identity].runs += 1
@@ -96,10 +99,13 @@ def items_of(runs: Sequence[Run]) -> tuple[list[Item], list[Item]]:
     return list(items.values()), list(ends.values())
 
 
-def look(item: Item, store: Store) -> None:
-    """Set the state of an item whose inputs exist: cached, ready, or failed where its inputs or data do not serve."""
+def look(item: Item, store: Store, fetch: bool = False) -> None:
+    """Set the state of an item whose inputs exist: cached, ready, or failed where its inputs or data do not serve.
+
+    fetch  bring data that is not on this machine, whose checksum the key needs
+    """
     try:
-        if not item.inputs and not tasks.at_hand(item.node.task):
+        if not (item.inputs or fetch or tasks.at_hand(item.node.task)):
             item.state, item.why = "ready", "its data is not on this machine yet"
             return
         built = {one.node.identity: one.artifact for one in item.inputs.values() if one.artifact}
@@ -142,8 +148,8 @@ def command(item: Item, store: Store, device: str, mode: str) -> list[str]:
         words += ["--from", f"{role}={one.artifact.path}"]
     for name, value in changed(node).items():
         words += ["--set", f"{row.name}.{name}={json.dumps(value)}"]
-    if row is EVAL and ":" in node.task.environment and not node.task.environment.startswith("minari:"):
-        words += ["--env", node.task.environment]  # whoever swept the task has named its module
+    if item.environment and "--env" not in words and (row in ENVIRONMENT or not row.filled(node.inputs)):
+        words += ["--env", item.environment]  # whoever swept the task has named its module
     words += ["--device", device] if device != "auto" else []
     words += ["--mode", mode] if mode != "auto" else []
     return [*words, "--store", str(store.root), "--no-wait"]
@@ -151,7 +157,7 @@ def command(item: Item, store: Store, device: str, mode: str) -> list[str]:
 
 def changed(node: Node) -> dict[str, Any]:
     """The settings of a node that are not those of its task's own recipe, without those that it does not read."""
-    unread = getattr(run.module_of(node.stage), "unread", lambda inputs: ())(node.inputs)
+    unread = getattr(run.module_of(node.stage), "unread", lambda inputs, settings: ())(node.inputs, node.settings)
     usual = _usual(node.task.name, node.task.recipe)[node.stage.name].model_dump()
     positional = {"method"} if node.stage is GUIDE else set()
     return {

@@ -48,7 +48,7 @@ class Run:
             words += [option, value] if value else []
         for text in self.assignments:
             # a run that ends before its evaluation still has the method's chain
-            read = run.owner(text) in {"seeds", *self.stages} or text.startswith("eval.method=")
+            read = run.owner(text) in {"seeds", *self.stages} or text.partition("=")[0].strip() == "eval.method"
             words += ["--set", text] if read else []
         return shlex.join(words)
 

@@ -18,6 +18,7 @@ from swgctl import signals
 from swgctl.console import say, table
 from swgctl.errors import Interrupted, SwgError
 from swgctl.store import KEY_LENGTH, Store
+from swgctl.store.disk import make_folder
 from swgctl.store.locks import busy
 from swgctl.store.processes import here
 from swgctl.sweeps.board import Board
@@ -120,7 +121,7 @@ class Driver:
                 self._board.changed(item)
         if not self._ready:
             return
-        self._folder.mkdir(parents=True)
+        make_folder(self._folder, self.store.root)
         engine: Engine | None = None
         try:
             engine = start(self._folder)
@@ -199,7 +200,7 @@ class Driver:
     def _end(self, item: Item, code: int, cancelled: bool) -> None:
         assert item.log
         if code == 0:
-            look(item, self.store)
+            look(item, self.store, fetch=True)
             if item.state == "cached":
                 item.state = "built"
             elif item.state == "ready":
@@ -209,7 +210,7 @@ class Driver:
             if item.state == "ready" and item.job:
                 item.state, item.why = "elsewhere", "another process builds it"
                 self._elsewhere.append(item)
-        elif code < 0 or code in RETRIED:
+        elif code < 0 or code in (*RETRIED, BUSY):
             item.why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"stopped, exit code {code}"
             item.state = "unfinished"
             if not cancelled and item.tries <= self.retries:

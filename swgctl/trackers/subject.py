@@ -1,6 +1,7 @@
 """An artifact, finished or being built, as trackers see it: one run for each seed, in a group."""
 
 import contextlib
+import glob
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from swgctl.console import shown
+from swgctl.console import quoted, shown
 from swgctl.errors import CorruptError, InputError
 from swgctl.files import open_regular, parse, read_regular, write_text
 from swgctl.seeds import ranges
@@ -149,7 +150,7 @@ class Subject:
 
         Paths and host names stay on this machine.
         """
-        names = ("stage", "key", "revision", "params", "origin")
+        names = ("stage", "key", "revision", "params")
         about = {name: self.record[name] for name in names if name in self.record}
         about["params"] = {**self.record["params"]}
         lineage = {role: _brief(parent) for role, parent in self.record["inputs"].items()}
@@ -218,20 +219,24 @@ def _running(store: Store, ref: str) -> list[Subject]:
         return []
     folder = Path(ref)
     if (folder / RECORD).is_file():
-        return [_read(store, folder.absolute())]
+        return list(filter(None, [_read(store, folder.absolute())]))
     if "/" in ref or not store.root.is_dir():
         return []
-    subjects = [_read(store, path.parent) for path in sorted(store.root.glob(f"work/*/{RECORD}"))]
+    named = sorted(store.root.glob(f"work/{glob.escape(ref[:KEY_LENGTH])}*/{RECORD}"))
+    subjects = filter(None, (_read(store, path.parent) for path in named))
     fits = [one for one in subjects if one.key.startswith(ref) or one.work.name == ref]
     return [one for one in fits if store.busy(one.key) or not finished(one)]
 
 
-def _read(store: Store, work: Path) -> Subject:
-    """The unfinished artifact of a work directory.  Raises InputError."""
+def _read(store: Store, work: Path) -> Subject | None:
+    """The unfinished artifact of a work directory; None where it has just been finished.  Raises InputError."""
     try:
         record = parse(read_regular(work / RECORD, schema.MOST))
         if wrong := schema.problem_of_unfinished(record):
             raise ValueError(wrong)
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{work / RECORD} cannot be read: {shown(error)}", "swgctl gc") from None
+        remove = f"rm {quoted(work / RECORD)}   # the run writes it anew when it goes on"
+        raise InputError(f"{work / RECORD} cannot be read: {shown(error)}", remove) from None
     return Subject(store, record, work)

@@ -201,6 +201,14 @@ def test_candidates_of_another_task_other_seeds_or_other_data_are_refused(chain,
     answer.refused(3, words)
 
 
+def test_candidates_serve_whatever_environment_evaluates_their_data(chain, pendulum):
+    """A denoiser's digest does not hold the environment, so that two have the same candidates."""
+    drawn = ask(chain, "candidates", "--from", chain.made("diffuse")).path
+    critic = ask(chain, "critic", chain.data, "--env", "support.upright:Upright-v0").path
+    answer = ask(chain, "augment", "--from", critic, "--candidates", drawn, "--share", "0.5")
+    assert answer.code == 0, answer.error
+
+
 def test_a_batch_too_small_for_the_share_is_refused(chain, candidates):
     words = ("augment", "--from", chain.made("critic"), "--candidates", candidates, "--share", "0.01")
     mixed = ask(chain, *words).path

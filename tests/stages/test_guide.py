@@ -284,6 +284,24 @@ def test_settings_that_do_not_fit_a_guide_are_refused(chain, words, says):
     assert says in answer.error
 
 
+@pytest.mark.parametrize(
+    ("method", "words", "flag"),
+    [
+        ("dps", ("--steps", "5"), "--steps"),
+        ("cep", ("--batch", "7"), "--batch"),
+        ("mse", ("--set", "guide.states=7"), "--set guide.states"),
+    ],
+)
+def test_what_a_method_does_not_read_is_refused(chain, method, words, flag):
+    answer = ask(chain, "guide", method, "--from", chain.made("diffuse"), "--critic", chain.made("critic"), *words)
+    if method == "cep":
+        drawn = ask(chain, "candidates", "--from", chain.made("diffuse")).path
+        words += ("--from", f"diffuse={chain.made('diffuse')}", "--from", f"candidates={drawn}")
+        answer = ask(chain, "guide", method, *words)
+    answer.refused(2, f"guide by {method} reads no setting")
+    assert answer.helps == [f"leave out {flag}"]
+
+
 def test_what_a_plain_model_lacks_is_named(chain):
     plain = ask(chain, "behaviour", chain.data, "--env", "Pendulum-v1").path
     several = ("--rho", "0", "--resample", "4", "--critic", chain.made("critic"))

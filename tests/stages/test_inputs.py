@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from support.harness import swgctl
+from support.harness import published, swgctl
 
 from swgctl.config import AUGMENT, EVAL
 from swgctl.errors import UsageError
 from swgctl.stages.inputs import by_role
-from swgctl.store import Artifact
+from swgctl.store import Artifact, Store
 
 
 def inputs(path) -> dict[str, str]:
@@ -125,6 +125,21 @@ def test_a_file_that_has_moved_is_used_where_it_was_named_last(chain, pendulum, 
     assert swgctl(*augment, "--set", "augment.beta=2", "--json").json["status"] == "built"
     elsewhere.write_bytes(b"and this one is not it either")
     swgctl(*augment, "--set", "augment.beta=4").refused(3, "has changed since a critic learnt from it")
+
+
+def test_a_file_that_changes_after_its_checksum_was_taken_is_not_learnt_from(chain, pendulum, tmp_path):
+    """As while another process has the lock of its key."""
+    data, build = pendulum("mine", 5), Store.build
+
+    def later(self, *args, **options):
+        data.write_bytes(pendulum("other", 6).read_bytes())
+        return build(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "build", later)
+        answer = swgctl("critic", data, "--env", "Pendulum-v1", "--recipe", chain.recipe, "--store", tmp_path / "new")
+    answer.refused(3, f"{data} was changed")
+    assert published(tmp_path / "new") == []
 
 
 # -- lineages ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from support.records import moved
 
 from swgctl.errors import InputError, UsageError
 from swgctl.store import Artifact, Store, make_key
+from swgctl.store.locks import lock
 
 
 def record(path: Path) -> dict:
@@ -284,6 +285,29 @@ def test_gc_removes_the_leftovers_of_the_dead(littered):
     assert all(path.exists() for path in needed)
     assert published(store) == artifacts
     assert len(swgctl("verify").lines) == 4
+
+
+def test_gc_leaves_the_draft_of_another_machine_whose_lock_is_held(chain):
+    """A build that trains for days says nothing on a terminal, and containers see no processes of each other."""
+    key, old = "0123456789abcdef", time.time() - 2 * 86400
+    draft = chain.store / "tmp" / f"elsewhere-7-{key}-aa"
+    draft.mkdir(parents=True)
+    os.utime(draft, (old, old))
+    with lock(chain.store, key, wait=False):
+        assert removed(swgctl("gc")) == set()
+    assert removed(swgctl("gc")) == {draft}
+
+
+def test_gc_puts_back_what_a_killed_force_had_moved_away(chain):
+    path = chain.made("eval")
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    path.rename(chain.store / "tmp" / f"{socket.gethostname()}-{dead.pid}-{path.name}-aa.replaced")
+    assert removed(swgctl("gc", "--dry-run")) == set()
+    assert f"put back, since --force was killed before the new one was there: {path}" in swgctl("gc").err
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert swgctl("verify").code == 0
 
 
 def test_gc_dry_run_removes_nothing(littered):

@@ -111,8 +111,8 @@ def test_the_table_says_where_a_method_asks(everything):
     claims = {(row["method"], row["candidates"]): (row["exact"], row["asks"]) for row in rows}
     assert claims["none", 1] == ("", "")
     assert claims["swg", 1] == claims["ddice", 1] == claims["emse", 1] == ("yes", "data")
-    assert claims["mse", 1] == ("no", "data")
-    assert claims["dps", 1] == ("no", "posterior mean")
+    assert claims["mse", 1] == ("linear log w, Gaussian data", "data")
+    assert claims["dps", 1] == ("linear log w, Gaussian data", "posterior mean")
     assert claims["cep", 1][1] == "candidates"
     assert claims["swg", 2] == ("no", "data, candidates")  # the best of several is no sample of the target
     assert claims["resample", 2] == ("no", "candidates")

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.harness import Answer, published, swgctl
@@ -148,7 +149,9 @@ def test_the_settings_of_a_command_are_the_nodes(method, more, tiny, pendulum, t
         assignments = [f"{node.stage.name}.{name}={json.dumps(value)}" for name, value in nodes.changed(node).items()]
         flags = {"guide.method": method} if node.stage.name == "guide" else {}
         read = config.resolve(node.task.name, node.task.recipe, assignments=assignments, flags=flags)
-        unread = getattr(run.module_of(node.stage), "unread", lambda inputs: set())(node.inputs)
+        unread = getattr(run.module_of(node.stage), "unread", lambda inputs, settings: set())(
+            node.inputs, node.settings
+        )
         ours, theirs = (settings.keyed() for settings in (node.settings, read[node.stage.name]))
         assert {k: v for k, v in ours.items() if k not in unread} == {
             k: v for k, v in theirs.items() if k not in unread
@@ -172,6 +175,21 @@ def test_a_command_names_its_inputs_and_only_what_is_not_usual(chain, inline):
     assert "diffuse.K=4" in words
     assert "diffuse.blocks=3" not in words  # the recipe's
     assert "--no-wait" in words
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"), [("swg", {"critic", "eval"}), ("pgd", {"trajectories", "agent", "eval"})]
+)
+def test_a_command_that_makes_the_environment_names_it_as_it_was_typed(method, stages, tiny, pendulum, tmp_path):
+    """Its module runs only for whoever names it."""
+    store = Store(tmp_path / "store")
+    (one,) = expand([str(pendulum())], [], [f"eval.method={method}"], (), str(tiny), "Pendulum-v1", store)
+    items, _ = nodes.items_of([one])
+    for item in items:
+        item.artifact = SimpleNamespace(path=tmp_path)
+    commands = [nodes.command(item, store, "auto", "auto") for item in items]
+    named = {words[0]: words[words.index("--env") + 1] for words in commands if "--env" in words}
+    assert named == dict.fromkeys(stages, "Pendulum-v1")
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -252,6 +270,12 @@ def test_what_another_process_builds_is_waited_for(ask, inline, monkeypatch):
     assert answer.code == 0
     assert engine.stages == ["critic", "critic", "augment"]
     assert "elsewhere: another process builds it" in answer.err
+
+
+def test_data_that_only_the_commands_machine_has_is_fetched_for_the_key(ask, inline, monkeypatch, tmp_path):
+    monkeypatch.setitem(SHIPPED, "file", replace(SHIPPED["file"], find=lambda where: None))
+    inline()
+    assert ask("--until", "augment").path in published(tmp_path / "store")
 
 
 def test_two_whose_data_is_to_be_fetched_do_not_both_fetch_it(inline, monkeypatch):

@@ -317,6 +317,14 @@ def test_a_damaged_record_of_a_run_is_refused(store, train):
         find(store, training.record["key"])
 
 
+def test_a_damaged_record_of_another_run_is_not_read(store, train, finished):
+    training, artifact = train(), finished(20)
+    training.measure(20)
+    (training.work / "record.json").write_text("{")
+    assert training.record["key"][:6] != artifact.key[:6]
+    assert find(artifact.store, artifact.key).artifact == artifact
+
+
 def test_damaged_rows_are_refused(finished, tmp_path):
     artifact = finished(20)
     (artifact.path / "metrics.jsonl").write_text("[1]\n")
