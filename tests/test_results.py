@@ -53,9 +53,9 @@ def scales(rows, *, axes, shown=returned):
     return lines
 
 
-def tasks(*reports, rhos):
+def tasks(rows, *, rhos):
     """A line a task, temperature and number of candidates: scores at each scale, then those of calibrated guidance."""
-    rows, lines = tuple(itertools.chain(*reports)), []
+    lines = []
     levels = ("medium-expert", "medium", "medium-replay")
     order = [f"local-{body}-{level}" for body in ("halfcheetah", "hopper", "walker2d") for level in levels]
     places = dict.fromkeys((row["task"], row["temperature"], row["candidates"]) for row in rows)
@@ -69,14 +69,18 @@ def tasks(*reports, rhos):
     return lines
 
 
-def ablations(rows, *, temperatures, rhos):
+def ablations(rows, *, temperatures, rhos, names=()):
     """A line a group, in order of the settings in which it differs from most: these, then what the rows show at each
-    temperature and scale."""
+    temperature and scale.
+
+    names  of the settings; none: all of them
+    """
     groups = {row["group"]: row["differs"] for row in rows if row["row"] == "cell"}
-    usual = {name: mode(values[name] for values in groups.values()) for name in next(iter(groups.values()))}
+    names = names or [name for name in next(iter(groups.values())) if name != "guide.tau"]
+    usual = {name: mode(values.get(name) for values in groups.values()) for name in names}
     lines = []
     for group, values in groups.items():
-        other = sorted((name, value) for name, value in values.items() if value != usual[name] and name != "guide.tau")
+        other = sorted((name, values[name]) for name in names if values.get(name) not in (None, usual[name]))
         label = ", ".join(f"`{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in other)
         places = itertools.product(temperatures, rhos)
         cells = [one(rows, group=group, temperature=temperature, rho=rho) for temperature, rho in places]
@@ -255,9 +259,9 @@ TABLES = [
     ),
     Table(
         "local-nine",
-        ("local-nine", "local-hopper-channel-standard"),
+        ("local-nine",),
         ("task", "T", "M", "rho = 0", "5", "10", "20", "calibrated: 5", "10", "20"),
-        lambda *reports: tasks(*reports, rhos=(0, 5, 10, 20)),
+        lambda rows: tasks(rows, rhos=(0, 5, 10, 20)),
     ),
     Table(
         "local-cube-guidances",
