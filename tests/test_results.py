@@ -163,6 +163,19 @@ def _measured(row):
     )
 
 
+def weights(rows, *, rhos):
+    """A line a temperature and weight, of groups that differ in nothing else: what the rows show at each scale."""
+    plain = {"augment.share": None, "diffuse.weight_form": None, "eval.kmax": None, "guide.method": None}
+    rows = [row for row in rows if all(row["differs"].get(name) == value for name, value in plain.items())]
+    places = dict.fromkeys((row["temperature"], row["differs"]["augment.weight"]) for row in rows)
+    lines = []
+    for temperature, weight in sorted(places):
+        of = tuple(row for row in rows if row["differs"]["augment.weight"] == weight)
+        cells = [one(of, temperature=temperature, rho=rho) for rho in rhos]
+        lines.append([f"{temperature:g}", weight, *map(returned, cells)])
+    return lines
+
+
 ERRORS = ("one_step", "after")
 TARGETS = {
     "random": "iql of local-halfcheetah-random",
@@ -235,6 +248,23 @@ TABLES = [
         ("demo-channel-raw", "demo-channel-standard"),
         ("temperature", "M", "channel", "rho = 0", "1", "2", "5", "10", "20"),
         channels,
+    ),
+    Table(
+        "demo-variants",
+        ("demo-variants",),
+        ("differs in", "T = 0: rho = 0", "5", "10", "20", "T = 0.5: rho = 0", "5", "10", "20"),
+        lambda rows: ablations(
+            [row for row in rows if row["differs"]["augment.weight"] == "expectile"],
+            temperatures=(0, 0.5),
+            rhos=(0, 5, 10, 20),
+            names=("augment.share", "diffuse.weight_form", "eval.kmax", "guide.method"),
+        ),
+    ),
+    Table(
+        "demo-weights",
+        ("demo-variants",),
+        ("T", "weight", "rho = 0", "1", "2", "5", "10", "20"),
+        lambda rows: weights(rows, rhos=(0, 1, 2, 5, 10, 20)),
     ),
     Table(
         "local-cube-channel",
