@@ -163,6 +163,18 @@ def _measured(row):
     )
 
 
+def late(rows, whole, *, rhos):
+    """A line a task and number of last steps in which guidance acts, the whole walk last: scores at each scale."""
+    lines = []
+    for task, kmax in sorted(dict.fromkeys((row["task"], row["differs"]["eval.kmax"]) for row in rows)):
+        of = tuple(row for row in rows if row["differs"]["eval.kmax"] == kmax)
+        lines.append([task, str(kmax), *(scored(one(of, task=task, rho=rho)) for rho in rhos)])
+    for task in dict.fromkeys(task for task, *_ in lines):
+        at = {"task": task, "guidance": "swg", "temperature": 0, "candidates": 1}
+        lines.append([task, "all", *(scored(one(whole, **at, rho=rho)) for rho in rhos)])
+    return [[task.removeprefix("local-"), *line] for task, *line in sorted(lines, key=lambda line: line[0])]
+
+
 def weights(rows, *, rhos):
     """A line a temperature and weight, of groups that differ in nothing else: what the rows show at each scale."""
     plain = {"augment.share": None, "diffuse.weight_form": None, "eval.kmax": None, "guide.method": None}
@@ -259,6 +271,12 @@ TABLES = [
             rhos=(0, 5, 10, 20),
             names=("augment.share", "diffuse.weight_form", "eval.kmax", "guide.method"),
         ),
+    ),
+    Table(
+        "local-kmax",
+        ("local-kmax", "local-nine"),
+        ("task", "`eval.kmax`", "rho = 5", "10", "20"),
+        lambda *reports: late(*reports, rhos=(5, 10, 20)),
     ),
     Table(
         "demo-weights",
