@@ -82,22 +82,23 @@ class Progress:
 
     def __init__(self, name: str, total: int | None, unit: str, bar=None):
         self.name, self.total, self.unit, self._bar = name, total, unit, bar
-        self._started = time.monotonic()
-        self._next = self._started + FIRST_LINE
-        self._first: int | None = None
+        self._next = time.monotonic() + FIRST_LINE
+        self._first: tuple[int, float] | None = None  # a resumed run starts in the middle, and a compiled one late
         self._task = bar.add_task(name, total=total, note="") if bar else None
 
     def update(self, done: int, note: str = "") -> None:
-        if self._first is None:
-            self._first = done  # a resumed run starts in the middle
+        now = time.monotonic()
+        self._first = self._first or (done, now)
         if self._bar:
             self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() >= self._next:
-            self._next = time.monotonic() + LINE_EVERY
-            rate = (done - self._first) / (time.monotonic() - self._started)
+        elif now >= self._next:
+            self._next = now + LINE_EVERY
+            before, since = self._first
+            rate = (done - before) / (now - since) if now > since else 0.0
             of = f"/{self.total:,}" if self.total else ""
+            pace = f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s" if rate else ""
             left = f", {_clock((self.total - done) / rate)} left" if self.total and rate else ""
-            say(f"{self.name}: {done:,}{of} {self.unit}, {rate:,.0f}/s{left}{', ' + note if note else ''}")
+            say(f"{self.name}: {done:,}{of} {self.unit}{pace}{left}{', ' + note if note else ''}")
 
 
 @contextlib.contextmanager

@@ -44,12 +44,13 @@ def temperatures(rows, *, rhos, shown=returned):
 
 
 def scales(rows, *, axes, shown=returned):
-    """A line a temperature and number of candidates, in the file's order: what the rows show at each scale."""
+    """A line for each place on the axes, in the file's order: these, then what the rows show at each scale."""
     rhos = sorted({row["rho"] for row in rows})
+    text = lambda value: value.removeprefix("local-") if isinstance(value, str) else f"{value:g}"  # noqa: E731
     lines = []
     for values in dict.fromkeys(tuple(row[axis] for axis in axes) for row in rows):
         cells = [one(rows, **dict(zip(axes, values, strict=True)), rho=rho) for rho in rhos]
-        lines.append([*(f"{value:g}" for value in values), *map(shown, cells)])
+        lines.append([*map(text, values), *map(shown, cells)])
     return lines
 
 

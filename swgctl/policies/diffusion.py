@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,7 +240,7 @@ def _ranking(critic: Artifact | None, weight: dict | None, device: str, draw: bo
 
 
 def load_policy(
-    ref: str, *, store: str | None = None, critic: str | None = None, device: str = "cpu"
+    ref: str | Path, *, store: str | None = None, critic: str | Path | None = None, device: str = "cpu"
 ) -> DiffusionPolicy:
     """Load the policy of a diffuse, behaviour or guide artifact (a directory, an id, or a URL such as hf://OWNER/NAME#ID).
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from swgctl.config import EvalSettings, Settings, Stage, a, methods, stages
-from swgctl.console import say
+from swgctl.config import GUIDE, EvalSettings, Settings, Stage, a, methods, stages
+from swgctl.console import quoted, say
 from swgctl.errors import InputError, UsageError, nearest
 from swgctl.seeds import ranges
 from swgctl.stages.job import locate_source
@@ -105,7 +105,8 @@ def _named(store: Store, row: Stage, role: str, fit: tuple[str, ...], ref: str, 
         command = f"{between} --from {ref}" if between else f"ls --stage {fit[0]}"
         raise InputError(f"{row.name} {needs}; {ref} is {a(artifact.stage)}", f"swgctl {command}{store.option}")
     if task and artifact.task != task:
-        raise InputError(f"{ref} is of the task {artifact.task}, not {task}", f"swgctl ls --task {task}{store.option}")
+        listed = f"swgctl ls --task {quoted(task)}{store.option}"
+        raise InputError(f"{ref} is of the task {artifact.task}, not {task}", listed)
     return artifact
 
 
@@ -132,7 +133,7 @@ def _fitting(
     if not fitting:
         starts = row.optional and not role  # from a task, which is not named
         stage = row if starts else stages()[fit[0]]
-        words = argument(Task.from_json(primary[0].meta["task"])) if primary else task or "TASK"
+        words = argument(Task.from_json(primary[0].meta["task"])) if primary else quoted(task) if task else "TASK"
         first = stage.name
         if stage.starts:
             first = f"{stage.name} {words}"
@@ -143,10 +144,12 @@ def _fitting(
         needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}{of_task}"
         failure = UsageError if starts else InputError
         raise failure(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
+    command = f"{row.name} METHOD" if row is GUIDE else row.name
     raise InputError(
         f"{len(fitting)} {' or '.join(fit)} artifacts{of_task} fit, and this shell made none of them",
         [
-            f"swgctl {row.name} {option}{artifact.id}{store.option}   # {artifact.task}, seeds {ranges(artifact.seeds)}"
+            f"swgctl {command} {option}{artifact.id}{store.option}   # {artifact.stage} of "
+            f"{artifact.task}, seeds {ranges(artifact.seeds)}, made {artifact.meta['made']['at']}"
             for artifact in fitting
         ],
     )

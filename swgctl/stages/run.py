@@ -1,6 +1,7 @@
 """Run a stage, or a chain of them: from a task and settings to artifacts."""
 
 import importlib
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -39,11 +40,11 @@ FLAGS = {"scale": "lambda"}  # settings whose option has another name
 
 def run_stage(
     stage: str,
-    task: str | None = None,
+    task: str | Path | None = None,
     *,
     environment: str | None = None,
-    source: str | Iterable[str] | None = None,
-    critic: str | None = None,
+    source: str | Path | Iterable[str | Path] | None = None,
+    critic: str | Path | None = None,
     seeds: str | None = None,
     recipe: str | None = None,
     assignments: tuple[str, ...] = (),
@@ -75,8 +76,9 @@ def run_stage(
     check_owners(assignments, (stage,), stage)
     check_execution(device, mode)
     to = trackers.chosen(log)
-    sources = [source] if isinstance(source, str) else list(source or ())
-    refs = by_role(row, [*sources, *([f"critic={critic}"] if critic else [])])
+    task = None if task is None else os.fspath(task)
+    sources = [source] if isinstance(source, str | Path) else list(source or ())
+    refs = by_role(row, [*(os.fspath(one) for one in sources), *([f"critic={critic}"] if critic else [])])
     primary: list[Artifact] = []
     why = None
     if not row.primary or (row.optional and task is not None and row.primary not in refs):

@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 
 from swgctl import console
 from swgctl.console import quoted, say
-from swgctl.errors import CorruptError, InputError, NewerError, SwgError
+from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError
 from swgctl.files import open_regular, read_regular, sha256, sync
 from swgctl.store import entries
 from swgctl.store.artifacts import NAMED, Artifact, Store
@@ -120,8 +120,9 @@ def fetched(store: Store, url: str) -> Artifact:
     return artifact
 
 
-def resolve(store: Store, ref: str) -> Artifact:
+def resolve(store: Store, ref: str | Path) -> Artifact:
     """The artifact of a REF, which may be a URL: `Store.resolve`, `fetched`."""
+    ref = os.fspath(ref)
     return fetched(store, ref) if "://" in ref else store.resolve(ref)
 
 
@@ -258,9 +259,14 @@ def push(
     lineage  send what they were made from as well
     check    read what is there already, and replace what is damaged
     card     the text of a repository's README.md, for the Hugging Face Hub
-    Raises CorruptError where a file here is damaged, InputError where one cannot be written there.
+    Raises CorruptError where a file here is damaged, InputError where one cannot be written there, UsageError for a
+    folder among the store's artifacts.
     """
-    remote, artifacts = Remote(url), store.resolve_all(refs)
+    remote = Remote(url)
+    objects = (store.root / "objects").resolve()
+    if remote.folder and (there := remote.folder.resolve()) and objects in (there, *there.parents):
+        raise UsageError(f"{there} is among the store's artifacts", "swgctl push REF FOLDER   # a folder elsewhere")
+    artifacts = store.resolve_all(refs)
     order: dict[tuple[str, str, str], Artifact] = {}
     for artifact in artifacts:
         _with_parents(artifact, order) if lineage else order.setdefault(_name(artifact), artifact)

@@ -232,7 +232,10 @@ def _child(arguments: list[str], given: dict[str, str], log: str) -> None:
     os.environ.clear()
     os.environ.update(given)
     for descriptor, path, how in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY), (2, log, os.O_WRONLY)):
-        opened = os.open(path, how | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            opened = os.open(path, how | os.O_CREAT | os.O_APPEND, 0o666)
+        except FileNotFoundError:  # the driver was killed meanwhile, and its folder is gone
+            sys.exit(130)
         os.dup2(opened, descriptor)
         os.close(opened)
     threading.Thread(target=_stop_without_driver, daemon=True).start()

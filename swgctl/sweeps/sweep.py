@@ -18,7 +18,7 @@ from swgctl import signals
 from swgctl.console import say, table
 from swgctl.errors import Interrupted, SwgError
 from swgctl.store import KEY_LENGTH, Store
-from swgctl.store.disk import make_folder
+from swgctl.store.disk import disk_full, make_folder
 from swgctl.store.locks import busy
 from swgctl.store.processes import here
 from swgctl.sweeps.board import Board
@@ -121,7 +121,8 @@ class Driver:
                 self._board.changed(item)
         if not self._ready:
             return
-        make_folder(self._folder, self.store.root)
+        with disk_full(self.store.root):
+            make_folder(self._folder, self.store.root)
         engine: Engine | None = None
         try:
             engine = start(self._folder)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ LABELS = {
     "returns": "least, mean, greatest",
     "scores": "least, mean, greatest",
     "unknown_next": "rows that a critic does not learn from",
+    "assumed": "what the file does not say",
 }
 
 
@@ -322,7 +324,7 @@ def survey(name: str, environment: str | None) -> dict:
 
     Raises InputError where the file is not on this machine: a look downloads nothing.
     """
-    from swgctl.tasks import environments, transitions
+    from swgctl.tasks import transitions
 
     file = Path(name)
     task = None if os.path.isfile(file) and environment is None else _without_download(name, environment)
@@ -336,9 +338,7 @@ def survey(name: str, environment: str | None) -> dict:
     result: dict = {"task": task and task.name, "file": str(path), "sha256": (sha256 := digest(path))}
     result |= ({"checksum": _checksum(task, sha256)} if task else {}) | contents
     if task and environment and len(contents["dimensions"]) == 2:
-        world = environments.make(task.environment)
-        problems += environments.misfits(contents["dimensions"], environments.dimensions(world), task.environment)
-        world.close()
+        problems += _misfits(contents["dimensions"], task.environment)
     if task and task.references and "returns" in contents:
         result["scores"] = [round(tasks.normalized_score(task, r), 2) for r in contents["returns"]]
     if task and tasks.source_of(task)[0].download:
@@ -351,6 +351,17 @@ def survey(name: str, environment: str | None) -> dict:
         result["published"] = {"rows": facts.rows, "dimensions": facts.dimensions, "agrees": not wrong}
         say(f"{task.name}: " + ("; ".join(wrong) if wrong else f"agrees with what was published ({rows})"))
     return result | {"problems": problems}
+
+
+def _misfits(dimensions: tuple[int, int], environment: str) -> list[str]:
+    """Why data of these dimensions (O, A) is none of an environment, as far as that can be made here."""
+    from swgctl.tasks import environments
+
+    try:
+        with closing(environments.make(environment)) as world:
+            return environments.misfits(dimensions, environments.dimensions(world), environment)
+    except SwgError as error:
+        return [str(error)]
 
 
 def _agree(rows: int, published: int) -> bool:

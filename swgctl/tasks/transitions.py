@@ -1,7 +1,7 @@
 """Transitions in memory, read from a D4RL HDF5 file and checked."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from swgctl.tasks import hdf5
 from swgctl.tasks.layout import FLAGS, OPTIONAL, REQUIRED, SEED
 
 LAYOUT = "D4RL's layout is needed: observations (N, O), actions (N, A), rewards (N,), terminals (N,)"
+NOTHING = "no row has a known next observation, so a critic has nothing to learn from"
 ROUNDING = 1e-6  # by which |a| may exceed 1
 BLOCK = 65_536  # rows read at once, about
 
@@ -179,7 +180,7 @@ def read(path: Path | str, *, clip_actions: bool = False, horizon: int | None = 
     data = _assemble(arrays, table, horizon, str(path))
     data.imitated = imitated
     if not data.known_next.any():
-        raise InputError(f"{path}: no row has a known next observation, so a critic has nothing to learn from", LAYOUT)
+        raise InputError(f"{path}: {NOTHING}", LAYOUT)
     return data
 
 
@@ -188,7 +189,8 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
 
     rows, dimensions (O, A), not_finite {field: values}, ranges {field: (least, greatest)}, problems; and, of sound
     arrays, episodes, lengths and returns (least, mean, greatest), terminals, timeouts, unknown_next (rows that a
-    critic does not learn from).  Raises InputError for a missing file, CorruptError if bytes are damaged.
+    critic does not learn from), and `assumed` where timeouts are missing.  Raises InputError for a missing file,
+    CorruptError if bytes are damaged.
     """
     arrays, table, _, problems = _load(Path(path))
     not_finite: dict[str, int] = {}
@@ -218,7 +220,24 @@ def survey(path: Path | str, horizon: int | None = None) -> dict:
             contents[name] = tuple(float(x) for x in (values.min(), values.mean(), values.max()))
         contents["terminals"], contents["timeouts"] = int(data.terminals.sum()), int(data.timeouts.sum())
         contents["unknown_next"] = int((~data.known_next).sum())
+        contents |= {"assumed": said} if (said := assumed(arrays, data, horizon)) else {}
+        problems += [] if data.known_next.any() else [NOTHING]
     return contents
+
+
+def assumed(arrays: Mapping[str, np.ndarray], data: Transitions, horizon: int | None) -> str | None:
+    """Where the episodes of a file without timeouts are taken to end, and how many ends it shows elsewhere."""
+    if "timeouts" in arrays:
+        return None
+    where = f"every {horizon} steps, the environment's limit" if horizon else "nowhere but at terminals"
+    text = f"no timeouts: episodes are cut {where}"
+    if "next_observations" in arrays:
+        going_on = ~(data.terminals | data.timeouts)[:-1]
+        broken = going_on & (data.next_observations[:-1] != data.observations[1:]).any(1)
+        text += f"; {broken.sum():,} other rows are followed by another observation than their next" * bool(
+            broken.any()
+        )
+    return text
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[float, float, float] | None, list[str]]:

@@ -173,8 +173,9 @@ def uncompilable(device: str) -> str | None:
     x = torch.ones(64, 64, device=device)
     try:
         torch.compile(lambda x: torch.relu(x + 1).sum(), dynamic=False, **_options(x.device))(x)
-    except (torch._dynamo.exc.TorchDynamoException, RuntimeError, ImportError, OSError) as error:
-        return next(iter(_reason(error).splitlines()), type(error).__name__)
+    except Exception as error:  # of the compiler, its cache or what they need
+        lines = [line.strip() for line in _reason(error).splitlines()[:2]]  # which backend, then what it lacks
+        return " ".join(filter(None, lines)) or type(error).__name__
     return None
 
 

@@ -330,7 +330,8 @@ def test_ambiguity_is_refused_with_lines_to_paste(chain, monkeypatch):
     monkeypatch.setenv("SWGCTL_SCOPE", "fresh")
     answer = stage(chain, "augment")
     answer.refused(3, "2 critic artifacts")
-    assert [line.partition("#")[2].strip() for line in answer.helps] == ["pendulum, seeds 0", "pendulum, seeds 7"]
+    which = [line.partition("#")[2].partition(", made")[0].strip() for line in answer.helps]
+    assert which == ["critic of pendulum, seeds 0", "critic of pendulum, seeds 7"]
     pasted = swgctl(*shlex.split(answer.helps[1], comments=True)[1:], "--json").json
     assert pasted["seeds"] == [7]
 

@@ -111,7 +111,7 @@ def test_the_example_acts_as_a_guide_of_a_joint_or_a_plain_denoiser(chain, tmp_p
     settings = ("--rho", "2", "--resample", "1", *more)
     evaluation = swgctl("eval", "--from", guide, *settings, *recipe).path
     act = example(export(evaluation, tmp_path / "p"))["act"]
-    x, policy = torch.randn(1, 5, 3, generator=noise(2)), load_policy(str(guide))
+    x, policy = torch.randn(1, 5, 3, generator=noise(2)), load_policy(guide)
     outer = rescaled if rescale else partial(late, steps=2)
     make = policy.guide
     policy.guide = lambda *cells: (lambda at: lambda x: outer(at(x)))(make(*cells))

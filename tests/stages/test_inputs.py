@@ -8,6 +8,7 @@ from support.harness import published, swgctl
 from swgctl.config import AUGMENT, EVAL
 from swgctl.errors import UsageError
 from swgctl.stages.inputs import by_role
+from swgctl.stages.run import run_stage
 from swgctl.store import Artifact, Store
 
 
@@ -98,6 +99,13 @@ def test_a_role_can_be_named_in_two_ways(chain):
 def test_a_role_takes_its_stages_only(chain):
     answer = swgctl("eval", "--recipe", chain.recipe, "--resample", "2", "--from", f"critic={chain.made('augment')}")
     answer.refused(3, "eval takes a critic for its role critic", "an augmented data set")
+
+
+def test_paths_are_refs_and_tasks_in_python(chain):
+    known = {"recipe": str(chain.recipe), "store": chain.store}
+    critic = run_stage("critic", chain.data, environment="Pendulum-v1", **known).artifact
+    assert critic.path == chain.made("critic")
+    assert run_stage("augment", source=critic.path, **known).artifact.path == chain.made("augment")
 
 
 # -- files that move ---------------------------------------------------------------------------------------------------

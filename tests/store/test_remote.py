@@ -72,6 +72,13 @@ def test_a_listing_of_a_remote_store(url, ours, capsys):
     assert remote.resolve(Store(ours), json.loads(line)["path"]).digest == policy.digest
 
 
+def test_a_folder_among_the_stores_own_artifacts_is_refused(chain):
+    for folder in (chain.store / "objects", chain.store / "objects" / "critic"):
+        answer = swgctl("push", chain.made("critic"), folder)
+        answer.refused(2, "is among the store's artifacts")
+    assert swgctl("verify").code == 0
+
+
 # -- wrong bytes -------------------------------------------------------------------------------------------------------
 
 

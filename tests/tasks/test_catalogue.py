@@ -165,6 +165,37 @@ def test_info_compares_a_file_with_the_environment_that_is_named(door):
     ]
 
 
+@pytest.mark.parametrize(
+    ("environment", "problem"), [("CartPole-v1", "is not a space of vectors"), ("Nowhere-v0", "Nowhere-v0")]
+)
+def test_info_of_a_file_whose_environment_does_not_serve(door, environment, problem):
+    answer = swgctl("data", "info", door(rows=300), "--env", environment)
+    if environment == "Nowhere-v0":
+        answer.refused(2, problem)
+    else:
+        assert problem in answer.out
+        assert "rows: 300" in answer.lines
+
+
+def test_info_says_where_a_file_without_timeouts_is_cut(tmp_path):
+    """Its next observations show three ends more, which nothing marks."""
+    rows = 40
+    observations = np.arange(3.0 * rows, dtype=np.float32).reshape(rows, 3)
+    following = np.roll(observations, -1, 0)
+    following[[9, 14, 29]] += 1
+    path = tmp_path / "mine.hdf5"
+    with h5py.File(path, "w") as file:
+        file["observations"], file["next_observations"] = observations, following
+        file["actions"], file["rewards"] = np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32)
+        file["terminals"] = np.arange(rows) == 19
+    found = swgctl("data", "info", path, "--json").json
+    assert found["assumed"] == (
+        "no timeouts: episodes are cut nowhere but at terminals; 3 other rows are followed by another observation than "
+        "their next"
+    )
+    assert found["episodes"] == 2
+
+
 def test_info_compares_with_what_was_published(door, monkeypatch, tmp_path):
     shutil.copy(door(), tmp_path / "door-v0_demos_clipped.hdf5")
     shutil.copy(door(rows=9_000), tmp_path / "pen-v0_demos_clipped.hdf5")
