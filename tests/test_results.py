@@ -313,6 +313,18 @@ TABLES = [
         lambda rows: tasks(rows, rhos=(0, 5, 10, 20)),
     ),
     Table(
+        "local-mazes",
+        ("local-mazes",),
+        ("task", "T", "M", "rho = 0", "5", "10", "20"),
+        lambda rows: scales(rows, axes=("task", "temperature", "candidates"), shown=scored),
+    ),
+    Table(
+        "pendulum-replay",
+        ("pendulum-replay",),
+        ("T", "M", "rho = 0", "5", "10", "20"),
+        lambda rows: scales(rows, axes=("temperature", "candidates")),
+    ),
+    Table(
         "local-cube-guidances",
         ("local-cube-guidances",),
         ("method", "rho = 0", "rho = 1", "rho = 5"),

@@ -183,11 +183,14 @@ def check_measured(artifact: Artifact, stage: str) -> None:
 
 
 def check_drawn(candidates: Artifact, task: Task, source: str, help: str) -> None:
-    """Refuse candidates of another task, or of other data than that whose sha256 is `source`; those of one file serve
-    for all environments.  Raises InputError.
+    """Refuse candidates of another task or environment, or of other data than that whose sha256 is `source`.
+
+    Those at states of the data are the same for all environments that evaluate it.  Raises InputError.
     """
+    of_states = candidates.params["of"] == "states"
     for what, theirs, ours in (
         ("of the task", candidates.task, task.name),
+        ("of", task.environment if of_states else candidates.meta["task"]["environment"], task.environment),
         ("of data whose sha256 is", candidates.meta["source"]["sha256"][:12], source[:12]),
     ):
         if theirs != ours:
