@@ -349,6 +349,15 @@ def test_a_shown_recipe_finds_what_is_cached(chain, tmp_path):
     assert swgctl("run", *args, "--recipe", path, "--json").json["status"] == "cached"
 
 
+def test_methods_of_one_plan_may_read_different_settings_of_their_guides():
+    """dps trains nothing; the command of its own guide would refuse this."""
+    rows = [
+        json.loads(line)
+        for line in swgctl("plan", "demo", "--method", "dps,mse", "--set", "guide.steps=7", "--json").lines
+    ]
+    assert [row["stage"] for row in rows].count("guide") == 2
+
+
 def test_methods_are_an_axis_each_with_its_chain():
     rows = [json.loads(line) for line in swgctl("plan", "demo", "--method", "swg,cep", "--json").lines]
     stages: dict[str, list[str]] = {}
