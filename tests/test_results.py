@@ -245,6 +245,12 @@ TABLES = [
         lambda rows: scales(rows, axes=("temperature", "candidates")),
     ),
     Table(
+        "adroit-door",
+        ("adroit-door-expert",),
+        ("temperature", "M", "rho = 0", "1", "10", "25"),
+        lambda rows: scales(rows, axes=("temperature", "candidates")),
+    ),
+    Table(
         "local-cube-single",
         ("local-cube-single-play",),
         ("temperature", "M", "rho = 0", "1", "5"),
