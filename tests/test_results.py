@@ -324,11 +324,14 @@ TABLES = [
         ("task", "T", "M", "rho = 0", "5", "10", "20"),
         lambda rows: scales(rows, axes=("task", "temperature", "candidates"), shown=scored),
     ),
-    Table(
-        "pendulum-replay",
-        ("pendulum-replay",),
-        ("T", "M", "rho = 0", "5", "10", "20"),
-        lambda rows: scales(rows, axes=("temperature", "candidates")),
+    *(
+        Table(
+            name,
+            (name,),
+            ("T", "M", "rho = 0", "5", "10", "20"),
+            lambda rows: scales(rows, axes=("temperature", "candidates")),
+        )
+        for name in ("pendulum-medium", "pendulum-replay")
     ),
     Table(
         "local-cube-guidances",
