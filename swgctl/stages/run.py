@@ -248,12 +248,18 @@ def prepare(row: Stage, task: Task, settings: Settings, seeds: list[int], inputs
     return module_of(row).prepare(task, settings, seeds, inputs)
 
 
+def unread(row: Stage, settings: Settings, inputs: Mapping[str, Artifact | Node]) -> set[str]:
+    """The names of settings that a stage does not read with these (its module's `unread`)."""
+    hook = getattr(module_of(row), "unread", None)
+    return hook(inputs, settings) if hook else set()
+
+
 def check_read(row: Stage, resolved: Resolved, settings: Settings, inputs: Mapping[str, Artifact | Node]) -> None:
-    """Refuse settings by flag or --set that a stage does not read with these inputs (its module's `unread`).
+    """Refuse settings by flag or --set that a stage does not read with these inputs.
 
     Raises UsageError.
     """
-    for name in sorted(getattr(module_of(row), "unread", lambda inputs, settings: ())(inputs, settings)):
+    for name in sorted(unread(row, settings, inputs)):
         origin = resolved.origin[f"{row.name}.{name}"]
         if origin in ("flag", "--set"):
             what = (

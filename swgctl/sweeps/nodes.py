@@ -157,7 +157,7 @@ def command(item: Item, store: Store, device: str, mode: str) -> list[str]:
 
 def changed(node: Node) -> dict[str, Any]:
     """The settings of a node that are not those of its task's own recipe, without those that it does not read."""
-    unread = getattr(run.module_of(node.stage), "unread", lambda inputs, settings: ())(node.inputs, node.settings)
+    unread = run.unread(node.stage, node.settings, node.inputs)
     usual = _usual(node.task.name, node.task.recipe)[node.stage.name].model_dump()
     positional = {"method"} if node.stage is GUIDE else set()
     return {

@@ -149,9 +149,7 @@ def test_the_settings_of_a_command_are_the_nodes(method, more, tiny, pendulum, t
         assignments = [f"{node.stage.name}.{name}={json.dumps(value)}" for name, value in nodes.changed(node).items()]
         flags = {"guide.method": method} if node.stage.name == "guide" else {}
         read = config.resolve(node.task.name, node.task.recipe, assignments=assignments, flags=flags)
-        unread = getattr(run.module_of(node.stage), "unread", lambda inputs, settings: set())(
-            node.inputs, node.settings
-        )
+        unread = run.unread(node.stage, node.settings, node.inputs)
         ours, theirs = (settings.keyed() for settings in (node.settings, read[node.stage.name]))
         assert {k: v for k, v in ours.items() if k not in unread} == {
             k: v for k, v in theirs.items() if k not in unread
