@@ -81,11 +81,10 @@ def ablations(rows, *, temperatures, rhos, names=()):
     usual = {name: mode(values.get(name) for values in groups.values()) for name in names}
     lines = []
     for group, values in groups.items():
-        other = sorted((name, values[name]) for name in names if values.get(name) not in (None, usual[name]))
-        label = ", ".join(f"`{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in other)
+        other = {name: values[name] for name in sorted(names) if values.get(name) not in (None, usual[name])}
         places = itertools.product(temperatures, rhos)
         cells = [one(rows, group=group, temperature=temperature, rho=rho) for temperature, rho in places]
-        lines.append(([name for name, _ in other], label, [label or "none of these", *map(returned, cells)]))
+        lines.append((list(other), _label(other), [_label(other), *map(returned, cells)]))
     return [line for *_, line in sorted(lines)]
 
 
@@ -117,14 +116,10 @@ def synthetic_ablations(rows, *, agent, scale):
     usual, lines = _usual(rows), []
     for row in rows:
         if row["agent"] == agent and row["differs"].get("scale") == scale:
-            other = {
-                name: row["differs"][name] for name in usual if row["differs"].get(name, usual[name]) != usual[name]
-            }
-            other |= {"guidance": "posterior"} if row["differs"]["guidance"] == "posterior" else {}
-            label = ", ".join(
-                f"`synth.{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in other.items()
-            )
-            lines.append([label or "none of these", *_measured(row)])
+            differs = row["differs"]
+            other = {f"synth.{name}": differs[name] for name in usual if differs.get(name, usual[name]) != usual[name]}
+            other |= {"synth.guidance": "posterior"} if differs["guidance"] == "posterior" else {}
+            lines.append([_label(other), *_measured(row)])
     return sorted(lines, key=lambda line: (line[0].startswith("`"), line[0]))
 
 
@@ -149,6 +144,12 @@ def _usual(rows):
     return {name: mode(differs[name] for differs in guided if name in differs) for name in names}
 
 
+def _label(settings):
+    """Settings and their values, as `--set` takes them."""
+    texts = (f"`{name}={json.dumps(value).strip(chr(34)).removesuffix('.0')}`" for name, value in settings.items())
+    return ", ".join(texts) or "none of these"
+
+
 def _guidance(row):
     scale = row["differs"].get("scale")
     if scale is None:
@@ -164,22 +165,26 @@ def _measured(row):
     )
 
 
-def late(rows, whole, *, rhos):
-    """A line a task and number of last steps in which guidance acts, the whole walk last: scores at each scale."""
+def variants(rows, whole, *, rhos):
+    """A line a task and setting of VARIANTS: scores at each scale, first those of the task's group without any, of the
+    second report."""
     lines = []
-    for task, kmax in sorted(dict.fromkeys((row["task"], row["differs"]["eval.kmax"]) for row in rows)):
-        of = tuple(row for row in rows if row["differs"]["eval.kmax"] == kmax)
-        lines.append([task, str(kmax), *(scored(one(of, task=task, rho=rho)) for rho in rhos)])
-    for task in dict.fromkeys(task for task, *_ in lines):
-        at = {"task": task, "guidance": "swg", "temperature": 0, "candidates": 1}
-        lines.append([task, "all", *(scored(one(whole, **at, rho=rho)) for rho in rhos)])
-    return [[task.removeprefix("local-"), *line] for task, *line in sorted(lines, key=lambda line: line[0])]
+    for task in sorted(dict.fromkeys(row["task"] for row in rows)):
+        plain = {"guidance": "swg", "temperature": 0, "candidates": 1}
+        lines.append([task, _label({}), *(scored(one(whole, task=task, **plain, rho=rho)) for rho in rhos)])
+        groups = {row["group"]: row["differs"] for row in rows if row["task"] == task}
+        labels = {
+            group: _label({name: differs[name] for name in VARIANTS if differs.get(name) is not None})
+            for group, differs in groups.items()
+        }
+        for group, label in sorted(labels.items(), key=lambda item: item[1]):
+            lines.append([task, label, *(scored(one(rows, group=group, rho=rho)) for rho in rhos)])
+    return [[task.removeprefix("local-"), *line] for task, *line in lines]
 
 
 def weights(rows, *, rhos):
     """A line a temperature and weight, of groups that differ in nothing else: what the rows show at each scale."""
-    plain = {"augment.share": None, "diffuse.weight_form": None, "eval.kmax": None, "guide.method": None}
-    rows = [row for row in rows if all(row["differs"].get(name) == value for name, value in plain.items())]
+    rows = [row for row in rows if all(row["differs"].get(name) is None for name in VARIANTS)]
     places = dict.fromkeys((row["temperature"], row["differs"]["augment.weight"]) for row in rows)
     lines = []
     for temperature, weight in sorted(places):
@@ -189,6 +194,7 @@ def weights(rows, *, rhos):
     return lines
 
 
+VARIANTS = ("augment.share", "diffuse.weight_form", "eval.kmax", "guide.method")
 ERRORS = ("one_step", "after")
 TARGETS = {
     "random": "iql of local-halfcheetah-random",
@@ -276,14 +282,14 @@ TABLES = [
             [row for row in rows if row["differs"]["augment.weight"] == "expectile"],
             temperatures=(0, 0.5),
             rhos=(0, 5, 10, 20),
-            names=("augment.share", "diffuse.weight_form", "eval.kmax", "guide.method"),
+            names=VARIANTS,
         ),
     ),
     Table(
-        "local-kmax",
-        ("local-kmax", "local-nine"),
-        ("task", "`eval.kmax`", "rho = 5", "10", "20"),
-        lambda *reports: late(*reports, rhos=(5, 10, 20)),
+        "local-variants",
+        ("local-variants", "local-nine"),
+        ("task", "differs in", "rho = 5", "10", "20"),
+        lambda *reports: variants(*reports, rhos=(5, 10, 20)),
     ),
     Table(
         "demo-weights",

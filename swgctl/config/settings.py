@@ -369,7 +369,7 @@ class ToySettings(Settings):
     precision: Precision = Field("bf16", json_schema_extra={"neutral": "fp32"})
     beta: list[float] = [0.0, 1.0, 5.0, 10.0, 15.0, 20.0]  # the values to sample for
     rho: float = Field(1.0, ge=0, le=MOST)  # guidance scale; 1 targets the weighted density itself
-    samples: int = Field(4000, ge=2, le=20_000)  # for each beta; the energy distance takes memory for their square
+    samples: int = Field(4000, ge=2, le=20_000)  # for each beta; the energy distance takes time for their square
     sampler: SamplerName = "ddpm"
     w_min: float = Field(1e-4, gt=0)  # lower clamp of w_hat before its logarithm, as a share of the mean weight
     clip: bool = Field(
