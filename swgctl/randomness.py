@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 def generator(seed: int, stream: str, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of (seed, stream, index).  No other randomness exists, so there is no random state to save."""
+    """The generator of (seed, stream, index).  Training, sampling and roll-outs have no other randomness, so that there
+    is no random state to save."""
     counter = hashlib.sha256(f"{seed}/{stream}/{index}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(counter[:8], "little") >> 1)
 

@@ -211,7 +211,7 @@ TABLES = [
     Table(
         "guidances-noise",
         ("demo-guidances-noise",),
-        ("method", "M", "exact", "asks Q at", "rho = 0", "rho = 10", "parameters", "seconds", "time"),
+        ("method", "M", "exact at rho = 1", "asks Q at", "rho = 0", "rho = 10", "parameters", "seconds", "time"),
         lambda rows: guidances(rows, rhos=(0, 10), costs=True),
     ),
     Table(

@@ -88,7 +88,7 @@ def synth(
         str | None,
         typer.Option(
             metavar=choices(PULLS),
-            help="Shift by the policy's gradient, as published, or posterior, exact for Gaussians.",
+            help="shift, by the policy's gradient, as published, or posterior, with lambda the exponent of the policy.",
             autocompletion=completing(PULLS),
         ),
     ] = None,

@@ -26,7 +26,8 @@ class Method:
     statistics counts for each candidate, attributes (..., B) of the guidance beside `calls`: columns of episodes.csv
     scale      letter of the guidance's scale
     stages     the chain that `swgctl run` builds; the last one is the evaluation
-    exact      when the optimum of its guidance has the target's density: "yes", "no" or a condition; "": unknown
+    exact      when its samples, at the optimum of what it learns, have the target's density, at rho = 1 and temperature
+               1; at others no guidance's have q w^rho. "yes", "no" or a condition; "": unknown
     asks       the actions at which it asks the critic: "data", "candidates" or "posterior mean"; "": unknown
     """
 

@@ -78,7 +78,7 @@ class Generation(Settings):
     """Generation of trajectories, guided by a target policy (PGD, sections 3 and 4)."""
 
     scale: float = Field(1.0, ge=0, le=MOST)  # lambda; of `shift`, it belongs to the number of levels
-    guidance: Literal["shift", "posterior"] = "shift"  # as published, or exact for Gaussians
+    guidance: Literal["shift", "posterior"] = "shift"  # as published, or lambda as the exponent of the policy
     ramp: float = Field(0.3, ge=0)  # shift: beta, the coefficient of the sine in the ramp of lambda
     unit: bool = True  # shift: the gradient has unit norm over a window's actions
     denoised: bool = True  # shift: the gradient is at the denoised trajectory, not at the noisy one

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from swgctl.diffusion.guidance import Denoise
-from swgctl.diffusion.samplers import Noise
-from swgctl.diffusion.schedule import Schedule
+from swgctl.diffusion.schedule import Noise, Schedule, posterior_mean
 
 
 @torch.no_grad()
@@ -19,7 +18,7 @@ def predicted_weights(denoise: Denoise, schedule: Schedule, z0: Tensor, noise: N
     for k in range(len(schedule)):
         alpha, sigma = schedule.at(k)
         z = alpha * z0 + sigma * noise(z0.shape)
-        steps.append((z[..., -1] - sigma * denoise(z, k)[..., -1]) / alpha)
+        steps.append(posterior_mean(z[..., -1], denoise(z, k)[..., -1], alpha, sigma))
     return torch.stack(steps, 1)
 
 

@@ -13,9 +13,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from swgctl.diffusion.schedule import Noise
+
 Network = Callable[[Tensor, Tensor], Tensor]  # F(x (..., L, D), c_noise (...)) -> (..., L, D)
 Denoise = Callable[[Tensor, Tensor], Tensor]  # D(x (..., L, D), sigma (...) or ()) -> (..., L, D)
-Noise = Callable[[tuple[int, ...]], Tensor]
 
 SIGMA_MAX, SIGMA_MIN, RHO = 80.0, 0.002, 7.0  # Karras et al., table 1
 GAMMA_MAX = math.sqrt(2) - 1
@@ -77,9 +78,9 @@ def noise_levels(N: int) -> Tensor:
 
 
 def churns(levels: Tensor, churn: float, low: float, high: float) -> Tensor:
-    """gamma_n, the share by which step n raises its level, (N,) for levels (N + 1,) (Karras et al., Algorithm 2).
+    """gamma_n, the relative increase of the noise level at step n, (N,) for levels (N + 1,) (Karras et al., 2022).
 
-    It is min(churn / N, sqrt(2) - 1) for levels in [low, high], else 0.
+    It is Algorithm 2's min(churn / N, sqrt(2) - 1) for levels in [low, high], else 0.
     """
     sigma = levels[:-1]
     gamma = torch.full_like(sigma, min(churn / len(sigma), GAMMA_MAX))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from swgctl.diffusion.schedule import posterior_mean
+
 Denoise = Callable[[Tensor, int], Tensor]
 Energy = Callable[[Tensor, int], Tensor]
 Guidance = Callable[[Denoise, Tensor, int, float, float], Tensor]
@@ -64,8 +66,8 @@ class self_weighted(_Scaled):
     w_min  lower clamp of w_hat before its logarithm, since predicted weights need not be positive; a row below it has
            zero gradient.  There is no upper clamp: weights may exceed 1.
     line   calibrates w_hat, by intercept + slope w_hat before the clamp: the best linear estimate of w by what the
-           denoiser says of it at step k, each broadcastable to z[..., 0].  None: w_hat itself, which the exact
-           denoiser's is (intercept 0, slope 1)
+           denoiser says of it at step k, each broadcastable to z[..., 0].  None: w_hat itself, as for an exact
+           denoiser (intercept 0, slope 1)
 
     `clamped` counts, for each row, the calls with w_hat < w_min; `calls` counts all.
 
@@ -83,7 +85,7 @@ class self_weighted(_Scaled):
     def __call__(self, denoise: Denoise, z: Tensor, k: int, alpha: float, sigma: float) -> Tensor:
         z = z.detach()
         eps_w, of_eps_w, finish = getattr(denoise, "weight_first", whole(denoise))(z, k)
-        w_hat = torch.sub(z[..., -1], eps_w, alpha=sigma) / alpha
+        w_hat = posterior_mean(z[..., -1], eps_w, alpha, sigma)
         slope: Tensor | float = 1.0
         if self.line:
             intercept, slope = self.line(k)
@@ -145,7 +147,7 @@ class posterior_guided(_Scaled):
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             eps = denoise(z, k)
-            mean = (z - sigma * eps) / alpha
+            mean = posterior_mean(z, eps, alpha, sigma)
             if self.bounds is not None:
                 mean = mean.clamp(*self.bounds)
             (gradient,) = torch.autograd.grad(self.log_weight(mean).sum(), z)

@@ -79,7 +79,8 @@ def policy_posterior(denoise: Denoise, act: Act, channels: Channels, scale: floa
     N(u_m, s_u^2)^lambda.  v = sigma^2 / (1 + sigma^2) is the variance of x_0 given x for standard normal data;
     u_m = (arctanh m - mean) / std and s_u = s / (std (1 - m^2)) are the policy's mean and sd in u, to first order.
 
-    Where data and policy are Gaussians in u and the data's is standard normal, samples follow equation 13 exactly.
+    Where data and policy are Gaussians in u, the data's standard normal and the policy's mean the same at all states,
+    samples follow equation 13 exactly.  The gradient that a mean has in the state is left out, as in equation 12.
     """
     std, mean = channels.std[channels.actions], channels.mean[channels.actions]
 

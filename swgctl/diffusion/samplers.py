@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from swgctl.diffusion.guidance import Denoise, Guidance
-from swgctl.diffusion.schedule import Schedule
+from swgctl.diffusion.schedule import Noise, Schedule, posterior_mean
 
-Noise = Callable[[tuple[int, ...]], Tensor]
 Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
@@ -49,12 +48,11 @@ def sample(
     noise = _standard_normal(generator, dtype) if isinstance(generator, torch.Generator) else generator
 
     def predict(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        """The guided noise eps at the visited step k = steps[i], and the z_0 that it implies, (z_k - sigma_k eps) /
-        alpha_k."""
+        """The guided noise eps at the visited step k = steps[i], and the `posterior_mean` z_0 that it implies."""
         k = steps[i]
         alpha, sigma = schedule.at(k)
         eps = guidance(denoise, z, k, alpha, sigma) if guidance else denoise(z, k)
-        z0 = torch.sub(z, eps, alpha=sigma) / alpha
+        z0 = posterior_mean(z, eps, alpha, sigma)
         if bounds is not None:
             z0 = z0.clamp(*bounds)
             eps = torch.sub(z, z0, alpha=alpha) / sigma

@@ -1,10 +1,21 @@
-"""Noise schedules: the share of data and of noise at each step."""
+"""Noise schedules: the coefficients of signal and noise at each step."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Noise = Callable[[tuple[int, ...]], Tensor]  # from a shape to standard normal noise
+
+
+def posterior_mean(z: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+    """The mean of z_0 given z_k that a predicted noise implies: (z_k - sigma_k eps) / alpha_k (AEPO, equation 18; for
+    the weight's channel SWG, equation 11), of tensors of one shape, alpha and sigma broadcastable to it."""
+    if isinstance(sigma, Tensor):
+        return (z - sigma * eps) / alpha
+    return torch.sub(z, eps, alpha=sigma) / alpha
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import torch
 from swgctl import signals
 from swgctl.config import EvalSettings
 from swgctl.console import progress, say
+from swgctl.diffusion.schedule import Noise
 from swgctl.errors import SwgError
 from swgctl.policies.candidates import Layout
-from swgctl.policies.policy import Cell, Noise, Policy
+from swgctl.policies.policy import Cell, Policy
 from swgctl.randomness import generator
 from swgctl.tasks import Task, fleet
 

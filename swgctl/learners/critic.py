@@ -27,7 +27,8 @@ class CriticLearner:
     nor what bootstraps Q.  Here they are uniform in [-1, 1]^A, and Q bootstraps from an expectile V.
 
     isq (in-support softmax Q-learning; QGPO, arXiv 2304.12824; AEPO's ISQL): Q learns from r + gamma times the
-    `losses.in_support_value` of s', by the lesser target twin at a behaviour model's actions; V(s') is regressed on it.
+    `losses.in_support_value` of s', by the lesser target twin at a behaviour model's actions; V(s') is regressed on it,
+    so that V never learns at a state to which no transition leads, as an episode's first.
     """
 
     def __init__(

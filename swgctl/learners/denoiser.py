@@ -36,13 +36,13 @@ class DiffuseLearner(Averaged[Denoiser]):
         name: str = "diffuse",
         rows: Tensor | None = None,
         candidates: Candidates | None = None,
-        several: int = 0,
+        candidate_rows: int = 0,
     ):
         """observations (N, O), actions (N, A), weights (S, N); None: z is the action alone.
 
         name  prefix of the random streams, the stage's name
         rows  row numbers that each member learns from, (S, n), of a synthetic set; None: all rows
-        candidates  drawn beside the data's rows; `several` of a batch
+        candidates  drawn beside the data's rows; `candidate_rows` of a batch
         """
         self.settings = settings
         self.observations, self.actions = observations.to(device), actions.to(device)
@@ -50,7 +50,7 @@ class DiffuseLearner(Averaged[Denoiser]):
         self.rows = Rows(numbers.to(device))
         self.weights = None if weights is None else weights.to(device)
         self.candidates = None if candidates is None else candidates.to(device)
-        self.several = several
+        self.candidate_rows = candidate_rows
         if self.weights is not None and isinstance(settings, DiffuseSettings):
             offset, factor = self.channel = channel(settings.weight_scale, self.rows.of(self.weights))
             self.weights = (self.weights - offset) / factor
@@ -73,9 +73,9 @@ class DiffuseLearner(Averaged[Denoiser]):
             shape = (c, self.settings.blocks, batch, self.settings.width)
             drawn["keep"] = [_bernoulli(shape, 1 - self.settings.dropout, g) for g in streams("dropout")]
         if self.candidates:
-            size, n = (c, self.several), len(self.candidates.states)
+            size, n = (c, self.candidate_rows), len(self.candidates.states)
             drawn["candidates"] = [torch.randint(n, size, generator=g, device=g.device) for g in streams("candidates")]
-        rows = self.rows.draw((c, batch - self.several), streams("batch"))
+        rows = self.rows.draw((c, batch - self.candidate_rows), streams("batch"))
         return {"rows": rows} | {name: torch.stack(values, 1) for name, values in drawn.items()}
 
     def batch(self, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

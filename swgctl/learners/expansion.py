@@ -8,7 +8,7 @@ from torch import Tensor
 
 from swgctl.config import GuideSettings
 from swgctl.diffusion import Schedule
-from swgctl.diffusion.samplers import Noise
+from swgctl.diffusion.schedule import Noise, posterior_mean
 from swgctl.learners import posterior
 from swgctl.learners.energies import analytic
 from swgctl.models import Denoiser
@@ -69,7 +69,8 @@ class Expansion:
         sources   of each member's rows and noise for the estimates
         """
         self.settings, self.observations, self.z0, self.action_dim = settings, observations, z0, action_dim
-        self.log_weight, self.schedule, self.denoiser = log_weight, schedule, denoiser
+        self.log_weight, self.denoiser = log_weight, denoiser
+        self.schedule = schedule.to(z0.device, torch.float32)
         self.members = torch.arange(len(z0), device=z0.device).unsqueeze(1)
         self.actions = z0[..., :action_dim]
         if settings.expansion == "data":
@@ -84,7 +85,7 @@ class Expansion:
             return torch.stack([torch.randint(high, shape, generator=g, device=g.device) for g in sources])
 
         rows = integers(len(observations))
-        self.posterior = self._posterior(rows, partial(normal, sources))
+        self.posterior = self._posterior(schedule, rows, partial(normal, sources))
         self.data_variance = posterior.data_variance(self.actions[0])
         estimate = self.posterior[:, settings.posterior - 1]
         self.variance = posterior.limited(estimate, self.data_variance).float()
@@ -111,7 +112,7 @@ class Expansion:
         alpha, sigma = (value[k].unsqueeze(-1) for value in (self.schedule.alpha, self.schedule.sigma))
         with torch.no_grad():
             eps = self.denoiser(z, k, states)[..., :A]
-            mean = posterior.posterior_mean(z[..., :A], eps, alpha, sigma).clamp(*ACTIONS)
+            mean = posterior_mean(z[..., :A], eps, alpha, sigma).clamp(*ACTIONS)
             if self.settings.expansion == "data":
                 point, log_w, gradient, actions = (
                     value[self.members, rows] for value in (self.point, self.log_w, self.gradient, self.actions)
@@ -133,7 +134,7 @@ class Expansion:
         bend = variance * self._curvature(rows, k, gradient, a)
         return torch.stack([bend, variance * gradient.square().sum(-1) / 2], -1)
 
-    def _posterior(self, rows: Tensor, noise: Noise) -> Tensor:
+    def _posterior(self, schedule: Schedule, rows: Tensor, noise: Noise) -> Tensor:
         """`posterior.by_step` of the rows (S, B), in blocks: (S, 3, K)."""
         centre = self.actions[0].mean(0)
         total = torch.zeros((), dtype=torch.float64, device=rows.device)
@@ -141,7 +142,7 @@ class Expansion:
             with torch.no_grad():
                 denoise = self.denoiser.bind(self.observations[block])
             z0 = self.z0[self.members, block]
-            total = total + block.shape[1] * posterior.by_step(denoise, self.schedule, z0, noise, centre, ACTIONS)
+            total = total + block.shape[1] * posterior.by_step(denoise, schedule, z0, noise, centre, ACTIONS)
         return total / rows.shape[1]
 
 

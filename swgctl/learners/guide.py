@@ -82,7 +82,7 @@ class GuideLearner(Averaged[Energy]):
                 raise ValueError("the method aepo expands about what a denoiser predicts")
             sources = [generator(seed, f"{name}/moments", 0, device) for seed in seeds]
             self.expansion = Expansion(
-                settings, self.observations, z0, action_dim, log_weight, self.schedule, denoiser, sources
+                settings, self.observations, z0, action_dim, log_weight, schedule, denoiser, sources
             )
         else:
             self.targets, self.mean = self._targets(log_weight, action_dim)

@@ -5,12 +5,7 @@ from torch import Tensor
 
 from swgctl.diffusion import Schedule
 from swgctl.diffusion.guidance import Denoise
-from swgctl.diffusion.samplers import Noise
-
-
-def posterior_mean(z: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """mu~ = (z_k - sigma_k eps) / alpha_k, the mean of z_0 given z_k (AEPO, equation 18)."""
-    return (z - sigma * eps) / alpha
+from swgctl.diffusion.schedule import Noise, posterior_mean
 
 
 def variances(

@@ -9,10 +9,11 @@ from torch.nn.functional import normalize, one_hot
 from swgctl.config import ToySettings
 from swgctl.diffusion import energy_guided, posterior_guided
 from swgctl.diffusion.guidance import Guidance
+from swgctl.diffusion.schedule import posterior_mean
 from swgctl.learners import energies
 from swgctl.learners.expansion import ACTIONS, slope
 from swgctl.learners.losses import Loss
-from swgctl.learners.posterior import data_variance, posterior_mean
+from swgctl.learners.posterior import data_variance
 from swgctl.learners.toy import PlaneLearner
 from swgctl.models import TOY_ARCHITECTURE, ToyGuide
 from swgctl.toys.experiment import Walk

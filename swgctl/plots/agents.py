@@ -115,10 +115,18 @@ def behaviour_of(task: str) -> str:
 
 
 def mean_and_error(groups: list[Group]) -> tuple[float, float | None]:
-    """The mean score of several cells of equal weight, and its standard error over seeds, which are independent from
-    cell to cell; None where a cell has one seed."""
+    """The mean score of several cells of equal weight, and its standard error over seeds; None where a cell has one
+    seed.
+
+    Tasks are independent.  The algorithms of one are not, which share with a seed what they learnt from and the starts
+    of episodes: they are added up seed by seed.
+    """
     means = [group.seed_means(group.cells[0]) for group in groups]
     mean = fmean(fmean(one) for one in means)
     if min(map(len, means)) < 2:
         return mean, None
-    return mean, math.sqrt(sum(variance(one) / len(one) for one in means)) / len(means)
+    alike: dict[tuple, list[list[float]]] = {}
+    for group, one in zip(groups, means, strict=True):
+        alike.setdefault((group.task.name, *group.seeds), []).append(one)
+    sums = [[sum(values) for values in zip(*cells, strict=True)] for cells in alike.values()]
+    return mean, math.sqrt(sum(variance(one) / len(one) for one in sums)) / len(means)

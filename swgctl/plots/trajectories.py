@@ -97,15 +97,15 @@ def draw_likelihood(sets: list[Artifact]) -> Picture:
     """Mean log-likelihood against lambda (PGD, Figure 5): a line for each agent and kind of guidance, which begins at
     the unguided set of that agent.
 
-    Each has the mean over its members, and the range that they span.  Dashed: actions of the agent itself, the negative
-    entropy; dash-dotted: roll-outs of a dynamics model.
+    Each has the mean over its members, and the range that they span.  Dashed: actions of the agent itself, clipped as
+    in an environment; dash-dotted: roll-outs of a dynamics model.
     """
     names = agent_names(sets)
     numbers = [
-        about_set(one, names) | {"seed": seed, "likelihood": value, "on_policy": entropy}
+        about_set(one, names) | {"seed": seed, "likelihood": value, "on_policy": own}
         for of_task in _by_task(sets)
         for one in of_task
-        for seed, value, entropy in zip(
+        for seed, value, own in zip(
             one.seeds, one.meta["metrics"]["likelihood"], one.meta["metrics"]["on_policy"], strict=True
         )
     ]
@@ -129,8 +129,8 @@ def _draw_likelihood(panel: "Axes", sets: list[Artifact]) -> None:
     _scale_axis(panel, scales)
     for i, agent in enumerate(agents):
         of_agent = [one for one in sets if agent_of(one) == agent]
-        entropy = np.mean([value for one in of_agent for value in one.meta["metrics"]["on_policy"]])
-        panel.axhline(entropy, **_level(i), linestyle="--")
+        own = np.mean([value for one in of_agent for value in one.meta["metrics"]["on_policy"]])
+        panel.axhline(own, **_level(i), linestyle="--")
         if rolled := [one for one in of_agent if kind_of(one) == DYNAMICS]:
             panel.axhline(np.concatenate([_members(one) for one in rolled]).mean(), **_level(i), linestyle="-.")
     panel.plot([], [], color="black", linewidth=1.1, linestyle="--", label="the agent's own actions")

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from swgctl.config import EvalSettings, Method, a, method_named
 from swgctl.diffusion import Guidance, check_scale, late, rescaled, self_weighted
+from swgctl.diffusion.schedule import Noise
 from swgctl.errors import InputError
 from swgctl.policies.candidates import Layout, Ranking
 from swgctl.policies.loading import LogWeight, load_critic, load_denoiser, load_energy, load_line, weigher
 from swgctl.policies.origin import check_ranking, denoiser_of, weight_of
-from swgctl.policies.policy import Cell, Noise, Propose
+from swgctl.policies.policy import Cell, Propose
 from swgctl.policies.proposals import Captured, Proposals, Walk
 from swgctl.policies.sampler import Sampler
 from swgctl.store import Artifact, Store, remote

@@ -84,7 +84,7 @@ def export(
         tensors, about = _tensors(policy, critic, settings.clip, rows), _about(policy, critic, settings)
         guidance = f"rho = {about['rho']:g} and M = {about['candidates']}"
         ranking = "; the critic ranks" if critic else "; its own weight ranks" if about["joint"] else ""
-        say(f"export: act.py takes {guidance} unless told otherwise{ranking}")
+        say(f"export: act.py takes {guidance} by default{ranking}")
     else:
         tensors, about = _tensors_of_agent(policy, rows), _about_agent(policy)
     draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")

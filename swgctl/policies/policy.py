@@ -1,13 +1,14 @@
 """The interface of a policy, as roll-outs see it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from swgctl.diffusion.schedule import Noise
+
 Cell = Mapping[str, float]  # how to act, such as {"rho": 5, "candidates": 8}; {} for a policy without such choices
-Noise = Callable[[tuple[int, ...]], Tensor]  # from a shape to standard normal noise
 
 
 class Propose(Protocol):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from swgctl.diffusion import Guidance
+from swgctl.diffusion.schedule import Noise
 from swgctl.policies.candidates import Layout, Ranking
-from swgctl.policies.policy import Noise
 from swgctl.policies.sampler import Sampler
 from swgctl.training.execution import Capture, Replay
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from swgctl.diffusion import Guidance, Schedule, sample
+from swgctl.diffusion.schedule import Noise
 from swgctl.models import Denoiser
-from swgctl.policies.policy import Noise
 
 
 @dataclass

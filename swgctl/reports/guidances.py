@@ -25,7 +25,7 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """The columns and the lines of text; columns that nothing fills are left out."""
     measure = measure_of(rows)
     scales = sorted({row["rho"] for row in rows})
-    columns = ["policy", "M", "T", "exact", "asks Q at", "parameters", "training\ns", "action\nx none"]
+    columns = ["policy", "M", "T", "exact at\nrho 1", "asks Q at", "parameters", "training\ns", "action\nx none"]
     columns += [f"{TOY}\nmode error\nbeta {BETA:g}", *(f"{measure}, 95 %\nrho {rho:g}" for rho in scales)]
     lines = []
     for line in lines_of(rows).values():

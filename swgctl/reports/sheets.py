@@ -18,7 +18,7 @@ CONVENTIONS = (
     "Episodes are averaged per seed, then seeds; the policy is the last checkpoint.",
     "95 %: percentile bootstrap over the seeds, or over the episodes where there is one seed; for a family, the seeds "
     "are drawn task by task. With few seeds it is too narrow: with three, whose range it is, it holds the mean 75 "
-    "times in 100, with five 83, with ten 91.",
+    "times in 100, with five 83, with ten 90.",
     "T: sampling temperature, the factor of the sampling noise; 0 is deterministic, as the official code evaluates.",
     "IQM: interquartile mean, which leaves out the floor(n / 4) lowest and highest of the n seeds' means; for a "
     "family, n counts the seeds of all its tasks.",

@@ -29,7 +29,7 @@ def prepare(
     task: Task, settings: DiffuseSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[DiffuseSettings]:
     augmented = inputs["augment"]
-    if (share := augmented.params.get("share", 0.0)) and not 0 < _several(settings, share) < settings.batch:
+    if (share := augmented.params.get("share", 0.0)) and not 0 < _candidate_rows(settings, share) < settings.batch:
         raise UsageError(
             f"a batch of {settings.batch} rows cannot have a share of {share:g}, as {augmented.id} has it",
             f"swgctl diffuse --from {augmented.id} --batch {DiffuseSettings().batch}",
@@ -37,7 +37,7 @@ def prepare(
     return Job(DIFFUSE, task, settings, settings.keyed(), seeds, inputs)
 
 
-def _several(settings: DiffuseSettings, share: float) -> int:
+def _candidate_rows(settings: DiffuseSettings, share: float) -> int:
     """The rows of a batch that are candidates."""
     return round(share * settings.batch)
 
@@ -50,13 +50,13 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
     from swgctl.learners.rows import Candidates
 
     augmented, candidates = job.inputs["augment"], None
-    several = _several(job.settings, augmented.params.get("share", 0.0))
+    candidate_rows = _candidate_rows(job.settings, augmented.params.get("share", 0.0))
     with augmented.reading("data.hdf5") as path, h5py.File(path) as file:
         observations, actions, weights = (
             torch.from_numpy(file[name][()]) for name in ("observations", "actions", "weights")
         )
         owners = file[SEED][()] if SEED in file else None
-        if several:
+        if candidate_rows:
             names = ("candidates/rows", "candidates/actions", "candidates/weights")
             candidates = Candidates.at(*(torch.from_numpy(file[name][()]) for name in names))
     device = torch.device(job.device)
@@ -65,7 +65,7 @@ def build(job: Job[DiffuseSettings], directory: Path, work: Path) -> dict:
         *(observations, actions, weights, job.settings, job.seeds, device),
         rows=rows,
         candidates=candidates,
-        several=several,
+        candidate_rows=candidate_rows,
     )
     del observations, actions, weights, candidates  # the learner may hold copies on another device
     assert learner.weights is not None

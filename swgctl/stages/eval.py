@@ -19,8 +19,14 @@ from swgctl.tasks import Task
 
 
 def unread(inputs: Mapping, settings: EvalSettings) -> set[str]:
-    """All but the number of episodes and the seed, of an agent, which acts by its mean action."""
-    return set(EvalSettings.model_fields) - {"episodes", "seed", "method"} if "agent" in inputs else set()
+    """All but the number of episodes and the seed, of an agent, which acts by its mean action; else what other methods'
+    guidance takes."""
+    if "agent" in inputs:
+        return set(EvalSettings.model_fields) - {"episodes", "seed", "method"}
+    guide = inputs.get("guide")  # in a plan the settings have its method
+    method = guide.params["method"] if isinstance(guide, Artifact) else settings.method
+    taken = () if "behaviour" in inputs else methods()[method].options
+    return {option for method in methods().values() for option in method.options} - set(taken)
 
 
 def check(task: Task, settings: EvalSettings) -> None:
@@ -92,7 +98,7 @@ def prepare(task: Task, settings: EvalSettings, seeds: list[int], inputs: Mappin
     params = settings.keyed() | of_task
     if role != "diffuse":
         params.pop("method", None)  # the guide's, which is another input
-    return Job(EVAL, task, settings, params, seeds, inputs)
+    return Job(EVAL, task, settings, params, seeds, inputs, walks=True)
 
 
 def _check_guidance(settings: EvalSettings, role: str, source: Artifact) -> None:

@@ -30,6 +30,7 @@ class Job(Generic[S]):
     params  the resolved parameters as they enter the key
     inputs  role -> artifact
     source  the data file of the task, where the stage reads it; `source_sha256` its checksum
+    walks   True if the build walks a diffusion in `mode`, as it trains in it; what does neither runs eagerly
     """
 
     stage: Stage[S]
@@ -42,6 +43,7 @@ class Job(Generic[S]):
     source_sha256: str | None = None
     device: str = "cpu"
     mode: str = "eager"
+    walks: bool = False
 
     @property
     def key(self) -> str:
@@ -91,14 +93,15 @@ class Job(Generic[S]):
         """Host, device, mode, precision and versions of the build: recorded, and outside the key."""
         from swgctl.training.execution import card, effective
 
-        precision, name = getattr(self.settings, "precision", "fp32"), card(self.device)
+        name, mode = card(self.device), self.mode if self.steps or self.walks else "eager"
+        precision = self.params.get("precision", "fp32")  # keys leave out fp32, and what a build does not read
         return {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": platform.node(),
             "device": self.device,
             **({"card": name} if name else {}),
-            "mode": self.mode,
-            "precision": effective(precision, self.device, self.mode if self.steps else "eager"),
+            "mode": mode,
+            "precision": effective(precision, self.device, mode if self.steps else "eager"),
             "versions": _versions(),
         }
 

@@ -46,8 +46,9 @@ def prepare(
     if "agent" in inputs:
         check_agent(inputs["agent"], inputs[role])
     params = {name: value for name, value in settings.keyed().items() if name not in unread(inputs, settings)}
-    source = locate_data(inputs[role]) if role == "dynamics" else (None, None)
-    return Job(SYNTH, task, settings, params, seeds, inputs, *source)
+    if role == "trajectories":
+        return Job(SYNTH, task, settings, params, seeds, inputs, walks=True)
+    return Job(SYNTH, task, settings, params, seeds, inputs, *locate_data(inputs[role]))
 
 
 def check_agent(agent: Artifact, model: Artifact) -> None:

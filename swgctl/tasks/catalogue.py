@@ -354,7 +354,7 @@ def survey(name: str, environment: str | None) -> dict:
 
 
 def _misfits(dimensions: tuple[int, int], environment: str) -> list[str]:
-    """Why data of these dimensions (O, A) is none of an environment, as far as that can be made here."""
+    """Why data of these dimensions (O, A) does not fit an environment, as far as that can be made here."""
     from swgctl.tasks import environments
 
     try:

@@ -13,10 +13,10 @@ class Adam(torch.optim.Adam):
     """Fused Adam with the paper's defaults: betas 0.9 and 0.999, eps 1e-8.
 
     lr      the learning rate
-    decay   "cosine": the rate falls to 0 at the last of `steps` along half a cosine, whose first part a linear warm-up
-            multiplies; "warmup_cosine": the cosine begins where the warm-up ends
+    decay   "cosine": the rate falls along half a cosine that would reach 0 after the last of `steps`, and whose first
+            part a linear warm-up multiplies; "warmup_cosine": the cosine begins where the warm-up ends
     warmup  share of the steps in which the warm-up rises to 1
-    start   its value at the first step
+    start   its value at the first step, which changes nothing where that is 0
     """
 
     def __init__(

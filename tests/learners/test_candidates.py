@@ -18,7 +18,7 @@ SEEDS = [0, 3, 7]
 SEVERAL = 8  # of a batch of 32
 
 
-learner_of = functools.partial(diffuse_learner, several=SEVERAL)
+learner_of = functools.partial(diffuse_learner, candidate_rows=SEVERAL)
 
 
 def with_head(**changes):
@@ -87,7 +87,7 @@ def test_candidates_of_the_exact_denoiser_leave_the_moments_of_the_action_as_the
     drawn = sample(denoise, schedule, (n, 15, 1), generator=source)
     candidates = Candidates.at(torch.arange(n), drawn.unsqueeze(0), drawn[..., 0].unsqueeze(0))
     settings = DiffuseSettings(width=16, batch=1000, K=5)
-    of_mixture = [DiffuseLearner(states, data, data.T, settings, [0], CPU, candidates=candidates, several=500)]
+    of_mixture = [DiffuseLearner(states, data, data.T, settings, [0], CPU, candidates=candidates, candidate_rows=500)]
     of_data = [DiffuseLearner(states, data, data.T, settings, [0], CPU)]
     for (learner,) in (of_mixture, of_data):
         batches = [learner.draw(lambda stream, i=i: [generator(0, stream, i)]) for i in range(2)]

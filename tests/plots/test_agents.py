@@ -58,6 +58,8 @@ def test_a_bar_is_a_mean_over_all_cells_of_its_place_or_none(made, tmp_path):
     figure, numbers = draw_synthetic(by_kind(gather(select(Store(tmp_path / "store")))))
     data, unguided = (row for row in numbers if row["by"] == "environment")
     assert (data["cells"], data["of"]) == (2, 2)
+    scores = normalized_score(get(HALFCHEETAH), np.array(DATA))  # of either algorithm, seed by seed
+    assert data["score_se"] == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
     assert (unguided["cells"], unguided["of"], unguided["score_mean"]) == (1, 2, None)
     assert [text.get_text().strip() for text in figure.axes[0].texts] == ["1 of 2"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["data", "unguided"]

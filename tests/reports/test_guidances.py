@@ -6,7 +6,7 @@ from support.guidances import row, rows
 from swgctl.evaluation.comparison import claims
 from swgctl.reports.guidances import show, table
 
-UP_TO_RATIO = ["policy", "M", "T", "exact", "asks Q at", "parameters", "training\ns", "action\nx none"]
+UP_TO_RATIO = ["policy", "M", "T", "exact at\nrho 1", "asks Q at", "parameters", "training\ns", "action\nx none"]
 BY_CRITIC = {"eval.select": "critic"}
 
 

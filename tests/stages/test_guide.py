@@ -367,3 +367,16 @@ def test_the_papers_own_discretisation_runs_from_end_to_end(chain):
     assert tensors(lineage["guide"].path)["posterior"].shape == (1, 3, 1000)
     assert (evaluation.params["nfe"], evaluation.params["rescale"]) == (15, True)
     assert [cell["policy"] for cell in gather([evaluation])[0].cells] == ["behaviour model", "AEPO"]
+
+
+def test_a_record_has_the_products_that_ran(chain):
+    """A calibration's are fp32, whatever `guide.precision` says, which it does not read."""
+    made = Artifact(guide(chain, "calibrated")).meta["made"]
+    assert (made["precision"], made["mode"]) == ("fp32", "eager")
+    joint = Artifact(chain.made("diffuse"))
+    assert joint.meta["made"]["precision"] == execution.effective(joint.params.get("precision", "fp32"), "cpu")
+
+
+def test_an_option_of_another_guidance_is_refused(chain):
+    answer = ask(chain, "eval", "--from", guide(chain, "ddice"), "--set", "eval.w_min=0.1")
+    answer.refused(2, "eval of guide reads no setting 'w_min'")

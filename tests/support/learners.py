@@ -58,8 +58,8 @@ def weights(seeds, n=200):
     return torch.stack([torch.rand(n, generator=generator(seed, "weights", 0)) for seed in seeds])
 
 
-def diffuse_learner(seeds, device=CPU, settings=DIFFUSE, several=0):
-    """several  rows of a batch that are of three candidates at every fourth row"""
+def diffuse_learner(seeds, device=CPU, settings=DIFFUSE, candidate_rows=0):
+    """candidate_rows  rows of a batch that are of three candidates at every fourth row"""
 
     def drawn(*shape):
         return torch.stack([torch.rand(*shape, generator=generator(seed, "candidates/test", 0)) for seed in seeds])
@@ -67,9 +67,9 @@ def diffuse_learner(seeds, device=CPU, settings=DIFFUSE, several=0):
     data = transitions()
     observations, actions = map(torch.from_numpy, (data.observations, data.actions))
     rows = torch.arange(0, 200, 4)
-    candidates = Candidates.at(rows, 2 * drawn(50, 3, 2) - 1, 5 + drawn(50, 3)) if several else None
+    candidates = Candidates.at(rows, 2 * drawn(50, 3, 2) - 1, 5 + drawn(50, 3)) if candidate_rows else None
     given = observations, actions, weights(seeds), settings, seeds, device
-    return DiffuseLearner(*given, candidates=candidates, several=several)
+    return DiffuseLearner(*given, candidates=candidates, candidate_rows=candidate_rows)
 
 
 def behaviour_learner(seeds, device=CPU, settings=BEHAVIOUR):

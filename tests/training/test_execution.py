@@ -59,7 +59,7 @@ VARIANTS = {
         f"diffuse {', '.join(changes)}": partial(diffuse_learner, settings=DIFFUSE.model_copy(update=changes))
         for changes in ({"weight_net": 8}, {"weight_form": "data"}, {"dropout": 0, "weight_scale": "standard"})
     },
-    "diffuse candidates": partial(diffuse_learner, several=8),
+    "diffuse candidates": partial(diffuse_learner, candidate_rows=8),
     **{
         f"{algo} beside real rows": partial(agent_learner, settings=AGENT.model_copy(update={"algo": algo, "real": 8}))
         for algo in ("td3bc", "iql")
