@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from swgctl.config import Method, methods
@@ -67,7 +66,7 @@ def rows(evaluations: Iterable[Artifact], names: Iterable[str]) -> list[dict]:
     """
     order = list(names)
     table: list[dict[str, Any]] = []
-    error = cache(mode_error)  # which reads every toy's record
+    error = cache(lambda root, name: mode_error(Store(root), name))  # which reads every toy's record
     for evaluation in evaluations:
         settings, source = protocol(evaluation), policy_of(evaluation)
         method, guide = method_of(settings), source if source.stage == "guide" else None
@@ -127,11 +126,10 @@ def _seconds(guide: Artifact) -> float:
     return round(trained + candidates, 3)
 
 
-def mode_error(root: Path, name: str) -> float | None:
-    """Total variation over the modes of the toy TOY at BETA, of the newest toy of a method in the store at `root`; None
-    without one."""
+def mode_error(store: Store, name: str) -> float | None:
+    """Total variation over the modes of the toy TOY at BETA, of the newest toy of a method; None without one."""
     method, samples = ("swg", "unguided") if name == NONE else (name, "guided")
-    toys = [toy for toy in Store(root).artifacts("toy", TOY) if toy.params.get("method", "swg") == method]
+    toys = [toy for toy in store.artifacts("toy", TOY) if toy.params.get("method", "swg") == method]
     for toy in sorted(toys, key=lambda toy: toy.meta["made"]["at"], reverse=True):
         for cell in toy.meta["metrics"]["cells"]:
             if (cell["beta"], cell["method"]) == (BETA, samples):
