@@ -53,6 +53,8 @@ def denoise(z, k, s):
 @torch.enable_grad()
 def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["temperature"], noise=torch.randn):
     """Actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O): guided DDPM, best of M."""
+    if not (0 <= rho < float("inf") and 0 <= temperature < float("inf") and candidates >= 1):
+        raise ValueError(f"not a scale, a temperature and a number of candidates: {rho}, {temperature}, {candidates}")
     if rho and not (about["joint"] or about["energy_layers"]):
         raise ValueError("nothing guides this policy: leave rho at 0")
     if candidates > 1 and not (about["q_layers"] or about["joint"]):

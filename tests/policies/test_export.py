@@ -1,6 +1,7 @@
 """An exported policy: two files that act as `load_policy` does, without this package."""
 
 import json
+import math
 import os
 import runpy
 import subprocess
@@ -92,10 +93,13 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     assert actual.std() > 0.05
 
 
-def test_the_example_refuses_candidates_that_are_all_equal(cheetah, tmp_path):
+def test_the_example_refuses_what_is_no_number_and_candidates_that_are_all_equal(cheetah, tmp_path):
     act = example(export(cheetah.policy, tmp_path / "p"))["act"]
     with pytest.raises(ValueError, match="temperature 0 makes all candidates equal"):
         act(torch.zeros(17), candidates=2, temperature=0)
+    for wrong in ({"rho": math.nan}, {"rho": -1}, {"temperature": math.inf}, {"candidates": 0}):
+        with pytest.raises(ValueError, match="not a scale"):
+            act(torch.zeros(17), **wrong)
 
 
 @pytest.mark.parametrize(("method", "rescale"), [("calibrated", False), ("ddice", False), ("aepo", True)])
