@@ -128,6 +128,8 @@ def _check(target: Path, force: bool) -> None:
     """Raise UsageError unless `target` can take an export."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file", "--policy with a new directory")
+    if Path.cwd().is_relative_to(target):  # whose replacement would leave the shell in a directory that is gone
+        raise UsageError(f"the working directory is {target}, or in it", "--policy with a new directory")
     if _is_export(target):
         if not force:
             raise UsageError(f"{target} has an earlier export", "--force   # replaces it")

@@ -93,6 +93,12 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     assert actual.std() > 0.05
 
 
+def test_the_working_directory_is_not_replaced(cheetah, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "", ".."):
+        swgctl("export", cheetah.policy, "--policy", name).refused(2, "the working directory is")
+
+
 def test_the_example_refuses_what_is_no_number_and_candidates_that_are_all_equal(cheetah, tmp_path):
     act = example(export(cheetah.policy, tmp_path / "p"))["act"]
     with pytest.raises(ValueError, match="temperature 0 makes all candidates equal"):
