@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from support.harness import flip, published, swgctl, write_pendulum
+from support.exports import export, metadata
+from support.harness import swgctl, write_pendulum
 from support.policies import propose
 from support.records import rewrite
 
@@ -51,20 +51,10 @@ def cheetah(tmp_path_factory, built):
     return SimpleNamespace(policy=policy, data=data, recipe=built.recipe, store=folder / "s")
 
 
-def export(ref, directory, *more) -> Path:
-    return swgctl("export", ref, "--policy", directory, *more).path
-
-
 def example(directory: Path) -> dict:
     """What is in act.py, run in this process; its `act` has the temperature of `load_policy`'s, where none is given."""
     content = runpy.run_path(str(directory / "act.py"))
     return content | {"act": partial(content["act"], temperature=1.0)}
-
-
-def metadata(directory: Path) -> dict:
-    with safe_open(directory / "policy.safetensors", "pt") as file:
-        assert list(file.metadata()) == ["swg"]
-        return json.loads(file.metadata()["swg"])
 
 
 def noise(seed: int = 1):
@@ -91,12 +81,6 @@ def test_the_example_acts_as_the_policy(cheetah, tmp_path, options):
     actual = act(x, noise=lambda shape: torch.randn(shape, generator=drawn), **options)
     same(actual, expected(load_policy(str(cheetah.policy)), x, -1, 1, **options))
     assert actual.std() > 0.05
-
-
-def test_the_working_directory_is_not_replaced(cheetah, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in (".", "", ".."):
-        swgctl("export", cheetah.policy, "--policy", name).refused(2, "the working directory is")
 
 
 def test_the_example_refuses_what_is_no_number_and_candidates_that_are_all_equal(cheetah, tmp_path):
@@ -380,76 +364,3 @@ def test_an_environment_is_named_with_what_registers_it(chain, environment, name
     rewrite(chain.made("diffuse"), lambda r: r["task"].update(environment=environment))
     assert metadata(export(chain.made("diffuse"), tmp_path / "p"))["environment"] == named
     assert gymnasium.make(named).spec.id == environment
-
-
-# -- where it goes -----------------------------------------------------------------------------------------------------
-
-
-def test_an_earlier_export_is_replaced_only_when_forced(chain, tmp_path):
-    place = export(chain.made("diffuse"), tmp_path / "p")
-    (place / "__pycache__").mkdir()
-    before = (place / "policy.safetensors").read_bytes()
-    refusal = swgctl("export", chain.made("diffuse"), "--policy", place, "--rho", "7")
-    refusal.refused(2, str(place), "earlier export")
-    assert "--force" in refusal.helps[0]
-    assert (place / "policy.safetensors").read_bytes() == before
-    assert metadata(export(chain.made("diffuse"), place, "--rho", "7", "--force"))["rho"] == 7
-    assert sorted(path.name for path in place.iterdir()) == ["act.py", "policy.safetensors"]
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]])
-def test_other_peoples_files_are_never_lost(chain, force, tmp_path):
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "results.csv").touch()
-    swgctl("export", chain.made("diffuse"), "--policy", mine, *force).refused(2, str(mine), "not empty")
-    place = export(chain.made("diffuse"), tmp_path / "p")
-    (place / "results.csv").touch()
-    swgctl("export", chain.made("diffuse"), "--policy", place, *force).refused(2, str(place), "not empty")
-    (tmp_path / "file").touch()
-    swgctl("export", chain.made("diffuse"), "--policy", tmp_path / "file", *force).refused(2, "is a file")
-    inside = chain.made("diffuse").with_name("mine")
-    swgctl("export", chain.made("diffuse"), "--policy", inside, *force).refused(2, "among the store's artifacts")
-
-
-@pytest.mark.parametrize("name", ["empty", "new/er", "new/"])
-def test_an_empty_directory_and_missing_ones_will_do(chain, name, tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert export(chain.made("diffuse"), name) == tmp_path / name
-    assert oct((tmp_path / name / "policy.safetensors").stat().st_mode) == oct(
-        (tmp_path / name / "act.py").stat().st_mode
-    )
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_a_path_on_standard_input(chain, tmp_path):
-    answer = swgctl("export", "-", "--policy", tmp_path / "p", stdin=f"{chain.made('eval')}\n")
-    assert answer.path == tmp_path / "p"
-
-
-def test_what_cannot_be_exported(chain, tmp_path):
-    place = tmp_path / "p"
-    swgctl("export", chain.made("critic"), "--policy", place).refused(3, "a critic", "no policy")
-    swgctl("export", "demo", "--policy", place).refused(3, "demo")
-    swgctl("export", chain.made("diffuse")).refused(2, "--policy")
-    swgctl("export", chain.made("diffuse"), "--policy", place, "--seed", "4").refused(2, "seeds 0, not 4")
-    swgctl("export", chain.made("diffuse"), "--policy", place, "--rho", "-1").refused(2, "rho")
-    swgctl("export", chain.made("diffuse"), "--policy", place, "--resample", "0").refused(2, "resample")
-    assert not place.exists()
-
-
-@pytest.mark.parametrize(
-    ("stage", "name"), [("diffuse", "policy.safetensors"), ("augment", "data.hdf5"), ("critic", "critic.safetensors")]
-)
-def test_damage_is_found_and_nothing_is_left(chain, stage, name, tmp_path):
-    flip(chain.made(stage) / name)
-    before = published(chain.store)
-    swgctl("export", chain.made("eval"), "--policy", tmp_path / "out" / "p").refused(4, name, "damaged")
-    assert not (tmp_path / "out").exists()
-    assert published(chain.store) == before
-
-
-def test_a_directory_that_cannot_be_written(chain, tmp_path):
-    (tmp_path / "file").touch()
-    swgctl("export", chain.made("diffuse"), "--policy", tmp_path / "file" / "p").refused(1, "cannot be written")

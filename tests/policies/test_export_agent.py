@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from support.exports import export
 from support.harness import flip, swgctl
 
 from swgctl.policies import export as exporting
@@ -27,10 +28,6 @@ def agent(request, built, tmp_path_factory) -> Artifact:
     store = tmp_path_factory.mktemp("agents")
     how = ("--algo", request.param, "--seeds", "0,3,7", "--recipe", built.recipe, "--store", store)
     return Store(store).resolve(str(swgctl("agent", built.data, "--env", "Pendulum-v1", *how).path))
-
-
-def export(ref, directory: Path, *more) -> Path:
-    return swgctl("export", ref, "--policy", directory, *more).path
 
 
 def example(directory: Path) -> dict:
