@@ -210,6 +210,6 @@ def test_all_prints_a_line_each_and_one_picture(tmp_path):
 def test_recipes_resolve(recipe):
     lines = swgctl("recipe", "show", "moons", "--recipe", recipe).lines
     assert lines[0] == "# swgctl toy moons"
-    expected = {"toy": ("12000", "6", "focused"), "paper": ("200000", "0", "uniform")}[recipe]
+    expected = {"toy": ("4000", "6", "focused"), "paper": ("200000", "0", "uniform")}[recipe]
     for name, value in zip(("steps", "octaves", "draws"), expected, strict=True):
         assert any(line.startswith(f"  {name}: {value} ") for line in lines)
