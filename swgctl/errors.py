@@ -14,6 +14,11 @@ class SwgError(Exception):
         super().__init__(message)
         self.help = help
 
+    @property
+    def helps(self) -> list[str]:
+        """The lines of `help`."""
+        return [self.help] if isinstance(self.help, str) else self.help or []
+
 
 class UsageError(SwgError):
     """The command line, a recipe or a setting is wrong."""

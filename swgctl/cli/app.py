@@ -79,6 +79,8 @@ class Group(layout.Group):
             if isinstance(error, MemoryError) or any(text in said_by(error) for text in NO_MEMORY):
                 advice = f"{_line(program, args[:1])} --help   # fewer seeds or a smaller batch need less"
                 return fail(f"out of memory: {error}", advice, 1)
+            if isinstance(error, FileNotFoundError) and error.errno and error.filename is None:  # of getcwd alone
+                return fail("the working directory has been removed", "cd", 2)
             if isinstance(error, OSError) and error.errno in SYSTEM:
                 code, help = SYSTEM[error.errno]
                 name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""

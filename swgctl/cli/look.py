@@ -169,7 +169,9 @@ def _plot(kind: str, ref: str | None, out: str | None, store: str | None) -> Non
 def plot_rho(
     refs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="REF", help="Evaluations. [default: the one that this shell made last]"),
+        typer.Argument(
+            metavar="REF", help="Evaluations. [default: the one that this shell made last, else the only one]"
+        ),
     ] = None,
     out: Out = None,
     store: StoreOption = None,

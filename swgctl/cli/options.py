@@ -187,7 +187,9 @@ Ref = Annotated[
     str,
     typer.Argument(help="An artifact: a directory, the first characters of an id, URL#ID, or - for standard input."),
 ]
-OptionalRef = Annotated[str | None, typer.Argument(help="An artifact. [default: the one that this shell made last]")]
+OptionalRef = Annotated[
+    str | None, typer.Argument(help="An artifact. [default: the one that this shell made last, else the only one]")
+]
 Out = Annotated[
     str | None, typer.Option(metavar="FILE", help="Picture to write, .png or .svg. [default: in plots/ of the store]")
 ]

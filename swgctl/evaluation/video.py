@@ -69,7 +69,7 @@ def record(
     cannot be made.
     """
     if out is not None and Path(out).suffix != ".mp4":
-        raise UsageError(f"'{out}' is not a .mp4", f"--out {quoted(Path(out).stem)}.mp4")
+        raise UsageError(f"'{out}' is not a .mp4", "--out episode.mp4")
     check_package()
     artifact = remote.resolve(store, ref)
     source, settings = _source(artifact)
@@ -83,7 +83,7 @@ def record(
     name = "-".join(
         ["video", task.name, source.id, *(f"{key}_{value:g}" for key, value in cell.items()), f"seed_{seed}"]
     )
-    path = Path(out) if out else store.root / "plots" / f"{name}.mp4"
+    path = store.root / "plots" / f"{name}.mp4" if out is None else Path(out)
     still = path.with_suffix(".png")
     with closing(open_environment(task.environment)) as world, products(settings.precision):
         rate = float(world.metadata.get("render_fps") or FPS)
@@ -97,7 +97,7 @@ def record(
             try:
                 write_atomically(file, write)
             except OSError as error:
-                raise SwgError(f"{file} cannot be written: {error}", f"add --out {path.name}") from None
+                raise SwgError(f"{file} cannot be written: {error}", f"add --out {quoted(path.name)}") from None
     say(f"its first frame: {still.absolute()}")
     return path.absolute()
 

@@ -12,7 +12,7 @@ from swgctl.config import a, stages
 from swgctl.console import shown
 from swgctl.errors import InputError
 from swgctl.evaluation.scores import PLACE, axis
-from swgctl.plots.figures import COLOURS, GREY, Picture, panels, publish, short, style, tag
+from swgctl.plots.figures import COLOURS, GREY, Picture, named_or_only, panels, publish, short, style, tag
 from swgctl.reports.results import ancestor
 from swgctl.store import Artifact, Store
 from swgctl.tasks import Task
@@ -56,9 +56,7 @@ def rho(store: Store, refs: Sequence[str], out: str | None) -> Path:
 def _shown(store: Store, kind: str, ref: str | None) -> Artifact:
     """The artifact that a picture shows: that of the REF or an ancestor of it."""
     fit = KINDS[kind]
-    artifact = store.resolve(ref) if ref is not None else store.current(*fit)
-    if artifact is None:
-        raise InputError(f"this shell has made no {' or '.join(fit)} artifact", f"swgctl plot {kind} REF")
+    artifact = named_or_only(store, kind, ref, *fit)
     ancestors = (ancestor(artifact, stage) for stage in fit)
     shown = artifact if artifact.stage in fit else next(filter(None, ancestors), None)
     if shown is None:

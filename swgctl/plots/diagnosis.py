@@ -5,7 +5,7 @@ from pathlib import Path
 from swgctl.config import a
 from swgctl.errors import InputError
 from swgctl.evaluation.diagnosis import Diagnosis
-from swgctl.plots.figures import GREY, Picture, panels, publish, style
+from swgctl.plots.figures import GREY, Picture, named_or_only, panels, publish, style
 from swgctl.store import Artifact, Store
 
 SCALES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # rho
@@ -19,9 +19,7 @@ def guidance(store: Store, ref: str | None, out: str | None) -> Path:
     ref  one of these, or an evaluation; None: what this shell made last
     Raises InputError for anything else.
     """
-    artifact = store.resolve(ref) if ref is not None else store.current(*WITH_POLICY, "eval")
-    if artifact is None:
-        raise InputError("this shell has made no policy", "swgctl plot guidance REF")
+    artifact = named_or_only(store, "guidance", ref, *WITH_POLICY, "eval")
     policy = artifact
     if artifact.stage == "eval":
         policy = next((artifact.parent(role) for role in WITH_POLICY if role in artifact.meta["inputs"]), artifact)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swgctl.console import say
-from swgctl.errors import SwgError, UsageError
+from swgctl.console import quoted, say
+from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.files import canonical, write_atomically
 from swgctl.reports.rows import as_csv
-from swgctl.store import Store
+from swgctl.store import Artifact, Store
 
 if TYPE_CHECKING:  # at run time imported by the function that draws: it takes half a second
     from matplotlib.figure import Figure
@@ -43,6 +43,19 @@ STYLE = {
 }
 
 
+def named_or_only(store: Store, kind: str, ref: str | None, *stages: str) -> Artifact:
+    """The artifact of a picture's REF; without one, that of these stages which this shell made last, else the only one.
+
+    Raises InputError where that is not one artifact.
+    """
+    if ref is not None:
+        return store.resolve(ref)
+    only = store.only(f"plot {kind} ", *stages)
+    if only is None:
+        raise InputError(f"{store.root} has no {' or '.join(stages)} artifact", f"swgctl run TASK{store.option}")
+    return only[0]
+
+
 def tag(*content: Any) -> str:
     """A hash of a picture's content, eight characters, for the name of a picture of several things."""
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
@@ -71,9 +84,9 @@ def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture
 
     Raises UsageError for a suffix other than .png and .svg, SwgError where a file cannot be written.
     """
-    path = Path(out) if out else store.root / "plots" / f"{name}.png"
+    path = store.root / "plots" / f"{name}.png" if out is None else Path(out)
     if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"'{path}' is neither a .png nor a .svg", f"--out {path.stem}.png")
+        raise UsageError(f"'{out}' is neither a .png nor a .svg", f"--out {name}.png")
     with styled():
         figure, numbers = draw()
         beside = path.with_name(f"{path.name}.csv")  # no other picture's
@@ -85,7 +98,9 @@ def publish(store: Store, name: str, out: str | None, draw: Callable[[], Picture
             try:
                 write_atomically(file, write)
             except OSError as error:
-                raise SwgError(f"{file} cannot be written: {error.strerror}", f"add --out {path.name}") from None
+                raise SwgError(
+                    f"{file} cannot be written: {error.strerror}", f"add --out {quoted(path.name)}"
+                ) from None
     say(f"its numbers: {beside.absolute()}")
     return path.absolute()
 

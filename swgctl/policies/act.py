@@ -61,8 +61,10 @@ def act(s, rho=about["rho"], candidates=about["candidates"], temperature=about["
         raise ValueError("without a critic or a weight there is nothing to rank candidates by")
     if candidates > 1 and not temperature:
         raise ValueError("temperature 0 makes all candidates equal: give a temperature, such as 0.5")
-    s = torch.atleast_2d(torch.as_tensor(s)).to(p["z_low"]).detach()
-    s = s.expand(len(about["seeds"]), -1, -1).repeat_interleave(candidates, 1)
+    s, sizes = torch.atleast_2d(torch.as_tensor(s)), (len(about["seeds"]), *p["observation_mean"].shape)
+    if s.shape[-1] != sizes[1] or s.shape[:-2] not in ((), (1,), sizes[:1]):
+        raise ValueError(f"observations must be (O,), (E, O) or (S, E, O) with (S, O) = {sizes}, not {tuple(s.shape)}")
+    s = s.to(p["z_low"]).detach().expand(sizes[0], -1, -1).repeat_interleave(candidates, 1)
     z = temperature * noise((*s.shape[:2], p["z_low"].shape[-1]))
     for k in reversed(range(about["K"])):
         alpha, sigma, step_alpha = (p[name][k].item() for name in ("alpha", "sigma", "step_alpha"))

@@ -17,8 +17,10 @@ with safe_open(Path(__file__).with_name("policy.safetensors"), "pt") as file:
 def act(s):
     """Mean actions (S, E, A) in the environment's units at s (O,), (E, O) or (S, E, O), of S seeds."""
     mean, std, low, high = (p[name] for name in ("observation_mean", "observation_std", "action_low", "action_high"))
-    x = torch.atleast_2d(torch.as_tensor(s)).to(mean).expand(len(about["seeds"]), -1, -1)
-    x = (x - mean.unsqueeze(1)) / std.unsqueeze(1)
+    s, sizes = torch.atleast_2d(torch.as_tensor(s)), tuple(mean.shape)
+    if s.shape[-1] != sizes[1] or s.shape[:-2] not in ((), (1,), sizes[:1]):
+        raise ValueError(f"observations must be (O,), (E, O) or (S, E, O) with (S, O) = {sizes}, not {tuple(s.shape)}")
+    x = (s.to(mean) - mean.unsqueeze(1)) / std.unsqueeze(1)
     for i, layer in enumerate(about["layers"]):
         x = (x.relu() if i else x) @ p[f"{layer}.weight"] + p[f"{layer}.bias"]
     return (low + (x.tanh() + 1) / 2 * (high - low)).clamp(low, high)

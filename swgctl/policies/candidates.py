@@ -16,18 +16,18 @@ class Layout:
 
     counts (E,)  candidates a row
     row (B,)     the row of each candidate; slot (B,): its number in it
-    most         the greatest count
+    most         the greatest count, 1 without rows
 
     All of it is computed on the host, so that nothing waits for the device.
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device):
-        counted = self.counted = torch.tensor(counts)  # on the host
+        counted = self.counted = torch.tensor(counts, dtype=torch.long)  # on the host
         first = counted.cumsum(0) - counted
         row = torch.repeat_interleave(torch.arange(len(counted)), counted)
         slot = torch.arange(len(row)) - first[row]
         self.counts, self.first, self.row, self.slot = (x.to(device) for x in (counted, first, row, slot))
-        self.most = int(counted.max())
+        self.most = max(counts, default=1)
 
     def places_of(self, chosen: Sequence[bool]) -> tuple[Tensor | slice, Tensor]:
         """Places (b,) of the chosen rows' candidates among all, or the slice of all, and the row (b,) of each."""

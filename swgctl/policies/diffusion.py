@@ -83,7 +83,7 @@ class DiffusionPolicy:
         NumPy observations give NumPy actions.  Raises ValueError for an invalid argument.
         """
         counts = torch.as_tensor(candidates)
-        if counts.is_floating_point() or int(counts.min()) < 1:
+        if counts.is_floating_point() or bool((counts < 1).any()):
             raise ValueError(f"candidates must be integers >= 1, not {candidates}")
         factors = torch.as_tensor(temperature, dtype=torch.float32)
         if not bool(((factors >= 0) & factors.isfinite()).all()):

@@ -101,7 +101,8 @@ def export(
     except (OSError, SafetensorError) as error:
         if target.exists():
             _check(target, force)  # another process was faster
-        raise SwgError(f"{target} cannot be written: {error}", "--policy with another directory") from None
+        why = getattr(error, "strerror", None) or error  # whose text has the name of the draft
+        raise SwgError(f"{target} cannot be written: {why}", "--policy with another directory") from None
     finally:
         for leftover in (draft, replaced):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -1,6 +1,7 @@
 """What a policy was made from, and the conditions under which a critic can rank its candidates."""
 
 from swgctl.config import GUIDE, LOSS, a
+from swgctl.console import quoted
 from swgctl.errors import InputError
 from swgctl.seeds import ranges
 from swgctl.store import Artifact
@@ -26,17 +27,26 @@ def check_ranking(critic: Artifact, policy: Artifact, weight: dict | None) -> No
         if theirs != ours:
             raise InputError(f"the critic {critic.id} is {what} {theirs}, the policy {policy.id} {what} {ours}", help)
     if weight:
-        check_loss(critic, weight["weight"], help)
+        check_loss(critic, weight["weight"])
 
 
-def check_loss(critic: Artifact, weight: str, help: str) -> None:
+def check_loss(critic: Artifact, weight: str) -> None:
     """Raise InputError unless the weight derives from the loss that the critic's V was trained with."""
-    loss, usual = critic.params["loss"], LOSS[weight][0]
-    if loss not in LOSS[weight]:
-        raise InputError(
-            f"the weight '{weight}' needs a critic trained with the {usual} loss, not {loss}",
-            f"{help} --loss {usual}",
-        )
+    if critic.params["loss"] in LOSS[weight]:
+        return
+    loss = LOSS[weight][0]
+    # The new critic differs from this one in its loss alone: whatever was set by hand is set again.
+    by_hand = [name for name, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
+    values = {name: critic.params.get(name.split(".")[1]) for name in by_hand if name != "critic.loss"}
+    words = [f"--set {quoted(f'{name}={value}')}" for name, value in values.items() if value is not None]
+    train = (
+        f"swgctl critic {argument(Task.from_json(critic.meta['task']))} --seeds {ranges(critic.seeds)} --loss {loss}"
+    )
+    raise InputError(
+        f"the weight '{weight}' needs V trained with the {loss} loss; critic {critic.id} has the "
+        f"{critic.params['loss']} loss",
+        " ".join([train, *words]),
+    )
 
 
 def denoiser_of(source: Artifact) -> Artifact:

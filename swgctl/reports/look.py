@@ -9,7 +9,7 @@ from typing import Any
 
 from swgctl import console
 from swgctl.console import printable, quoted, say
-from swgctl.errors import CorruptError, InputError, SwgError
+from swgctl.errors import CorruptError, InputError, SwgError, nearest
 from swgctl.files import line, read_header
 from swgctl.seeds import ranges
 from swgctl.store import Artifact, Store, disk, leftovers, schema
@@ -42,7 +42,7 @@ def ls(store: Store, stage: str | None, task: str | None, as_json: bool) -> None
         console.table(str(store.root), ["id", "stage", "task", "seeds", "size", "made", "from"], rows)
     elif not lines:
         which = "".join(f" of {kind} '{name}'" for kind, name in (("stage", stage), ("task", task)) if name)
-        say(f"{store.root} has no artifacts{which}")
+        say(f"{store.root} has no artifacts{which}{nearest(task, store.tasks()) if task else ''}")
     if damaged:
         raise damaged
     if lines and (as_json or not sys.stdout.isatty()):  # a terminal has the table

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from swgctl import signals
-from swgctl.config import AUGMENT, LOSS, AugmentSettings
-from swgctl.console import progress, quoted
+from swgctl.config import AUGMENT, AugmentSettings
+from swgctl.console import progress
 from swgctl.errors import InputError, SwgError, UsageError
 from swgctl.files import canonical, new_hdf5
+from swgctl.policies.origin import check_loss
 from swgctl.seeds import ranges
 from swgctl.stages.inputs import check_drawn, check_states, data_of, locate_data
 from swgctl.stages.job import Job, read_data
@@ -36,17 +37,7 @@ def prepare(
     task: Task, settings: AugmentSettings, seeds: list[int], inputs: Mapping[str, Artifact]
 ) -> Job[AugmentSettings]:
     critic = inputs["critic"]
-    if critic.params["loss"] not in LOSS[settings.weight]:
-        loss = LOSS[settings.weight][0]
-        # The new critic differs from this one in its loss alone: whatever was set by hand is set again.
-        by_hand = [k for k, origin in critic.meta["origin"].items() if not origin.startswith("recipe ")]
-        values = {k: critic.params.get(k.split(".")[1]) for k in by_hand if k != "critic.loss"}
-        words = [f"--set {quoted(f'{k}={value}')}" for k, value in values.items() if value is not None]
-        raise InputError(
-            f"the weight '{settings.weight}' needs V trained with the {loss} loss; "
-            f"critic {critic.id} has the {critic.params['loss']} loss",
-            " ".join([f"swgctl critic {argument(task)} --seeds {ranges(critic.seeds)} --loss {loss}", *words]),
-        )
+    check_loss(critic, settings.weight)
     _check_candidates(task, settings, critic, inputs.get("candidates"))
     path, digest = locate_data(critic)
     params = settings.weighing() | {"tau": critic.params["tau"], "alpha": critic.params["alpha"]}

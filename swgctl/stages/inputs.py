@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from swgctl.config import GUIDE, EvalSettings, Settings, Stage, a, methods, stages
-from swgctl.console import quoted, say
-from swgctl.errors import InputError, UsageError, nearest
-from swgctl.seeds import ranges
+from swgctl.console import quoted, say, shown
+from swgctl.errors import InputError, SwgError, UsageError, nearest
 from swgctl.stages.job import locate_source
 from swgctl.store import Artifact, Store, remote
-from swgctl.tasks import Task, argument
+from swgctl.tasks import Task, argument, named, names
 
 
 def by_role(row: Stage, sources: Iterable[str]) -> dict[str, list[str]]:
@@ -122,36 +121,43 @@ def _fitting(
 
     primary  the stage's primary inputs, where it is another role that is to be filled
     """
-    last = store.current(*fit)
-    if last and (task is None or last.task == task):
-        return [last], "which this shell made last"
-    fitting = [artifact for stage in fit for artifact in store.artifacts(stage, task)]
-    if len(fitting) == 1:
-        return fitting, "the only one that fits"
-    of_task = f" of {task}" if task else ""
     option = "".join(f"--from {one.id} " for one in primary) + (f"--from {role}=" if role else "--from ")
-    if not fitting:
-        starts = row.optional and not role  # from a task, which is not named
-        stage = row if starts else stages()[fit[0]]
-        words = argument(Task.from_json(primary[0].meta["task"])) if primary else quoted(task) if task else "TASK"
-        first = stage.name
-        if stage.starts:
-            first = f"{stage.name} {words}"
-        elif primary and primary[0].stage in _starts(stage.name):
-            first = f"{stage.name} --from {primary[0].id}"
-        elif words != "TASK" and stage.name in methods()[EvalSettings.model_fields["method"].default].stages:
-            first = f"run {words} --until {stage.name}"
-        needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}{of_task}"
-        failure = UsageError if starts else InputError
-        raise failure(f"{needs}, and {store.root} has none", f"swgctl {first}{store.option}")
     command = f"{row.name} METHOD" if row is GUIDE else row.name
-    raise InputError(
-        f"{len(fitting)} {' or '.join(fit)} artifacts{of_task} fit, and this shell made none of them",
-        [
-            f"swgctl {command} {option}{artifact.id}{store.option}   # {artifact.stage} of "
-            f"{artifact.task}, seeds {ranges(artifact.seeds)}, made {artifact.meta['made']['at']}"
-            for artifact in fitting
-        ],
+    only = store.only(f"{command} {option}", *fit, task=task)
+    if only is None:
+        raise _missing(store, row, role, fit, task, primary)
+    return [only[0]], only[1]
+
+
+def _missing(
+    store: Store, row: Stage, role: str, fit: tuple[str, ...], task: str | None, primary: Sequence[Artifact]
+) -> SwgError:
+    """The error of a stage for which the store has no artifact that fits, with the command that makes one."""
+    starts = row.optional and not role  # from a task, which is not named
+    needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}"
+    known = store.tasks()
+    if task and not (
+        primary or task in known or named(task)
+    ):  # the task's name is wrong, rather than its input missing
+        near = nearest(task, [*known, *names()])
+        return InputError(
+            f"{needs} of {shown(task)}, of which {store.root} has nothing{near}", f"swgctl ls{store.option}"
+        )
+    stage = row if starts else stages()[fit[0]]
+    words = argument(Task.from_json(primary[0].meta["task"])) if primary else quoted(task) if task else "TASK"
+    before = _starts(stage.name)
+    first = stage.name
+    if stage.starts:
+        first = f"{stage.name} {words}"
+    elif primary and primary[0].stage in before:
+        first = f"{stage.name} --from {primary[0].id}"
+    elif task and any(store.directories(one, task) for one in before):
+        first = f"{stage.name} --task {words}"
+    elif words != "TASK" and stage.name in methods()[EvalSettings.model_fields["method"].default].stages:
+        first = f"run {words} --until {stage.name}"
+    failure = UsageError if starts else InputError
+    return failure(
+        f"{needs}{f' of {task}' if task else ''}, and {store.root} has none", f"swgctl {first}{store.option}"
     )
 
 

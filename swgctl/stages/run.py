@@ -25,7 +25,7 @@ from swgctl.config import (
     stage_named,
     stages,
 )
-from swgctl.console import say
+from swgctl.console import quoted, say
 from swgctl.errors import UsageError, closest, nearest
 from swgctl.seeds import parse, ranges
 from swgctl.stages.graph import Node, graph
@@ -370,9 +370,10 @@ def check_owners(assignments: Iterable[str], allowed: tuple[str, ...], command: 
             )
         if stage in stages() and stage not in allowed:
             other = RUN if stage in of_runs() else stage
-            task = "TASK " if other == RUN or stages()[other].starts else ""
+            task = "DENSITY " if other == "toy" else "TASK " if other == RUN or stages()[other].starts else ""
             raise UsageError(
-                f"{command} has no setting {text.partition('=')[0].strip()}", f"swgctl {other} {task}--set {text}"
+                f"{command} has no setting {text.partition('=')[0].strip()}",
+                f"swgctl {other} {task}--set {quoted(text)}",
             )
 
 

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from swgctl import signals
 from swgctl.console import quoted, say_once, shown
-from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageError, said_by
+from swgctl.errors import CorruptError, InputError, NewerError, SwgError, said_by
 from swgctl.files import CHECKPOINT, SCHEMA, is_component, reopen, sha256, sync, unreadable, write_text
+from swgctl.seeds import ranges
 from swgctl.store import schema, shells
 from swgctl.store.disk import check_root, directories, disk_full, make_folder
 from swgctl.store.locks import busy, lock
@@ -194,10 +195,7 @@ class Store:
     def _default(cls) -> "Store":
         if root := os.environ.get("SWGCTL_STORE"):
             return cls(Path(root))
-        try:
-            here = Path.cwd()
-        except FileNotFoundError:
-            raise UsageError("the working directory has been removed", "cd") from None
+        here = Path.cwd()
         for directory in (here, *here.parents):
             if os.path.isdir(directory / "swg-store"):
                 return cls(directory / "swg-store")
@@ -224,6 +222,10 @@ class Store:
             except FileNotFoundError:  # another process has just removed it
                 continue
         return [Path(path) for _, path in sorted(aged)]
+
+    def tasks(self) -> set[str]:
+        """The names of the tasks that it has artifacts of."""
+        return {task.name for stage in directories(self.root / "objects") for task in directories(stage.path)}
 
     def _entries(self, stage: str | None = None, task: str | None = None) -> Iterator[os.DirEntry]:
         for stage_entry in directories(self.root / "objects"):
@@ -307,6 +309,28 @@ class Store:
         """The latest artifact of these stages in this shell (SWGCTL_SCOPE, else the parent process)."""
         path = shells.latest(self.root, *stages)
         return Artifact(path) if path else None
+
+    def only(self, command: str, *stages: str, task: str | None = None) -> tuple[Artifact, str] | None:
+        """The artifact of these stages that this shell made last, else the only one, and which of the two it is.
+
+        None where there is none.  Raises InputError where there are several: `help` has `command` with the id of each,
+        the newest first, at most NAMED.
+        """
+        last = self.current(*stages)
+        if last and task in (None, last.task):
+            return last, "which this shell made last"
+        every = [artifact for artifact in self.artifacts(task=task) if artifact.path.parts[-3] in stages]
+        if len(every) < 2:
+            return (every[0], "the only one that fits") if every else None
+        of_task = f" of {task}" if task else ""
+        raise InputError(
+            f"{len(every)} {' or '.join(stages)} artifacts{of_task} fit, and this shell made none of them",
+            [
+                f"swgctl {command}{one.id}{self.option}   # {one.stage} of {one.task}, seeds {ranges(one.seeds)}, "
+                f"made {one.meta['made']['at']}"
+                for one in every[: -NAMED - 1 : -1]
+            ],
+        )
 
     def remember(self, artifact: Artifact) -> None:
         """Note the artifact for `current`."""

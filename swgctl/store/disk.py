@@ -38,8 +38,8 @@ def _is_directory(entry: os.DirEntry) -> bool:
         return False
 
 
-def check_root(root: Path) -> None:
-    """Raise UsageError for a store that cannot be, InputError for one that may not be read."""
+def check_root(root: Path, help: str = ELSEWHERE) -> None:
+    """Raise UsageError, with this help, for a store that cannot be, InputError for one that may not be read."""
     try:
         with os.scandir(root):
             pass
@@ -49,7 +49,7 @@ def check_root(root: Path) -> None:
         raise unreadable(root) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UsageError(f"{shown(root)} cannot be a store: {why}", ELSEWHERE) from None
+        raise UsageError(f"{shown(root)} cannot be a store: {why}", help) from None
 
 
 def make_folder(path: Path, root: Path) -> None:

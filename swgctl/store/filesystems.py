@@ -39,7 +39,11 @@ SCHEMES = {
     "s3": Scheme("s3fs", "s3", "aws s3 ls {url}   # credentials: AWS_PROFILE; another server: AWS_ENDPOINT_URL"),
     "gs": Scheme("gcsfs", "gs", "gcloud storage ls {url}   # credentials: gcloud auth application-default login"),
     "sftp": Scheme("paramiko", "sftp", "sftp {url}   # credentials: the SSH agent and ~/.ssh"),
-    "hf": Scheme("huggingface_hub", "hf", "hf auth login   # or HF_TOKEN"),
+    "hf": Scheme(
+        "huggingface_hub",
+        "hf",
+        "hf auth whoami   # credentials: hf auth login, or HF_TOKEN; another server: HF_ENDPOINT",
+    ),
     "file": Scheme("fsspec", "", "ls -ld {path}"),
 }
 

@@ -32,7 +32,7 @@ from swgctl.errors import CorruptError, InputError, NewerError, SwgError, UsageE
 from swgctl.files import open_regular, read_regular, sha256, sync
 from swgctl.store import entries
 from swgctl.store.artifacts import NAMED, Artifact, Store
-from swgctl.store.disk import disk_full, make_folder, remove
+from swgctl.store.disk import ELSEWHERE, check_root, disk_full, make_folder, remove
 from swgctl.store.entries import Entry
 from swgctl.store.filesystems import BLOCK, Remote
 from swgctl.store.locks import open_plain
@@ -41,6 +41,7 @@ from swgctl.store.schema import FILE, KEY_LENGTH, MOST, RECORDS, remedy
 Card = Callable[[list[Artifact]], str | None]
 Blocks = Generator[bytes, None, None]
 CARD = "README.md"
+ANOTHER = "swgctl push REF FOLDER   # another folder"
 SIGNATURE = "<!-- written by swgctl push -->"  # of a card that another push may replace
 
 
@@ -263,6 +264,8 @@ def push(
     folder among the store's artifacts.
     """
     remote = Remote(url)
+    if remote.folder:
+        check_root(remote.folder, ANOTHER)
     objects = (store.root / "objects").resolve()
     if remote.folder and (there := remote.folder.resolve()) and objects in (there, *there.parents):
         raise UsageError(f"{there} is among the store's artifacts", "swgctl push REF FOLDER   # a folder elsewhere")
@@ -275,7 +278,12 @@ def push(
     for artifact in order.values():
         raw = read_regular(artifact.path / FILE, MOST)
         entry = entries.read(raw, str(artifact.path / FILE), f"swgctl verify {quoted(artifact.path)}")
-        sent = _send(store, remote, artifact, entry, check)
+        try:
+            sent = _send(store, remote, artifact, entry, check)
+        except SwgError as error:
+            if error.help == ELSEWHERE and remote.folder:  # it is the folder that cannot be written, and not the store
+                raise type(error)(str(error), ANOTHER) from None
+            raise
         say(f"{'copied' if sent else 'there already'}: {entry} of {artifact.task}")
     if remote.scheme == "hf" and card and (text := card(artifacts)):
         _write_card(remote, text)

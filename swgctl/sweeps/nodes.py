@@ -66,8 +66,7 @@ class Item:
         return -self.runs, self.place
 
     def fail(self, error: SwgError) -> None:
-        helps = [error.help] if isinstance(error.help, str) else error.help or []
-        self.state, self.why, self.code, self.help = "failed", str(error), error.code, helps
+        self.state, self.why, self.code, self.help = "failed", str(error), error.code, error.helps
 
     def row(self) -> dict[str, Any]:
         """Its line of `swgctl sweep --json`."""

@@ -1,6 +1,7 @@
 """Resolved recipes as text, and the check that `swgctl run` would accept a recipe."""
 
 import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,30 @@ def _line(name: str, value: Any, origin: str, indent: str) -> str:
     return f"{indent}{name}: {text}".ljust(38) + f"  # {origin}"
 
 
-def validate(files: list[str], every: bool) -> list[Path]:
-    """The paths of the recipes, each one that `swgctl run` would accept.  Raises UsageError for any other.
+def validate(files: list[str], every: bool) -> Iterator[Path]:
+    """The paths of the recipes that `swgctl run` would accept; at the end raises UsageError that names all others.
 
     A recipe must be valid for every task that uses or names it; an unused one, on top of at least one family recipe.
     """
     if not files and not every:
         raise UsageError("which recipes?", "swgctl recipe validate --all")
-    paths = [config.recipe_path(name) for name in [*files, *(config.recipe_names() if every else [])]]
+    check = _check()
+    refused: list[UsageError] = []
+    for name in [*files, *(config.recipe_names() if every else [])]:
+        try:
+            path = config.recipe_path(name)
+            check(path)
+        except UsageError as error:
+            refused.append(error)
+        else:
+            yield path
+    if refused:
+        helps = itertools.chain(*(error.helps for error in refused))
+        raise UsageError("; ".join(map(str, refused)), list(dict.fromkeys(helps)))
+
+
+def _check() -> Callable[[Path], None]:
+    """The check of one recipe, for the tasks that there are.  It raises UsageError."""
     listed = {name: tasks.get(name).recipe for name in tasks.names()}
     ruled = tasks.names(RULED)
     by_rule = {tasks.get(name).recipe: name for name in reversed(ruled)}  # the first of each recipe
@@ -56,7 +73,8 @@ def validate(files: list[str], every: bool) -> list[Path]:
     one_task: dict[str, str | None] = {"demo": "demo", "default": None}
     one_task |= {family: name for name, family in listed.items()}
     families = {name: family for family, name in one_task.items()}  # one task of each
-    for path in paths:
+
+    def check(path: Path) -> None:
         content = config.read_recipe(path)
         sections = config.task_sections(content)
         family_of = listed | {task.name: task.recipe for name in sections if (task := tasks.named(str(name)))}
@@ -77,7 +95,8 @@ def validate(files: list[str], every: bool) -> list[Path]:
             raise UsageError(f"{path}: {'; '.join(distinct)}", f"swgctl recipe show {example}   # lists every key")
         for name, problems in wrong.items():
             say(f"{path}: not on top of the recipe {others[name]}: {'; '.join(problems)}")
-    return paths
+
+    return check
 
 
 def _problems(task: str | None, family: str, path: Path) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "get",
     "locate",
     "located_once",
+    "named",
     "names",
     "normalized_score",
     "score",

@@ -105,7 +105,7 @@ def check_dimensions(
     transitions: Transitions,
     expected: tuple[int, int],
     whose: str,
-    help: str = "--env ENV_ID   # the environment that the data is from",
+    help: str = modules.NAME_IT,
 ) -> None:
     """Check that observations and actions have the dimensions (O, A) of `whose`.  Raises InputError."""
     present = transitions.observations.shape[1], transitions.actions.shape[1]

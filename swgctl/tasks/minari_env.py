@@ -163,9 +163,7 @@ def _refused(id: str, name: str, why: str, helps: list[str] | None = None) -> In
 
 
 def without_environment(id: str) -> InputError:
-    return InputError(
-        f"minari:{id} does not say which environment it was recorded in", f"swgctl critic minari:{id} --env ENV_ID"
-    )
+    return InputError(f"minari:{id} does not say which environment it was recorded in", modules.NAME_IT)
 
 
 def _requirements(dataset, error: Exception | None = None) -> str:

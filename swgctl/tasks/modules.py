@@ -14,6 +14,7 @@ from swgctl.tasks import registry
 # Packages that swgctl depends on, whose modules register environments and do nothing else.
 SHIPPED = ("gymnasium", "gymnasium_robotics")
 LONGEST = 200  # characters of an environment's id
+NAME_IT = "--env ENV_ID   # the environment that the data is from"  # helps where it is missing or another
 _ID = re.compile(r"(?:[\w-]+/)?[\w.-]*\w[\w.-]*", re.ASCII)  # gymnasium's own, without a module
 _MINARI = re.compile(r"[\w/.-]+")
 

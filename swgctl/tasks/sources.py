@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from swgctl.console import quoted, say
 from swgctl.errors import InputError, UsageError
-from swgctl.tasks import registry
+from swgctl.tasks import modules, registry
 from swgctl.tasks.task import Task, family_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def file_task(where: str, environment: str | None) -> Task:
     if environment is None:
         raise UsageError(
             f"{path}: a file does not say which environment its policies are evaluated in",
-            f"swgctl critic {quoted(path)} --env ENV_ID",
+            modules.NAME_IT,
         )
     from swgctl.tasks import environments
 

@@ -184,7 +184,13 @@ def test_a_plot_where_it_is_wanted(chain, tmp_path):
     assert swgctl("plot", "weights", chain.made("augment"), "--out", tmp_path / "w.svg").path == tmp_path / "w.svg"
     swgctl("plot", "weights", chain.made("augment"), "--out", tmp_path / "w.txt").refused(2, "w.txt")
     swgctl("plot", "rho", chain.made("augment")).refused(3, "augment")
-    swgctl("plot", "rho").refused(3, "eval")
+
+
+def test_a_plot_takes_the_only_one_that_fits(chain):
+    assert swgctl("plot", "rho").path.name == f"rho-pendulum-{chain.made('eval').name}.png"
+    none = swgctl("plot", "posterior")
+    none.refused(3, "has no guide artifact")
+    assert none.helps == ["swgctl run TASK"]
 
 
 def test_tasks_and_recipes_are_listed_one_a_line():
@@ -331,9 +337,13 @@ def test_ambiguity_is_refused_with_lines_to_paste(chain, monkeypatch):
     answer = stage(chain, "augment")
     answer.refused(3, "2 critic artifacts")
     which = [line.partition("#")[2].partition(", made")[0].strip() for line in answer.helps]
-    assert which == ["critic of pendulum, seeds 0", "critic of pendulum, seeds 7"]
+    assert which == ["critic of pendulum, seeds 7", "critic of pendulum, seeds 0"]
     pasted = swgctl(*shlex.split(answer.helps[1], comments=True)[1:], "--json").json
-    assert pasted["seeds"] == [7]
+    assert pasted["seeds"] == [0]
+    monkeypatch.setenv("SWGCTL_SCOPE", "another")
+    several = swgctl("plot", "training")
+    several.refused(3, "3 diffuse or", "artifacts fit")
+    assert [line.partition("   #")[0].rpartition(" ")[0] for line in several.helps] == ["swgctl plot training"] * 3
 
 
 def test_lines_to_paste_name_a_store_that_is_not_the_usual_one(chain, tmp_path, monkeypatch):

@@ -311,6 +311,23 @@ def test_a_store_that_cannot_be(built, tmp_path, name):
             swgctl(*args, "--store", store).refused(2, "cannot be a store")
 
 
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_folder_that_cannot_be_pushed_to_is_not_called_the_store(chain, tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    answer = swgctl("push", chain.made("critic"), IMPOSSIBLE[name](tmp_path))
+    answer.refused(2, "cannot be a store")
+    assert answer.helps == ["swgctl push REF FOLDER   # another folder"]
+
+
+@pytest.mark.parametrize("how", ["swgctl ls", "SWGCTL_STORE=here swgctl ls", "swgctl ls --store here"])
+def test_a_working_directory_that_has_been_removed(tmp_path, how):
+    script = f"unset SWGCTL_STORE; mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {how}"
+    answer = shell(script)
+    answer.refused(2, "the working directory has been removed")
+    assert answer.helps == ["cd"]
+
+
 UNREADABLE = {  # what may not be read -> commands that do
     "objects/critic/pendulum/*/artifact.json": (["show"], ["augment", "--force", "--from"], ["ls"]),
     "objects/critic/pendulum/*/critic.safetensors": (["augment", "--force", "--from"],),

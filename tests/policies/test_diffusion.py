@@ -260,6 +260,12 @@ def test_act_refuses_observations_of_another_shape(shape):
         make([0]).act(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("how", [{}, {"rho": 3.0, "candidates": 4}, {"rho": torch.zeros(0)}])
+def test_act_on_no_observations_gives_no_actions(how):
+    assert make(SEEDS, critic=True).act(torch.zeros(len(SEEDS), 0, O), **how).shape == (len(SEEDS), 0, A)
+    assert make([0]).act(torch.zeros(0, O), **how).shape == (0, A)
+
+
 def test_act_is_the_same_where_the_caller_wants_no_gradients():
     policy = make(SEEDS)
     found = []

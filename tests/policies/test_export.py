@@ -90,6 +90,10 @@ def test_the_example_refuses_what_is_no_number_and_candidates_that_are_all_equal
     for wrong in ({"rho": math.nan}, {"rho": -1}, {"temperature": math.inf}, {"candidates": 0}):
         with pytest.raises(ValueError, match="not a scale"):
             act(torch.zeros(17), **wrong)
+    for shape in ((), (16,), (3, 18), (2, 4, 17), (1, 1, 1, 17)):  # of three seeds
+        with pytest.raises(ValueError, match=r"\(S, O\) = \(3, 17\), not"):
+            act(torch.zeros(shape))
+    assert act(torch.zeros(0, 17), candidates=2).shape == (3, 0, 6)
 
 
 @pytest.mark.parametrize(("method", "rescale"), [("calibrated", False), ("ddice", False), ("aepo", True)])

@@ -80,6 +80,10 @@ def test_observations_of_any_kind(agent, tmp_path):
     one = act(x[1])
     assert one.shape == (3, 1, 1)
     same(one, wanted[:, 1:2])
+    for shape in ((), (2,), (3, 4), (2, 4, 3)):
+        with pytest.raises(ValueError, match=r"\(S, O\) = \(3, 3\), not"):
+            act(torch.zeros(shape))
+    assert act(torch.zeros(0, 3)).shape == (3, 0, 1)
 
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """Named inputs: which artifact fills a role, by what was named, by the primary input's lineage, or not at all."""
 
 import json
+import shutil
 
 import pytest
 from support.harness import published, swgctl
@@ -79,6 +80,24 @@ def test_a_missing_input_is_named_with_what_makes_it_of_that_task(tmp_path):
         answer = swgctl(stage, "--task", "local-hopper-medium", *store)
         answer.refused(3, "of local-hopper-medium")
         assert answer.helps[0].startswith(f"swgctl {words}")
+
+
+def test_a_task_that_the_store_has_nothing_of_is_named_as_the_mistake(chain):
+    """What is close to its name, instead of a command for a task that does not exist."""
+    for args in (["augment", "--task", "pendulm"], ["eval", "--task", "pendulm"]):
+        answer = swgctl(*args)
+        answer.refused(3, "of pendulm", "(did you mean 'pendulum'?)")
+        assert answer.helps == ["swgctl ls"]
+    assert "(did you mean 'pendulum'?)" in swgctl("ls", "--task", "pendulm").err
+
+
+def test_a_task_of_a_file_is_gone_on_with(chain):
+    """Its name is no argument of `swgctl run`: it goes on from what the store has of it."""
+    shutil.rmtree(chain.made("diffuse"))
+    shutil.rmtree(chain.made("augment"))
+    answer = swgctl("diffuse", "--task", "pendulum")
+    answer.refused(3, "diffuse needs an augmented data set of pendulum")
+    assert answer.helps == ["swgctl augment --task pendulum"]
 
 
 def test_an_object_that_json_printed_names_its_artifact_in_a_pipe(chain):

@@ -296,6 +296,18 @@ def test_what_is_sound_with_the_rest_of_it_is(validate):
         assert validate(text).path.name == "mine.yaml"
 
 
+def test_all_wrong_recipes_are_reported_and_the_sound_ones_printed(validate, tmp_path):
+    wrong, sound = tmp_path / "wrong.yaml", tmp_path / "sound.yaml"
+    wrong.write_text("criticc: {tau: 0.8}")
+    validate("diffuse: {blocks: 1}")
+    sound.write_text("critic: {tau: 0.8}")
+    answer = swgctl("recipe", "validate", wrong, tmp_path / "mine.yaml", "nothing", sound)
+    assert (answer.code, answer.out) == (2, f"{sound}\n")
+    for problem in ("unknown key 'criticc'", "weight_block = 2", "no recipe 'nothing'"):
+        assert problem in answer.err
+    assert answer.helps == ["swgctl recipe show demo   # lists every key", "swgctl recipe ls"]
+
+
 def test_a_recipe_that_some_families_take_says_which_do_not(validate, tmp_path, monkeypatch):
     shipped = shutil.copytree(config.recipes_folder(), tmp_path / "recipes")
     (shipped / "kitchen.yaml").write_text("diffuse: {blocks: 4}")

@@ -27,7 +27,7 @@ from support.minari_sets import (
 
 from swgctl import tasks
 from swgctl.errors import CorruptError, InputError, Interrupted, UsageError
-from swgctl.tasks import environments, layout, minari_data, minari_env, transitions
+from swgctl.tasks import environments, layout, minari_data, minari_env, modules, transitions
 from swgctl.tasks.task import Task, family_of
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -213,7 +213,7 @@ def test_the_task_is_what_the_set_says(said):
 def test_a_set_without_an_environment_takes_one_by_name(said):
     answer = swgctl("critic", f"minari:{NOWHERE}")
     answer.refused(3, f"minari:{NOWHERE} does not say which environment")
-    assert answer.helps == [f"swgctl critic minari:{NOWHERE} --env ENV_ID"]
+    assert answer.helps == [modules.NAME_IT]
     with pytest.raises(InputError, match="does not say which environment"):
         minari_env.make(NOWHERE, said.append)
     with pytest.raises(InputError, match=r"its actions are Box\(\[-1\..*, those of Pendulum-v1 Box"):
