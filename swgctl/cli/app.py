@@ -79,7 +79,7 @@ class Group(layout.Group):
             if isinstance(error, MemoryError) or any(text in said_by(error) for text in NO_MEMORY):
                 advice = f"{_line(program, args[:1])} --help   # fewer seeds or a smaller batch need less"
                 return fail(f"out of memory: {error}", advice, 1)
-            if isinstance(error, FileNotFoundError) and error.errno and error.filename is None:  # of getcwd alone
+            if isinstance(error, FileNotFoundError) and _adrift():
                 return fail("the working directory has been removed", "cd", 2)
             if isinstance(error, OSError) and error.errno in SYSTEM:
                 code, help = SYSTEM[error.errno]
@@ -88,6 +88,15 @@ class Group(layout.Group):
                     _drop(sys.stdout)  # perhaps what could not be written: Python would try again at its end
                 return fail(f"{name or program}: {error.strerror}", help.format(quoted(name or ".")), code)
             return fail(f"internal: {said_by(error)}", f"SWGCTL_DEBUG=1 {_line(program, args)}   # shows where", 1)
+
+
+def _adrift() -> bool:
+    """True if the working directory has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _line(program: str, args: list[str]) -> str:
