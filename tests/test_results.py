@@ -182,6 +182,17 @@ def variants(rows, whole, *, rhos):
     return [[task.removeprefix("local-"), *line] for task, *line in lines]
 
 
+def raw_and_standard(raw, whole, *, rhos):
+    """Two lines a task: the scores without noise of one sample by the raw channel, and by the second report's."""
+    lines = []
+    for task in sorted(dict.fromkeys(row["task"] for row in raw)):
+        for channel, rows in (("raw", raw), ("standard", whole)):
+            place = {"task": task, "temperature": 0, "candidates": 1}
+            cells = [one(rows, **place, guidance="swg", rho=rho) if rho else one(rows, **place, rho=0) for rho in rhos]
+            lines.append([task.removeprefix("local-"), channel, *map(scored, cells)])
+    return lines
+
+
 def weights(rows, *, rhos):
     """A line a temperature and weight, of groups that differ in nothing else: what the rows show at each scale."""
     rows = [row for row in rows if all(row["differs"].get(name) is None for name in VARIANTS)]
@@ -308,6 +319,12 @@ TABLES = [
         ("local-hopper-channel-raw", "local-hopper-channel-standard"),
         ("temperature", "M", "channel", "rho = 0", "5", "10", "20"),
         lambda *reports: channels(*reports, shown=scored),
+    ),
+    Table(
+        "local-channel",
+        ("local-channel", "local-nine"),
+        ("task", "channel", "rho = 0", "5", "10", "20"),
+        lambda *reports: raw_and_standard(*reports, rhos=(0, 5, 10, 20)),
     ),
     *(
         Table(
