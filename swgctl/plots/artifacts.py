@@ -36,7 +36,7 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
     """Draw a picture of an artifact, or of an ancestor of it; returns the picture's path.
 
     kind  "weights" for an augmented data set, "training" for any trained model, "posterior" for a guide of AEPO
-    ref   None: the artifact that this shell made last
+    ref   None: the artifact that this shell made last, else the only one
     """
     draw = {"weights": draw_weights, "training": draw_training, "posterior": draw_posterior}[kind]
     shown = _shown(store, kind, ref)
@@ -46,7 +46,7 @@ def plot(store: Store, kind: str, ref: str | None, out: str | None) -> Path:
 def rho(store: Store, refs: Sequence[str], out: str | None) -> Path:
     """Draw returns against the guidance scale, a panel for each evaluation; returns the picture's path.
 
-    refs  none: the evaluation that this shell made last
+    refs  none: the evaluation that this shell made last, else the only one
     """
     shown = [_shown(store, "rho", ref) for ref in refs or (None,)]
     name = f"{shown[0].task}-{shown[0].id}" if len(shown) == 1 else tag([one.key for one in shown])

@@ -16,7 +16,7 @@ WITH_POLICY = ("diffuse", "guide")
 def guidance(store: Store, ref: str | None, out: str | None) -> Path:
     """Draw the diagnosis of a joint policy or of a guide on one; returns the picture's path.
 
-    ref  one of these, or an evaluation; None: what this shell made last
+    ref  one of these, or an evaluation; None: what this shell made last, else the only one
     Raises InputError for anything else.
     """
     artifact = named_or_only(store, "guidance", ref, *WITH_POLICY, "eval")

@@ -135,11 +135,8 @@ def _missing(
     """The error of a stage for which the store has no artifact that fits, with the command that makes one."""
     starts = row.optional and not role  # from a task, which is not named
     needs = f"{row.name} needs {'a task, or ' if starts else ''}{' or '.join(map(a, fit))}"
-    known = store.tasks()
-    if task and not (
-        primary or task in known or named(task)
-    ):  # the task's name is wrong, rather than its input missing
-        near = nearest(task, [*known, *names()])
+    if task and not primary and not named(task) and task not in (known := store.tasks()):
+        near = nearest(task, [*known, *names()])  # the task's name is wrong, rather than its input missing
         return InputError(
             f"{needs} of {shown(task)}, of which {store.root} has nothing{near}", f"swgctl ls{store.option}"
         )
